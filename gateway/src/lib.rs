@@ -1,0 +1,14 @@
+//! A Roomcast node. Imports run downward only; `cargo xtask tidy` holds them to it.
+//!
+//! main -> app -> worker -> server -> session -> hub -> {socket, broker} -> {config, telemetry, lifecycle} -> protocol
+
+pub mod app;
+pub mod broker;
+pub mod config;
+pub mod hub;
+pub mod lifecycle;
+pub mod server;
+pub mod session;
+pub mod socket;
+pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,24 @@
+//! The wire contract of Roomcast, version 1: names, frames, codes, limits.
+//!
+//! Everything both ends of the wire must agree on stands here and nowhere else. The gateway, the load tester and the
+//! tests use it; it knows neither sockets nor tokio. The prose is in `docs/protocol.md`.
+
+mod client;
+mod codes;
+mod names;
+mod server;
+
+pub use client::{ClientFrame, FrameError, Rejected, Since, check_display_name};
+pub use codes::{CloseCode, ErrorCode};
+pub use names::{ClientId, InvalidName, NodeId, RoomName, Term};
+pub use server::{
+    Ack, Joined, Limits, MessageHead, Mode, PresenceKind, Recovery, Welcome, error_frame, history_frame, left_frame,
+    member_list, members_frame, message_frame, message_list, pong_frame, presence_frame, reconnect_frame, reset_frame,
+};
+
+/// The subprotocol a client may ask for; optional.
+pub const SUBPROTOCOL: &str = "roomcast.v1.json";
+/// Longest display name, in bytes; longer ones are refused.
+pub const MAX_NAME_BYTES: usize = 64;
+/// Longest `ref` and message `id`, in bytes.
+pub const MAX_REF_BYTES: usize = 128;

@@ -1,0 +1,431 @@
+//! Frames that the server sends, encoded straight to JSON text.
+//!
+//! `message` is written by hand: it is the one frame on the hot path. The others go through serde.
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::{ClientId, ErrorCode, RoomName, Term};
+
+/// What a session may do, told in `welcome`. Bytes, counts, and messages a second.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Longest message, bytes.
+    pub message_bytes: usize,
+    /// Most rooms joined at once.
+    pub rooms: usize,
+    /// Publishes a second, 0 for unlimited.
+    pub publish_rate: u32,
+    /// Longest backlog before the session is closed as a slow consumer, bytes.
+    pub queue_bytes: usize,
+}
+
+/// The first frame of every session.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type", rename = "welcome")]
+pub struct Welcome<'a> {
+    /// This session's id.
+    #[serde(serialize_with = "display")]
+    pub client_id: ClientId,
+    /// The room of the path, or null on `/connect`.
+    #[serde(serialize_with = "display_option")]
+    pub room_id: Option<&'a RoomName>,
+    /// Which node serves this session.
+    pub node_id: &'a str,
+    /// The display name in force.
+    pub name: &'a str,
+    /// An opaque token naming this session.
+    pub session: &'a str,
+    /// How often the server pings, milliseconds.
+    pub ping_interval_ms: u64,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+/// What kind of room it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Ordered, stored, resumable.
+    Durable,
+    /// Lowest latency, may lose.
+    Ephemeral,
+}
+
+/// How a join relates to what the client had seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// No `since` was given.
+    Fresh,
+    /// Everything after `since` is in `messages` or follows.
+    Resumed,
+    /// `since` is older than what is kept.
+    Gap,
+    /// The server lost messages that the client has seen.
+    Diverged,
+    /// The server does not know that term.
+    UnknownTerm,
+}
+
+/// The answer to a join.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type", rename = "joined")]
+pub struct Joined<'a> {
+    /// The request's `ref`.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<&'a RawValue>,
+    /// The room.
+    #[serde(serialize_with = "display")]
+    pub room: &'a RoomName,
+    /// Durable or ephemeral.
+    pub mode: Mode,
+    /// The room's term; null in ephemeral rooms and before the first message.
+    #[serde(serialize_with = "display_option")]
+    pub term: Option<&'a Term>,
+    /// The room's last seq at this moment; null in ephemeral rooms.
+    pub seq: Option<u64>,
+    /// How this join relates to `since`.
+    pub recovery: Recovery,
+    /// Sessions in the room over all nodes.
+    pub online: u64,
+    /// Some of them, capped.
+    pub members: Box<RawValue>,
+    /// Replayed or recent messages, oldest first.
+    pub messages: Box<RawValue>,
+}
+
+/// The answer to a publish that asked for one.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type", rename = "ack")]
+pub struct Ack<'a> {
+    /// The request's `ref`.
+    #[serde(rename = "ref")]
+    pub reference: &'a RawValue,
+    /// The message's id.
+    pub id: &'a str,
+    /// The room.
+    #[serde(serialize_with = "display")]
+    pub room: &'a RoomName,
+    /// Its seq, in durable rooms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// Its term, in durable rooms.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_option")]
+    pub term: Option<&'a Term>,
+    /// True when the message had been stored before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+}
+
+/// Everything of a `message` frame but its data.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageHead<'a> {
+    /// The room.
+    pub room: &'a RoomName,
+    /// Term and seq, in durable rooms.
+    pub position: Option<(&'a Term, u64)>,
+    /// The message's id.
+    pub id: &'a str,
+    /// The sender.
+    pub from: ClientId,
+    /// The sender's display name at that moment.
+    pub name: &'a str,
+    /// Milliseconds since the Unix epoch.
+    pub ts: u64,
+}
+
+/// What happened to a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PresenceKind {
+    /// Came.
+    Join,
+    /// Went.
+    Leave,
+    /// Changed the display name.
+    Rename,
+    /// Several came and went: only the count is told.
+    Count,
+}
+
+fn display<T: std::fmt::Display, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(value)
+}
+
+fn display_option<T: std::fmt::Display, S: Serializer>(value: &Option<T>, out: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => out.collect_str(value),
+        None => out.serialize_none(),
+    }
+}
+
+/// Appends `text` as a JSON string.
+fn push_str(out: &mut Vec<u8>, text: &str) {
+    // Writing to a Vec cannot fail; there is no other way to fail for a str.
+    let _ = serde_json::to_writer(&mut *out, text);
+}
+
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Appends a `message` frame to `out`; `data` is JSON already.
+pub fn message_frame(head: &MessageHead<'_>, data: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"type":"message","room":""#);
+    out.extend_from_slice(head.room.as_str().as_bytes());
+    if let Some((term, seq)) = head.position {
+        out.extend_from_slice(br#"","seq":"#);
+        push_number(out, seq);
+        out.extend_from_slice(br#","term":""#);
+        out.extend_from_slice(term.as_str().as_bytes());
+    }
+    out.extend_from_slice(br#"","id":"#);
+    push_str(out, head.id);
+    push_member_field(out, b",\"from\":", head.from, head.name);
+    out.extend_from_slice(br#","ts":"#);
+    push_number(out, head.ts);
+    out.extend_from_slice(br#","data":"#);
+    out.extend_from_slice(data);
+    out.push(b'}');
+}
+
+fn push_member_field(out: &mut Vec<u8>, key: &[u8], id: ClientId, name: &str) {
+    out.extend_from_slice(key);
+    out.extend_from_slice(br#"{"id":""#);
+    out.extend_from_slice(id.encode(&mut [0; 36]).as_bytes());
+    out.extend_from_slice(br#"","name":"#);
+    push_str(out, name);
+    out.push(b'}');
+}
+
+fn frame(kind: &str, room: Option<&RoomName>, reference: Option<&str>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.extend_from_slice(br#"{"type":""#);
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'"');
+    if let Some(reference) = reference {
+        out.extend_from_slice(br#","ref":"#);
+        out.extend_from_slice(reference.as_bytes());
+    }
+    if let Some(room) = room {
+        out.extend_from_slice(br#","room":""#);
+        out.extend_from_slice(room.as_str().as_bytes());
+        out.push(b'"');
+    }
+    out
+}
+
+/// An `error` frame; `reference` is the raw JSON of the request's `ref`.
+pub fn error_frame(reference: Option<&str>, code: ErrorCode, message: &str) -> Vec<u8> {
+    let mut out = frame("error", None, reference);
+    out.extend_from_slice(br#","code":""#);
+    out.extend_from_slice(code.as_str().as_bytes());
+    out.extend_from_slice(br#"","message":"#);
+    push_str(&mut out, message);
+    out.extend_from_slice(br#","retryable":"#);
+    out.extend_from_slice(if code.retryable() { b"true}" } else { b"false}" });
+    out
+}
+
+/// A `pong` frame.
+pub fn pong_frame(reference: Option<&str>) -> Vec<u8> {
+    let mut out = frame("pong", None, reference);
+    out.push(b'}');
+    out
+}
+
+/// A `left` frame.
+pub fn left_frame(reference: Option<&str>, room: &RoomName) -> Vec<u8> {
+    let mut out = frame("left", Some(room), reference);
+    out.push(b'}');
+    out
+}
+
+/// A `reconnect` frame: close and come back after `after_ms` milliseconds.
+pub fn reconnect_frame(reason: &str, after_ms: u64) -> Vec<u8> {
+    let mut out = frame("reconnect", None, None);
+    out.extend_from_slice(br#","reason":"#);
+    push_str(&mut out, reason);
+    out.extend_from_slice(br#","afterMs":"#);
+    push_number(&mut out, after_ms);
+    out.push(b'}');
+    out
+}
+
+/// A `reset` frame: what follows does not continue what came before.
+pub fn reset_frame(room: &RoomName, reason: Recovery, term: Option<&Term>, seq: u64) -> Vec<u8> {
+    let mut out = frame("reset", Some(room), None);
+    out.extend_from_slice(br#","reason":"#);
+    let _ = serde_json::to_writer(&mut out, &reason);
+    out.extend_from_slice(br#","term":"#);
+    match term {
+        Some(term) => push_str(&mut out, term.as_str()),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(br#","seq":"#);
+    push_number(&mut out, seq);
+    out.push(b'}');
+    out
+}
+
+/// A `presence` frame; `count` carries no member.
+pub fn presence_frame(room: &RoomName, kind: PresenceKind, member: Option<(ClientId, &str)>, online: u64) -> Vec<u8> {
+    let mut out = frame("presence", Some(room), None);
+    out.extend_from_slice(match kind {
+        PresenceKind::Join => br#","event":"join""#.as_slice(),
+        PresenceKind::Leave => br#","event":"leave""#.as_slice(),
+        PresenceKind::Rename => br#","event":"rename""#.as_slice(),
+        PresenceKind::Count => br#","event":"count""#.as_slice(),
+    });
+    if let Some((id, name)) = member {
+        push_member_field(&mut out, b",\"member\":", id, name);
+    }
+    out.extend_from_slice(br#","online":"#);
+    push_number(&mut out, online);
+    out.push(b'}');
+    out
+}
+
+/// A JSON list of members, as `joined` and `members` carry it.
+pub fn member_list<'a>(members: impl Iterator<Item = (ClientId, &'a str)>) -> Vec<u8> {
+    list(members, |out, (id, name)| push_member_field(out, b"", id, name))
+}
+
+/// A JSON list of ready `message` objects, as `joined` and `history` carry it.
+pub fn message_list<'a>(messages: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    list(messages, |out, message| out.extend_from_slice(message))
+}
+
+fn list<T>(items: impl Iterator<Item = T>, mut push: impl FnMut(&mut Vec<u8>, T)) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push(&mut out, item);
+    }
+    out.push(b']');
+    out
+}
+
+/// A `history` frame; `messages` is a JSON list, `next` a seq to go on from.
+pub fn history_frame(reference: Option<&str>, room: &RoomName, messages: &[u8], next: Option<u64>) -> Vec<u8> {
+    let mut out = frame("history", Some(room), reference);
+    out.extend_from_slice(br#","messages":"#);
+    out.extend_from_slice(messages);
+    if let Some(next) = next {
+        out.extend_from_slice(br#","next":"#);
+        push_number(&mut out, next);
+    }
+    out.push(b'}');
+    out
+}
+
+/// A `members` frame; `members` is a JSON list, `next` an opaque cursor.
+pub fn members_frame(
+    reference: Option<&str>,
+    room: &RoomName,
+    members: &[u8],
+    online: u64,
+    next: Option<&str>,
+) -> Vec<u8> {
+    let mut out = frame("members", Some(room), reference);
+    out.extend_from_slice(br#","members":"#);
+    out.extend_from_slice(members);
+    out.extend_from_slice(br#","online":"#);
+    push_number(&mut out, online);
+    if let Some(next) = next {
+        out.extend_from_slice(br#","next":"#);
+        push_str(&mut out, next);
+    }
+    out.push(b'}');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(frame: &[u8]) -> Value {
+        serde_json::from_slice(frame).expect("valid JSON")
+    }
+
+    #[test]
+    fn a_message_carries_its_fields_and_its_data_untouched() {
+        let (room, term, from) =
+            (RoomName::new("a").expect("valid"), Term::new("t1").expect("valid"), ClientId::random());
+        let head = MessageHead { room: &room, position: Some((&term, 7)), id: "i\"1", from, name: "Zoë \n", ts: 9 };
+        let mut out = Vec::new();
+        message_frame(&head, b"{\"x\":1.50}", &mut out);
+        assert_eq!(
+            read(&out),
+            json!({"type":"message","room":"a","seq":7,"term":"t1","id":"i\"1",
+                   "from":{"id":from.to_string(),"name":"Zoë \n"},"ts":9,"data":{"x":1.50}})
+        );
+        let mut ephemeral = Vec::new();
+        message_frame(&MessageHead { position: None, ..head }, b"null", &mut ephemeral);
+        assert_eq!(read(&ephemeral).get("seq"), None);
+        assert!(out.ends_with(br#""data":{"x":1.50}}"#));
+    }
+
+    #[test]
+    fn small_frames_have_the_documented_fields() {
+        let room = RoomName::new("a").expect("valid");
+        let id = ClientId::random();
+        assert_eq!(
+            read(&error_frame(Some("3"), ErrorCode::RateLimited, "slow \"down\"")),
+            json!({"type":"error","ref":3,"code":"rate_limited","message":"slow \"down\"","retryable":true})
+        );
+        assert_eq!(read(&pong_frame(None)), json!({"type":"pong"}));
+        assert_eq!(read(&left_frame(Some("\"r\""), &room)), json!({"type":"left","ref":"r","room":"a"}));
+        assert_eq!(read(&reconnect_frame("drain", 250)), json!({"type":"reconnect","reason":"drain","afterMs":250}));
+        assert_eq!(
+            read(&presence_frame(&room, PresenceKind::Join, Some((id, "n")), 2)),
+            json!({"type":"presence","room":"a","event":"join","member":{"id":id.to_string(),"name":"n"},"online":2})
+        );
+        assert_eq!(
+            read(&presence_frame(&room, PresenceKind::Count, None, 900)),
+            json!({"type":"presence","room":"a","event":"count","online":900})
+        );
+        assert_eq!(
+            read(&reset_frame(&room, Recovery::Gap, None, 5)),
+            json!({"type":"reset","room":"a","reason":"gap","term":null,"seq":5})
+        );
+        let members = member_list([(id, "n")].into_iter());
+        assert_eq!(
+            read(&members_frame(Some("1"), &room, &members, 1, Some("7"))),
+            json!({"type":"members","ref":1,"room":"a","members":[{"id":id.to_string(),"name":"n"}],"online":1,"next":"7"})
+        );
+        let messages = message_list([b"{}".as_slice(), b"{}".as_slice()].into_iter());
+        assert_eq!(
+            read(&history_frame(Some("1"), &room, &messages, None)),
+            json!({"type":"history","ref":1,"room":"a","messages":[{},{}]})
+        );
+    }
+
+    #[test]
+    fn absent_fields_are_left_out_of_acks_but_null_in_joined() {
+        let room = RoomName::new("a").expect("valid");
+        let reference = RawValue::from_string("1".into()).expect("valid");
+        let ack = Ack { reference: &reference, id: "x", room: &room, seq: None, term: None, duplicate: false };
+        assert_eq!(serde_json::to_value(&ack).expect("valid"), json!({"type":"ack","ref":1,"id":"x","room":"a"}));
+        let empty = || RawValue::from_string("[]".into()).expect("valid");
+        let joined = Joined {
+            reference: None,
+            room: &room,
+            mode: Mode::Ephemeral,
+            term: None,
+            seq: None,
+            recovery: Recovery::UnknownTerm,
+            online: 1,
+            members: empty(),
+            messages: empty(),
+        };
+        assert_eq!(
+            serde_json::to_string(&joined).expect("valid"),
+            r#"{"type":"joined","room":"a","mode":"ephemeral","term":null,"seq":null,"recovery":"unknown_term","online":1,"members":[],"messages":[]}"#
+        );
+    }
+}
