@@ -108,6 +108,11 @@ impl Builder {
         self.count += 1;
     }
 
+    /// The messages collected so far are not to be recorded: what follows does not continue them.
+    pub(super) fn forget_positions(&mut self) {
+        self.placed.clear();
+    }
+
     /// Closes the batch; `recorded` gets every durable message's seq and JSON, sharing the batch's memory.
     pub(super) fn seal(&mut self, mut recorded: impl FnMut(u64, Bytes)) -> Option<Batch> {
         if self.count == 0 {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use roomcast_protocol::{ClientId, Mode, RoomName};
+use roomcast_protocol::{Mode, RoomName};
 
 use super::batch::{Batch, Builder};
 use super::mail::{JoinRequest, PublishRequest};
@@ -74,6 +74,8 @@ pub(super) struct State {
     /// True if `early` was full once.
     pub(super) missed_early: bool,
     pub(super) repairing: bool,
+    /// Joins that wait for a read of the stream.
+    pub(super) resuming: u32,
     /// The tick at which the last member went.
     pub(super) empty_since: Option<u32>,
 }
@@ -87,6 +89,8 @@ pub(super) struct Home {
     pub(super) state: RefCell<State>,
     /// True while on the turn's list.
     pub(super) due: Cell<bool>,
+    /// True while another worker's load keeps it waiting.
+    pub(super) waits: Cell<bool>,
 }
 
 impl Home {
@@ -106,9 +110,10 @@ impl Home {
             early: Vec::new(),
             missed_early: false,
             repairing: false,
+            resuming: 0,
             empty_since: None,
         };
-        Rc::new(Self { name, policy, room, state: RefCell::new(state), due: Cell::new(false) })
+        Rc::new(Self { name, policy, room, state: RefCell::new(state), due: Cell::new(false), waits: Cell::new(false) })
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -131,6 +136,7 @@ impl State {
             && !self.publishing
             && self.outgoing.is_empty()
             && !self.broadcasting
+            && self.resuming == 0
             && self.phase != Phase::Opening
     }
 
@@ -147,11 +153,5 @@ impl State {
     pub(super) fn seal(&mut self) -> Option<Batch> {
         let recent = &mut self.recent;
         self.builder.seal(|seq, json| recent.push(seq, json))
-    }
-
-    /// Drops a join that has not been carried out, if that client has one.
-    pub(super) fn cancel_join(&mut self, client: ClientId) -> bool {
-        let position = self.roll.movements.iter().position(|m| m.join.as_ref().is_some_and(|j| j.from.client == client));
-        position.is_some_and(|index| self.roll.movements.remove(index).is_some())
     }
 }

@@ -22,7 +22,7 @@ use super::turn::Turn;
 use crate::broker::{Broker, Record};
 use crate::config::Settings;
 use crate::socket::frames;
-use crate::telemetry::metrics::WorkerMetrics;
+use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::trace::Tracing;
 
 /// What a shard is made of.
@@ -41,6 +41,8 @@ pub struct Parts {
     pub broker: Rc<dyn Broker>,
     /// This worker's metrics.
     pub metrics: Rc<WorkerMetrics>,
+    /// The node's metrics, for what happens seldom.
+    pub totals: Arc<Metrics>,
     /// Spans.
     pub tracing: Tracing,
 }
@@ -126,7 +128,6 @@ impl Shard {
     }
 
     pub(super) fn post_frame(&self, peer: &Rc<Peer>, frame: Bytes) {
-        self.parts.metrics.sent(1, frame.len());
         if peer.post(frame, 1) {
             self.turn.dirty(peer);
         }
@@ -181,7 +182,7 @@ impl Shard {
     fn unseat(&self, peer: &Rc<Peer>, name: &RoomName) {
         let room = self.rooms.borrow().get(name).cloned();
         let Some(room) = room.filter(|room| room.dismiss(peer)) else { return };
-        self.parts.metrics.member_left();
+        self.parts.totals.hub.members.dec();
         self.forget_if_empty(&room);
         let mail = Mail::Leave { room: name.clone(), client: peer.id, worker: self.parts.index };
         self.send_home(name, mail);
@@ -266,7 +267,7 @@ impl Shard {
         };
         self.post_frame(&peer, frame);
         self.room(room).admit(&peer);
-        self.parts.metrics.member_joined();
+        self.parts.totals.hub.members.inc();
         peer.end_request();
     }
 }

@@ -151,10 +151,28 @@ impl Shard {
     }
 
     /// Seals what a home collected and passes it to the workers that have members, once the last batch is through.
-    pub(super) fn spread(&self, home: &Rc<Home>) {
-        if !home.room.is_busy() && !self.is_overloaded_away(home) {
+    fn spread(self: &Rc<Self>, home: &Rc<Home>) {
+        if home.room.is_busy() {
+            return;
+        }
+        if self.is_overloaded_away(home) {
+            self.look_again(home);
+        } else {
             self.seal(home);
         }
+    }
+
+    /// Has the home looked at again when another worker may have caught up.
+    fn look_again(self: &Rc<Self>, home: &Rc<Home>) {
+        if home.waits.replace(true) {
+            return;
+        }
+        let (shard, home) = (Rc::clone(self), Rc::clone(home));
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(HOLD_STEP).await;
+            home.waits.set(false);
+            shard.turn.due(&home);
+        });
     }
 
     /// Whether a worker with members of this room has too many batches waiting.
@@ -179,6 +197,7 @@ impl Shard {
                 home.room.push(Arc::clone(&batch));
                 self.turn.activate(&home.room);
             } else {
+                self.parts.metrics.handed_over();
                 self.send(worker, Mail::Batch { room: home.name.clone(), batch: Arc::clone(&batch) });
             }
         }
@@ -225,14 +244,14 @@ impl Shard {
             if peer.post(frames.clone(), batch.count) {
                 self.turn.dirty(peer);
             }
-            self.parts.metrics.delivered(batch.count, frames.len());
+            self.parts.metrics.delivered(u64::from(batch.count));
             return Delivered::Written;
         }
         let outcome = peer.deliver(frames, batch.count);
         if outcome != Delivered::Gone {
-            self.parts.metrics.delivered(batch.count, frames.len());
+            self.parts.metrics.delivered(u64::from(batch.count));
             if outcome == Delivered::Written {
-                self.parts.metrics.wrote(batch.count);
+                self.parts.metrics.wrote(batch.count, frames.len());
             }
         }
         outcome
@@ -280,9 +299,15 @@ impl Shard {
     fn flush_dirty(&self) {
         let dirty = std::mem::take(&mut *self.turn.dirty.borrow_mut());
         for peer in dirty {
-            if let Some(frames) = peer.flush().filter(|frames| *frames > 0) {
-                self.parts.metrics.wrote(frames);
-            }
+            self.flush(&peer);
+        }
+    }
+
+    /// Writes what `peer` has queued, as far as its socket takes it.
+    pub fn flush(&self, peer: &Peer) {
+        let bytes = peer.backlog();
+        if let Some(frames) = peer.flush().filter(|frames| *frames > 0) {
+            self.parts.metrics.wrote(frames, bytes);
         }
     }
 
