@@ -124,7 +124,11 @@ impl BrokerFlag {
     pub fn set(&mut self, up: bool) {
         if std::mem::replace(&mut self.up, up) != up {
             let brokers = &self.shared.brokers_up;
-            if up { brokers.fetch_add(1, Ordering::Relaxed) } else { brokers.fetch_sub(1, Ordering::Relaxed) };
+            if up {
+                brokers.fetch_add(1, Ordering::Relaxed)
+            } else {
+                brokers.fetch_sub(1, Ordering::Relaxed)
+            };
         }
     }
 }
