@@ -1,1 +1,2 @@
-//! To come.
+//! One client's life.
+pub mod accepted;
