@@ -10,7 +10,7 @@ mod dispatch;
 mod end;
 mod heartbeat;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -25,11 +25,10 @@ use crate::hub::{Peer, Shard, Stop};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Event, Reader, frames};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
-use crate::telemetry::trace::Tracing;
 use accepted::{Accepted, Permit, Route};
 use dispatch::Dispatcher;
 pub use end::{End, Row};
-pub use heartbeat::Heartbeat;
+pub use heartbeat::{Heartbeat, beat};
 
 /// Bytes read at once, into one buffer of the worker's: what a session keeps is only what is partial.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -46,11 +45,11 @@ pub struct Floor {
     pub totals: Arc<Metrics>,
     /// The worker's clock of pings and deadlines.
     pub heartbeat: Heartbeat,
-    /// Spans.
-    pub tracing: Tracing,
     /// Whether the node is draining.
     pub lifecycle: Lifecycle,
     scratch: RefCell<Box<[u8]>>,
+    /// Sessions whose task lives, closing ones too.
+    sessions: Cell<usize>,
 }
 
 impl Floor {
@@ -59,13 +58,35 @@ impl Floor {
         settings: Arc<Settings>,
         shard: Rc<Shard>,
         metrics: (Rc<WorkerMetrics>, Arc<Metrics>),
-        tracing: Tracing,
         lifecycle: Lifecycle,
     ) -> Rc<Self> {
         let heartbeat = Heartbeat::new(&settings);
         let scratch = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
         let (metrics, totals) = metrics;
-        Rc::new(Self { settings, shard, metrics, totals, heartbeat, tracing, lifecycle, scratch })
+        Rc::new(Self { settings, shard, metrics, totals, heartbeat, lifecycle, scratch, sessions: Cell::new(0) })
+    }
+}
+
+impl Floor {
+    /// Sessions that have not ended yet, closing ones included.
+    pub fn sessions(&self) -> usize {
+        self.sessions.get()
+    }
+}
+
+/// A session's place in [`Floor::sessions`].
+struct Alive(Rc<Floor>);
+
+impl Alive {
+    fn new(floor: &Rc<Floor>) -> Self {
+        floor.sessions.set(floor.sessions.get() + 1);
+        Self(Rc::clone(floor))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.sessions.set(self.0.sessions.get() - 1);
     }
 }
 
@@ -84,6 +105,7 @@ struct Session {
     leftover: Vec<u8>,
     dispatcher: Dispatcher,
     _permit: Permit,
+    _alive: Alive,
 }
 
 /// Starts the session of a socket that is past its handshake, as a task of this worker.
@@ -107,7 +129,7 @@ impl Session {
         dispatcher.greet(route);
         let fragments = u16::try_from(settings.max_fragments).unwrap_or(u16::MAX);
         let most = u32::try_from(settings.max_message_bytes).unwrap_or(u32::MAX);
-        Self { reader: Reader::new(most, fragments), leftover: leftover.to_vec(), dispatcher, _permit: permit }
+        Self { reader: Reader::new(most, fragments), leftover: leftover.to_vec(), dispatcher, _permit: permit, _alive: Alive::new(floor) }
     }
 
     async fn run(mut self) {

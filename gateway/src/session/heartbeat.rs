@@ -53,7 +53,7 @@ impl Heartbeat {
 }
 
 /// Looks at every connection of the worker, for ever.
-pub async fn run(floor: Rc<Floor>) {
+pub async fn beat(floor: Rc<Floor>) {
     let mut timer = tokio::time::interval(floor.heartbeat.look);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
