@@ -214,6 +214,8 @@ pub enum PresenceOp {
     Leave {
         /// Who.
         client: ClientId,
+        /// Its last display name, for those who are told. At most 64 bytes.
+        name: Arc<str>,
     },
     /// A client changes its name; nothing if it is not there.
     Rename {
@@ -374,9 +376,8 @@ fn check_ops(ops: &[PresenceOp]) -> Result<(), BrokerError> {
     if ops.len() > MAX_BATCH {
         return Err(BrokerError::Rejected("at most 1024 operations in one call".into()));
     }
-    let mut names = ops.iter().filter_map(|op| match op {
-        PresenceOp::Enter { name, .. } | PresenceOp::Rename { name, .. } => Some(name),
-        PresenceOp::Leave { .. } => None,
+    let mut names = ops.iter().map(|op| match op {
+        PresenceOp::Enter { name, .. } | PresenceOp::Leave { name, .. } | PresenceOp::Rename { name, .. } => name,
     });
     if names.any(|name| check_display_name(name).is_err()) {
         return Err(BrokerError::Rejected("a display name breaks its rule".into()));

@@ -1,27 +1,20 @@
-//! Not yet.
+//! The node's settings: one struct, read once at start from flags, environment, `.env` and a file. Called by main; known
+//! to every floor above. It must not know what a setting does.
 
-use std::time::Duration;
+mod error;
+mod file;
+mod parse;
+mod print;
+mod rooms;
+mod settings;
+mod source;
 
-/// What holds for a room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomPolicy {
-    /// Durable or ephemeral.
-    pub mode: roomcast_protocol::Mode,
-    /// Messages kept, at least; older ones go.
-    pub history_size: u64,
-    /// How long the history outlives the room's last message.
-    pub history_ttl: Duration,
-    /// How long a message id is remembered.
-    pub idempotency_window: Duration,
-}
+pub use error::{ConfigError, Origin};
+pub use parse::RedisUrl;
+pub use print::reference_table;
+pub use rooms::{RoomPolicies, RoomPolicy};
+pub use settings::{LogFormat, Settings};
+pub use source::Action;
 
-impl Default for RoomPolicy {
-    fn default() -> Self {
-        Self {
-            mode: roomcast_protocol::Mode::Durable,
-            history_size: 1000,
-            history_ttl: Duration::from_hours(24),
-            idempotency_window: Duration::from_mins(5),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

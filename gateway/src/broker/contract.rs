@@ -9,8 +9,9 @@ use roomcast_protocol::{ClientId, Mode, NodeId, RoomName};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Broker, Envelope, Event, Kind, Memory, Outcome, Record, RedisBroker, RedisOptions};
+use super::{Broker, BrokerStats, Envelope, Event, Kind, Memory, Outcome, Record, RedisBroker, RedisOptions};
 use crate::config::RoomPolicy;
+use crate::telemetry::metrics::Metrics;
 
 mod faults;
 mod history;
@@ -82,7 +83,7 @@ fn memory() -> Pair {
     let store = Memory::new();
     let (to_a, from_a) = Events::channel("node-a", 1024);
     let (to_b, from_b) = Events::channel("node-b", 1024);
-    let (a, b) = (store.handle(node("node-a"), to_a), store.handle(node("node-b"), to_b));
+    let (a, b) = (store.handle(node("node-a"), to_a, stats()), store.handle(node("node-b"), to_b, stats()));
     Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _server: None }
 }
 
@@ -96,7 +97,7 @@ async fn redis() -> Pair {
 /// A broker that is up.
 async fn connect(options: &RedisOptions, capacity: usize) -> (RedisBroker, Events) {
     let (sender, events) = Events::channel(options.node.as_str(), capacity);
-    let broker = RedisBroker::connect(options, sender).expect("good options");
+    let broker = RedisBroker::connect(options, sender, stats()).expect("good options");
     until("the broker is up", || broker.is_up()).await;
     (broker, events)
 }
@@ -109,6 +110,10 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         }
     };
     timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+fn stats() -> BrokerStats {
+    BrokerStats::new(&Metrics::new())
 }
 
 fn node(name: &str) -> NodeId {

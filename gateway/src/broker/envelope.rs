@@ -164,6 +164,11 @@ impl Head {
         matches!(self.kind, HeadKind::Messages(Kind::Ephemeral { .. })) && self.node == *node
     }
 
+    /// How many records follow.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Decodes the records of `payload`, whose header this is. All or nothing.
     pub(crate) fn decode(self, payload: &Bytes, room: RoomName) -> Result<Event, DecodeError> {
         let body = payload.get(self.body..).ok_or(DecodeError::Length)?;

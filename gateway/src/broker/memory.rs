@@ -18,7 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 
 use self::room::Room;
-use super::stats::{Command, Path};
+use super::stats::Command;
 use super::{
     Broker, BrokerError, BrokerStats, Envelope, Event, History, Kind, MAX_MEMBERS, Member, MembersPage, PresenceEvent,
     PresenceOp, PresenceReply, Published, Range, Record, check_ops, check_records,
@@ -47,7 +47,7 @@ struct Store {
 pub struct MemoryBroker {
     store: Arc<Store>,
     peer: Arc<Peer>,
-    stats: Arc<BrokerStats>,
+    stats: BrokerStats,
     sweeper: JoinHandle<()>,
 }
 
@@ -57,7 +57,7 @@ struct Peer {
     events: mpsc::Sender<Event>,
     /// An event was dropped: all that follow are, too, until `Resubscribed` found room.
     behind: AtomicBool,
-    stats: Arc<BrokerStats>,
+    stats: BrokerStats,
 }
 
 impl Memory {
@@ -68,15 +68,8 @@ impl Memory {
 
     /// A broker for one worker; its events go to `events`. When that is full, events are dropped and
     /// [`Event::Resubscribed`] follows. Must be called inside a tokio runtime.
-    pub fn handle(&self, node: NodeId, events: mpsc::Sender<Event>) -> MemoryBroker {
-        self.handle_with(node, events, Arc::default())
-    }
-
-    /// [`Memory::handle`], counting into `stats`.
-    pub fn handle_with(&self, node: NodeId, events: mpsc::Sender<Event>, stats: Arc<BrokerStats>) -> MemoryBroker {
-        stats.set_up(Path::Publish, true);
-        stats.set_up(Path::Subscription, true);
-        let peer = Arc::new(Peer { node, events, behind: AtomicBool::new(false), stats: Arc::clone(&stats) });
+    pub fn handle(&self, node: NodeId, events: mpsc::Sender<Event>, stats: BrokerStats) -> MemoryBroker {
+        let peer = Arc::new(Peer { node, events, behind: AtomicBool::new(false), stats: stats.clone() });
         let sweeper = tokio::spawn(sweep_regularly(Arc::downgrade(&self.store)));
         MemoryBroker { store: Arc::clone(&self.store), peer, stats, sweeper }
     }
@@ -154,11 +147,6 @@ impl Peer {
 }
 
 impl MemoryBroker {
-    /// What it counted so far.
-    pub fn stats(&self) -> &Arc<BrokerStats> {
-        &self.stats
-    }
-
     /// Tells all subscribers but this one.
     fn tell(&self, room: &Room, event: &Event) {
         for peer in room.subscribers.iter().filter(|peer| !Arc::ptr_eq(peer, &self.peer)) {
@@ -166,9 +154,26 @@ impl MemoryBroker {
         }
     }
 
-    fn counted<T>(&self, command: Command, result: Result<T, BrokerError>) -> Result<T, BrokerError> {
-        self.stats.count_command(command, &result);
+    fn counted<T>(&self, command: Command, call: impl FnOnce() -> Result<T, BrokerError>) -> Result<T, BrokerError> {
+        let start = Instant::now();
+        let result = call();
+        self.stats.count_command(command, start.elapsed(), &result);
         result
+    }
+
+    fn apply_and_tell(&self, name: &RoomName, ops: &[PresenceOp], want_members: usize) -> PresenceReply {
+        self.store.with(name, |room| {
+            let (version, effective) = room.apply(&self.peer.node, ops, now_us());
+            let online = room.members.len() as u64;
+            if !effective.is_empty() {
+                let (node, name) = (self.peer.node.clone(), name.clone());
+                let event = PresenceEvent { node, room: name, version, online, ops: effective };
+                self.tell(room, &Event::Presence(event));
+            }
+            let members = room.members.iter().take(want_members.min(MAX_MEMBERS));
+            let members = members.map(|(&id, (_, name))| Member { id, name: Arc::clone(name) }).collect();
+            PresenceReply { version, online, members }
+        })
     }
 
     fn store_and_tell(&self, name: &RoomName, policy: &RoomPolicy, records: &[Record]) -> Published {
@@ -193,36 +198,38 @@ impl Broker for MemoryBroker {
         policy: &RoomPolicy,
         records: &[Record],
     ) -> Result<Published, BrokerError> {
-        let result = check_records(records).map(|()| self.store_and_tell(room, policy, records));
-        self.counted(Command::Publish, result)
+        self.counted(Command::Publish, || {
+            check_records(records)?;
+            Ok(self.store_and_tell(room, policy, records))
+        })
     }
 
     async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
-        let result = check_records(records).map(|()| {
+        self.counted(Command::Broadcast, || {
+            check_records(records)?;
             let kind = Kind::Ephemeral { ts: now_us() / 1000 };
             let envelope =
                 Envelope { node: self.peer.node.clone(), room: room.clone(), kind, records: records.to_vec() };
             self.store.with(room, |state| self.tell(state, &Event::Messages(envelope)));
-        });
-        self.counted(Command::Broadcast, result)
+            Ok(())
+        })
     }
 
     async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
-        self.store.with(room, |state| {
-            if !state.subscribers.iter().any(|peer| Arc::ptr_eq(peer, &self.peer)) {
-                state.subscribers.push(Arc::clone(&self.peer));
-            }
-        });
-        self.counted(Command::Subscribe, Ok(()))
+        self.counted(Command::Subscribe, || {
+            let new = self.store.with(room, |state| state.subscribe(&self.peer));
+            self.stats.add_subscriptions(i64::from(new));
+            Ok(())
+        })
     }
 
     fn unsubscribe(&self, room: &RoomName) {
-        self.store.with(room, |state| state.subscribers.retain(|peer| !Arc::ptr_eq(peer, &self.peer)));
+        let gone = self.store.with(room, |state| state.unsubscribe(&self.peer));
+        self.stats.add_subscriptions(-i64::from(gone));
     }
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
-        let history = self.store.with(room, |state| state.history(range));
-        self.counted(Command::History, Ok(history))
+        self.counted(Command::History, || Ok(self.store.with(room, |state| state.history(range))))
     }
 
     async fn presence(
@@ -231,29 +238,18 @@ impl Broker for MemoryBroker {
         ops: &[PresenceOp],
         want_members: usize,
     ) -> Result<PresenceReply, BrokerError> {
-        let result = check_ops(ops).map(|()| {
-            self.store.with(room, |state| {
-                let (version, effective) = state.apply(&self.peer.node, ops, now_us());
-                let online = state.members.len() as u64;
-                if !effective.is_empty() {
-                    let (node, room) = (self.peer.node.clone(), room.clone());
-                    self.tell(state, &Event::Presence(PresenceEvent { node, room, version, online, ops: effective }));
-                }
-                let members = state.members.iter().take(want_members.min(MAX_MEMBERS));
-                let members = members.map(|(&id, (_, name))| Member { id, name: Arc::clone(name) }).collect();
-                PresenceReply { version, online, members }
-            })
-        });
-        self.counted(Command::Presence, result)
+        self.counted(Command::Presence, || {
+            check_ops(ops)?;
+            Ok(self.apply_and_tell(room, ops, want_members))
+        })
     }
 
     async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError> {
-        let after = match cursor.map(str::parse::<ClientId>).transpose() {
-            Ok(after) => after,
-            Err(_) => return self.counted(Command::Members, Err(BrokerError::Rejected("bad cursor".into()))),
-        };
-        let page = self.store.with(room, |state| state.page(after, limit.clamp(1, MAX_MEMBERS)));
-        self.counted(Command::Members, Ok(page))
+        self.counted(Command::Members, || {
+            let after = cursor.map(str::parse::<ClientId>).transpose();
+            let after = after.map_err(|_| BrokerError::Rejected("bad cursor".into()))?;
+            Ok(self.store.with(room, |state| state.page(after, limit.clamp(1, MAX_MEMBERS))))
+        })
     }
 
     fn is_up(&self) -> bool {
@@ -266,7 +262,7 @@ impl Drop for MemoryBroker {
         self.sweeper.abort();
         for shard in 0..SHARDS {
             self.store.lock(shard).retain(|_, room| {
-                room.subscribers.retain(|peer| !Arc::ptr_eq(peer, &self.peer));
+                self.stats.add_subscriptions(-i64::from(room.unsubscribe(&self.peer)));
                 !room.is_empty()
             });
         }

@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use roomcast_protocol::{NodeId, RoomName};
@@ -71,7 +71,7 @@ pub struct RedisBroker {
     scripts: Scripts,
     commands: Commands,
     subscription: Subscription,
-    stats: Arc<BrokerStats>,
+    stats: BrokerStats,
 }
 
 impl RedisBroker {
@@ -81,31 +81,35 @@ impl RedisBroker {
     ///
     /// # Errors
     /// [`BrokerError::Misconfigured`] for options that can never work.
-    pub fn connect(options: &RedisOptions, events: mpsc::Sender<Event>) -> Result<Self, BrokerError> {
-        Self::connect_with(options, events, Arc::default())
-    }
-
-    /// [`RedisBroker::connect`], counting into `stats`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn connect_with(
+    pub fn connect(
         options: &RedisOptions,
         events: mpsc::Sender<Event>,
-        stats: Arc<BrokerStats>,
+        stats: BrokerStats,
     ) -> Result<Self, BrokerError> {
         let endpoint = Endpoint::new(options)?;
         let keys = Keys::new(&options.prefix)?;
         let scripts = Scripts::new();
-        let commands = Commands::start(endpoint.clone(), scripts.clone(), options.timeout, Arc::clone(&stats));
-        let intake = subscription::Intake::new(keys.clone(), options.node.clone(), events, Arc::clone(&stats));
+        let commands = Commands::start(endpoint.clone(), scripts.clone(), options.timeout, stats.clone());
+        let intake = subscription::Intake::new(keys.clone(), options.node.clone(), events, stats.clone());
         let subscription = Subscription::start(endpoint, intake, options.timeout);
         Ok(Self { keys, node: options.node.clone(), scripts, commands, subscription, stats })
     }
 
-    /// What it counted so far.
-    pub fn stats(&self) -> &Arc<BrokerStats> {
-        &self.stats
+    /// Publishing and subscription.
+    #[cfg(test)]
+    pub(super) fn paths_up(&self) -> (bool, bool) {
+        (self.commands.is_up(), self.subscription.is_up())
+    }
+
+    async fn counted<T>(
+        &self,
+        command: Command,
+        call: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let start = Instant::now();
+        let result = call.await;
+        self.stats.count_command(command, start.elapsed(), &result);
+        result
     }
 
     async fn send_broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
@@ -126,24 +130,15 @@ impl Broker for RedisBroker {
         policy: &RoomPolicy,
         records: &[Record],
     ) -> Result<Published, BrokerError> {
-        let result = match check_records(records) {
-            Ok(()) => script::publish(self, room, policy, records).await,
-            Err(error) => Err(error),
-        };
-        self.stats.count_command(Command::Publish, &result);
-        result
+        self.counted(Command::Publish, script::publish(self, room, policy, records)).await
     }
 
     async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
-        let result = self.send_broadcast(room, records).await;
-        self.stats.count_command(Command::Broadcast, &result);
-        result
+        self.counted(Command::Broadcast, self.send_broadcast(room, records)).await
     }
 
     async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
-        let result = self.subscription.subscribe(room).await;
-        self.stats.count_command(Command::Subscribe, &result);
-        result
+        self.counted(Command::Subscribe, self.subscription.subscribe(room)).await
     }
 
     fn unsubscribe(&self, room: &RoomName) {
@@ -151,9 +146,7 @@ impl Broker for RedisBroker {
     }
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
-        let result = script::history(self, room, range).await;
-        self.stats.count_command(Command::History, &result);
-        result
+        self.counted(Command::History, script::history(self, room, range)).await
     }
 
     async fn presence(
@@ -162,15 +155,11 @@ impl Broker for RedisBroker {
         ops: &[PresenceOp],
         want_members: usize,
     ) -> Result<PresenceReply, BrokerError> {
-        let result = presence::apply(self, room, ops, want_members).await;
-        self.stats.count_command(Command::Presence, &result);
-        result
+        self.counted(Command::Presence, presence::apply(self, room, ops, want_members)).await
     }
 
     async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError> {
-        let result = presence::page(self, room, cursor, limit).await;
-        self.stats.count_command(Command::Members, &result);
-        result
+        self.counted(Command::Members, presence::page(self, room, cursor, limit)).await
     }
 
     fn is_up(&self) -> bool {
@@ -189,7 +178,7 @@ impl Keys {
         // Braces would let the prefix choose the hash slot.
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
         if !(1..=32).contains(&prefix.len()) || !prefix.bytes().all(allowed) {
-            return Err(BrokerError::Misconfigured("prefix: expected 1 to 32 of A-Z a-z 0-9 _ . -".into()));
+            return Err(BrokerError::Misconfigured("redis prefix: expected 1 to 32 of A-Z a-z 0-9 _ . -".into()));
         }
         Ok(Self { prefix: prefix.into() })
     }

@@ -1,1 +1,144 @@
-//! Not yet.
+//! Who the broker trusts, and as whom it comes: ACL users, TLS, options that cannot work.
+
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+
+use super::server::ACL_COMMANDS;
+use super::*;
+use crate::broker::{BrokerError, PresenceOp, Range};
+
+/// Every kind of call once.
+async fn works(options: &RedisOptions) {
+    let (a, _from_a) = connect(options, 64).await;
+    let (b, mut from_b) = connect(&RedisOptions { node: node("node-b"), ..options.clone() }, 64).await;
+    let room = room("lobby");
+    b.subscribe(&room).await.expect("subscribed");
+    a.publish(&room, &policy(), &[idempotent("i", "x")]).await.expect("published");
+    assert_eq!(first_seq(&from_b.messages().await), 1);
+    a.broadcast(&room, &plains(0..1)).await.expect("sent");
+    from_b.messages().await;
+    a.history(&room, Range::Latest { limit: 1 }).await.expect("history");
+    let client = ClientId::random();
+    let name: std::sync::Arc<str> = "Ann".into();
+    let ops = [PresenceOp::Enter { client, name: name.clone() }, PresenceOp::Leave { client, name }];
+    a.presence(&room, &ops, 5).await.expect("presence");
+    a.members(&room, None, 5).await.expect("members");
+    b.unsubscribe(&room);
+    b.subscribe(&super::room("other")).await.expect("subscribed");
+}
+
+/// Whether it comes up within some attempts; `is_up` alone would only be early.
+async fn stays_down(options: &RedisOptions) {
+    let (sender, _events) = Events::channel("node-a", 64);
+    let options = RedisOptions { timeout: Duration::from_millis(700), ..options.clone() };
+    let broker = RedisBroker::connect(&options, sender, stats()).expect("good options");
+    let error = broker.subscribe(&room("lobby")).await.expect_err("no way in");
+    assert!(matches!(error, BrokerError::Unavailable(_)), "{error}");
+    assert!(!broker.is_up());
+}
+
+#[tokio::test(flavor = "local")]
+async fn an_acl_user_with_few_rights_is_enough() {
+    let server = Server::start(&[]);
+    let mut rule = vec!["ACL", "SETUSER", "roomcast", "on", ">s3cret", "~rc:*", "resetchannels", "&rc:*", "-@all"];
+    rule.extend(ACL_COMMANDS.split_whitespace());
+    let _: String = server.command(&rule);
+    let _: String = server.command(&["ACL", "SETUSER", "default", "resetpass", ">other"]);
+    let at =
+        |user: &str| RedisOptions { url: format!("redis://{user}@127.0.0.1:{}", server.port), ..server.options("a") };
+    works(&at("roomcast:s3cret")).await;
+    stays_down(&at("roomcast:wrong")).await;
+    let foreign = RedisOptions { prefix: "other".into(), ..at("roomcast:s3cret") };
+    let (broker, _events) = connect(&foreign, 64).await;
+    let error = broker.publish(&room("lobby"), &policy(), &plains(0..1)).await.expect_err("no right");
+    assert!(matches!(error, BrokerError::Rejected(_)), "{error}");
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_password_and_a_database_are_enough() {
+    let server = Server::start(&["--requirepass", "p@ss word"]);
+    let url = format!("redis://:p%40ss%20word@127.0.0.1:{}/3", server.port);
+    works(&RedisOptions { url, ..server.options("node-a") }).await;
+    stays_down(&server.options("node-a")).await;
+}
+
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self { issuer: CertifiedIssuer::self_signed(params, key).expect("an authority") }
+    }
+
+    fn write(&self, dir: &TempDir, name: &str) -> PathBuf {
+        let path = dir.path().join(name);
+        std::fs::write(&path, self.issuer.pem()).expect("written");
+        path
+    }
+
+    /// A server with a certificate for `host`.
+    fn server(&self, host: &str) -> Server {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        std::fs::write(dir.path().join("cert.pem"), certificate.pem()).expect("written");
+        std::fs::write(dir.path().join("key.pem"), key.serialize_pem()).expect("written");
+        self.write(&dir, "ca.pem");
+        let args = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-ca-cert-file", "ca.pem"];
+        Server::start_in(dir, &args)
+    }
+}
+
+fn secure(server: &Server, ca_pem: Option<PathBuf>) -> RedisOptions {
+    let url = format!("rediss://127.0.0.1:{}", server.port);
+    RedisOptions { url, ca_pem, ..server.options("node-a") }
+}
+
+#[tokio::test(flavor = "local")]
+async fn tls_is_verified() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ours_pem, theirs_pem) = (ours.write(&dir, "ours.pem"), theirs.write(&dir, "theirs.pem"));
+    let server = ours.server("127.0.0.1");
+    works(&secure(&server, Some(ours_pem.clone()))).await;
+    stays_down(&secure(&server, Some(theirs_pem))).await;
+    // The public authorities do not know it either.
+    stays_down(&secure(&server, None)).await;
+    // Neither does a good signature help under another name.
+    let other = ours.server("redis.example");
+    stays_down(&secure(&other, Some(ours_pem))).await;
+}
+
+#[tokio::test(flavor = "local")]
+async fn options_that_cannot_work_are_refused() {
+    let good = RedisOptions::new("redis://127.0.0.1:1", node("node-a"));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let missing = Some(dir.path().join("missing.pem"));
+    let nonsense = dir.path().join("nonsense.pem");
+    std::fs::write(&nonsense, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("written");
+    let secure = "rediss://127.0.0.1:1".to_owned();
+    for options in [
+        RedisOptions { url: "http://s3cret@example.com".into(), ..good.clone() },
+        RedisOptions { url: "redis://u:s3cret@h:99999999".into(), ..good.clone() },
+        RedisOptions { url: "rediss://127.0.0.1:1/#insecure".into(), ..good.clone() },
+        RedisOptions { ca_pem: missing.clone(), ..good.clone() },
+        RedisOptions { url: secure.clone(), ca_pem: missing, ..good.clone() },
+        RedisOptions { url: secure, ca_pem: Some(nonsense), ..good.clone() },
+        RedisOptions { prefix: String::new(), ..good.clone() },
+        RedisOptions { prefix: "a{b".into(), ..good.clone() },
+        RedisOptions { prefix: "p".repeat(33), ..good },
+    ] {
+        let (sender, _events) = Events::channel("node-a", 1);
+        match RedisBroker::connect(&options, sender, stats()) {
+            Err(BrokerError::Misconfigured(words)) => assert!(!words.contains("s3cret"), "{words}"),
+            other => panic!("{}: {:?}", options.url, other.map(|_| ())),
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! message    flags u8, from [16], accepted_at_us u64 LE, (trace [25]), id (u8 length), name (u8 length), data (the rest)
-//! operation  kind u8, client [16], name (u8 length; empty for leave)
+//! operation  kind u8, client [16], name (u8 length)
 //! ```
 
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(crate) fn encode_record(record: &Record, out: &mut Vec<u8>) {
 pub(crate) fn encode_op(op: &PresenceOp, out: &mut Vec<u8>) {
     let (kind, client, name) = match op {
         PresenceOp::Enter { client, name } => (ENTER, client, &**name),
-        PresenceOp::Leave { client } => (LEAVE, client, ""),
+        PresenceOp::Leave { client, name } => (LEAVE, client, &**name),
         PresenceOp::Rename { client, name } => (RENAME, client, &**name),
     };
     framed(out, |out| {
@@ -89,7 +89,7 @@ pub(super) fn decode_op(bytes: &Bytes) -> Result<PresenceOp, DecodeError> {
     let op = match kind {
         ENTER => PresenceOp::Enter { client, name: take_name(&mut rest)? },
         RENAME => PresenceOp::Rename { client, name: take_name(&mut rest)? },
-        LEAVE if take_text(&mut rest)?.is_empty() => PresenceOp::Leave { client },
+        LEAVE => PresenceOp::Leave { client, name: take_name(&mut rest)? },
         _ => return Err(DecodeError::Record),
     };
     if rest.is_empty() { Ok(op) } else { Err(DecodeError::Length) }

@@ -115,7 +115,7 @@ fn operations_survive_the_trip() {
     let ops = vec![
         PresenceOp::Enter { client: ann, name: "Ann".into() },
         PresenceOp::Rename { client: ann, name: "Änn".into() },
-        PresenceOp::Leave { client: bob },
+        PresenceOp::Leave { client: bob, name: "Bob".into() },
     ];
     let mut payload = b"RC1 P lobby n-1 12 2 3\n".to_vec();
     ops.iter().for_each(|op| encode_op(op, &mut payload));

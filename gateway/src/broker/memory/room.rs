@@ -46,6 +46,22 @@ impl Room {
         self.subscribers.is_empty() && self.members.is_empty() && self.log.is_none() && self.ids.is_empty()
     }
 
+    /// True if it was not subscribed before.
+    pub(super) fn subscribe(&mut self, peer: &Arc<Peer>) -> bool {
+        let new = !self.subscribers.iter().any(|other| Arc::ptr_eq(other, peer));
+        if new {
+            self.subscribers.push(Arc::clone(peer));
+        }
+        new
+    }
+
+    /// True if it was subscribed.
+    pub(super) fn unsubscribe(&mut self, peer: &Arc<Peer>) -> bool {
+        let before = self.subscribers.len();
+        self.subscribers.retain(|other| !Arc::ptr_eq(other, peer));
+        self.subscribers.len() < before
+    }
+
     pub(super) fn expire(&mut self, now: Instant) {
         if self.log.as_ref().is_some_and(|log| log.expires <= now) {
             self.log = None;
@@ -143,7 +159,7 @@ impl Room {
 
     fn apply_one(&mut self, node: &NodeId, op: &PresenceOp) -> bool {
         match op {
-            PresenceOp::Leave { client } => self.members.remove(client).is_some(),
+            PresenceOp::Leave { client, .. } => self.members.remove(client).is_some(),
             PresenceOp::Rename { client, .. } if !self.members.contains_key(client) => false,
             PresenceOp::Enter { client, name } | PresenceOp::Rename { client, name } => {
                 let new = (node.clone(), Arc::clone(name));

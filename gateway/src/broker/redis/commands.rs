@@ -35,11 +35,11 @@ struct Shared {
     open: RefCell<Option<(MultiplexedConnection, Arc<Notify>)>>,
     calls: Cell<usize>,
     bytes: Cell<usize>,
-    stats: Arc<BrokerStats>,
+    stats: BrokerStats,
 }
 
 impl Commands {
-    pub(super) fn start(endpoint: Endpoint, scripts: Scripts, timeout: Duration, stats: Arc<BrokerStats>) -> Self {
+    pub(super) fn start(endpoint: Endpoint, scripts: Scripts, timeout: Duration, stats: BrokerStats) -> Self {
         let shared = Rc::new(Shared { open: RefCell::default(), calls: Cell::new(0), bytes: Cell::new(0), stats });
         let supervisor = tokio::task::spawn_local(supervise(endpoint, scripts, Rc::clone(&shared)));
         Self { shared, timeout, supervisor }
@@ -152,10 +152,8 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                 opened = true;
                 tracing::info!("redis: publishing");
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
-                shared.stats.set_up(Path::Publish, true);
                 watch(connection, &lost).await;
                 shared.open.borrow_mut().take();
-                shared.stats.set_up(Path::Publish, false);
                 tracing::warn!("redis: lost the publishing connection");
             }
             Err(error) => tracing::warn!(%error, "redis: cannot connect for publishing"),

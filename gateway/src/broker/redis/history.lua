@@ -12,9 +12,21 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
+-- The first seq of the oldest entry that is ours. Others' entries are passed over, but not endlessly.
+local function first_seq()
+  for _, count in ipairs({ 1, 32 }) do
+    for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', count)) do
+      local seq = string.match(entry[2][2], '^RC1 D %S+ %S+ %S+ (%d+) ')
+      if seq then
+        return tonumber(seq)
+      end
+    end
+  end
+  return 0
+end
+
 local state = redis.call('HMGET', meta, 't', 's')
 local term, top = state[1], tonumber(state[2] or nil)
-local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 if not (term and top) then
   term, top = '', 0
   local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
@@ -22,7 +34,6 @@ if not (term and top) then
     top = tonumber(string.match(newest[1], '^(%d+)'))
   end
 end
-local first = oldest and tonumber(string.match(oldest[2][2], '^RC1 D %S+ %S+ %S+ (%d+) ')) or 0
 
 local low, high
 if mode == 'L' then
@@ -35,7 +46,7 @@ else
 end
 low = math.max(low, 1)
 
-local reply = { term, int(top), int(first), int(low), int(high) }
+local reply = { term, int(top), int(first_seq()), int(low), int(high) }
 if low > high then
   return reply
 end

@@ -31,7 +31,7 @@ pub(super) async fn apply(
         for op in ops {
             let (kind, client, name) = match op {
                 PresenceOp::Enter { client, name } => ("E", client, &**name),
-                PresenceOp::Leave { client } => ("L", client, ""),
+                PresenceOp::Leave { client, name } => ("L", client, &**name),
                 PresenceOp::Rename { client, name } => ("R", client, &**name),
             };
             let mut encoded = Vec::with_capacity(96);

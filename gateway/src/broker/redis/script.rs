@@ -8,6 +8,7 @@ use super::RedisBroker;
 use crate::broker::envelope::{self, MAX_NUMBER};
 use crate::broker::{
     BrokerError, Envelope, Event, History, Kind, MAX_HISTORY, Outcome, Published, Range, Record, Sequenced,
+    check_records,
 };
 use crate::config::RoomPolicy;
 
@@ -71,13 +72,14 @@ pub(super) fn number(value: &Value) -> Option<u64> {
     text(value)?.parse().ok()
 }
 
-/// Runs the publish script for records already checked.
+/// Runs the publish script.
 pub(super) async fn publish(
     broker: &RedisBroker,
     room: &RoomName,
     policy: &RoomPolicy,
     records: &[Record],
 ) -> Result<Published, BrokerError> {
+    check_records(records)?;
     let keys = publish_keys(broker, room, records);
     let mut encoded = Vec::with_capacity(records.iter().map(|record| record.data.len() + 256).sum());
     let ends: Vec<usize> = records

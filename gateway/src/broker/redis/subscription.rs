@@ -116,10 +116,17 @@ impl Wishes {
         }
     }
 
-    fn forget_connection(&self) {
+    /// Whether someone gave up waiting for a room: it is told by [`Event::Resubscribed`].
+    fn unattended(&self) -> bool {
+        self.wanted.borrow().values().any(|waiters| waiters.iter().all(oneshot::Sender::is_closed))
+    }
+
+    /// Returns how many subscriptions ended with it.
+    fn forget_connection(&self) -> usize {
         self.serving.set(false);
-        self.active.borrow_mut().clear();
+        let gone = std::mem::take(&mut *self.active.borrow_mut()).len();
         self.changed.borrow_mut().clear();
+        gone
     }
 }
 
@@ -136,8 +143,7 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>) {
             Ok(connection) => {
                 let mut link = Link { connection, tap: taps, wishes: &wishes, intake: &intake };
                 let ended = link.serve(place, &mut opened).await;
-                wishes.forget_connection();
-                intake.stats().set_up(Path::Subscription, false);
+                intake.stats().add_subscriptions(-(wishes.forget_connection() as i64));
                 tracing::warn!(reason = ended, "redis: lost the subscription connection");
             }
             Err(error) => tracing::warn!(%error, "redis: cannot connect for the subscription"),
@@ -165,25 +171,22 @@ impl Link<'_> {
     }
 
     async fn follow(&mut self, place: mpsc::OwnedPermit<Event>, opened: &mut bool) -> &'static str {
-        let mut wanted: Vec<RoomName> = self.wishes.wanted.borrow().keys().cloned().collect();
-        let all = !wanted.is_empty();
+        let wanted: Vec<RoomName> = self.wishes.wanted.borrow().keys().cloned().collect();
+        let catch_up = *opened || self.wishes.unattended();
         // From here on wishes that change are noted.
         self.wishes.serving.set(true);
-        // First alone those that someone waits for would starve the rest of a large node: order is as it comes.
-        wanted.sort_unstable();
         if !self.subscribe_to(&wanted).await {
             return "subscriptions were not acknowledged";
         }
         if *opened {
-            self.intake.stats().count_reconnect(Path::Subscription);
+            self.intake.stats().count_reconnect(Path::Subscribe);
         }
-        if *opened || all {
+        if catch_up {
             place.send(Event::Resubscribed);
         } else {
             drop(place);
         }
         *opened = true;
-        self.intake.stats().set_up(Path::Subscription, true);
         tracing::info!(rooms = wanted.len(), "redis: subscribed");
         loop {
             tokio::select! {
@@ -215,6 +218,7 @@ impl Link<'_> {
             }
             let mut active = self.wishes.active.borrow_mut();
             rooms.iter().for_each(|room| _ = active.remove(room));
+            self.intake.stats().add_subscriptions(-(rooms.len() as i64));
         }
         true
     }
@@ -227,6 +231,7 @@ impl Link<'_> {
                 return false;
             }
             self.wishes.acknowledge(rooms);
+            self.intake.stats().add_subscriptions(rooms.len() as i64);
         }
         true
     }

@@ -1,6 +1,5 @@
 //! From a push of Redis to an event of the hub: decoded in place on the connection's task, nothing queued in between.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -22,16 +21,11 @@ pub(in super::super) struct Intake {
     keys: Keys,
     node: NodeId,
     events: mpsc::Sender<Event>,
-    stats: Arc<BrokerStats>,
+    stats: BrokerStats,
 }
 
 impl Intake {
-    pub(in super::super) fn new(
-        keys: Keys,
-        node: NodeId,
-        events: mpsc::Sender<Event>,
-        stats: Arc<BrokerStats>,
-    ) -> Self {
+    pub(in super::super) fn new(keys: Keys, node: NodeId, events: mpsc::Sender<Event>, stats: BrokerStats) -> Self {
         Self { keys, node, events, stats }
     }
 
@@ -76,7 +70,7 @@ impl Tap {
             PushKind::Disconnection => self.lost.notify_one(),
             PushKind::Message if !self.overrun.load(Relaxed) => match self.decode(push.data) {
                 Ok(Some(event)) => self.hand_over(event),
-                Ok(None) => self.intake.stats.count_own_echo(),
+                Ok(None) => {}
                 Err(error) => self.intake.stats.count_ignored(error),
             },
             _ => {}
@@ -104,6 +98,7 @@ impl Tap {
         let room = self.intake.keys.room(&channel).ok_or(DecodeError::Room)?;
         let head = Head::parse(&payload, room)?;
         if head.is_own_ephemeral(&self.intake.node) {
+            self.intake.stats.count_own_echo(head.count());
             return Ok(None);
         }
         let room = RoomName::new(room).map_err(|_| DecodeError::Room)?;
