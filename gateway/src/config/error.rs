@@ -34,23 +34,28 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A value that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{flag} ({env}) is {value:?}, from {origin}: {expected}")]
+pub struct WrongValue {
+    /// The setting as a flag.
+    pub flag: String,
+    /// The setting as a variable.
+    pub env: String,
+    /// The value, without passwords.
+    pub value: String,
+    /// Who gave it.
+    pub origin: Origin,
+    /// "expected ..."
+    pub expected: String,
+}
+
 /// Why the node does not start. main shows it on stderr and exits with 2.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A value outside its bounds, or against another setting.
-    #[error("{flag} ({env}) is {value:?}, from {origin}: {expected}")]
-    Value {
-        /// The setting as a flag.
-        flag: String,
-        /// The setting as a variable.
-        env: String,
-        /// The value, without passwords.
-        value: String,
-        /// Who gave it.
-        origin: Origin,
-        /// "expected ..."
-        expected: String,
-    },
+    #[error("{0}")]
+    Value(Box<WrongValue>),
     /// A name that is no setting.
     #[error("{name} in {origin} is no setting{}", .similar.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
     Unknown {
@@ -98,13 +103,13 @@ pub(super) fn explain(command: &clap::Command, layer: &Layer, error: &clap::Erro
     let Some(setting) = Setting::all(command).find(|setting| setting.flag() == flag) else {
         return ConfigError::Usage(error.render().to_string().trim_end().to_owned());
     };
-    ConfigError::Value {
+    ConfigError::Value(Box::new(WrongValue {
         flag: setting.flag(),
         env: setting.env(),
         value: parse::redact(value),
         origin: layer.get(setting.id()).map_or(Origin::Flag, |given| given.origin.clone()),
         expected: expected(error),
-    }
+    }))
 }
 
 /// What a parser of ours, or clap's own, says it wants.

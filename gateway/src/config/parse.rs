@@ -104,16 +104,18 @@ pub(super) fn node_id(text: &str) -> Result<NodeId, String> {
 pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
     // Braces would be taken for a hash tag by Redis Cluster, and `:` separates the parts of a key.
     let word = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    match (1..=32).contains(&text.len()) && text.chars().all(word) {
-        true => Ok(text.to_owned()),
-        false => Err("expected 1 to 32 of the characters A-Z a-z 0-9 _ . -".to_owned()),
+    if (1..=32).contains(&text.len()) && text.chars().all(word) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 32 of the characters A-Z a-z 0-9 _ . -".to_owned())
     }
 }
 
 pub(super) fn one_line(text: &str) -> Result<String, String> {
-    match text.trim().is_empty() || text.contains(char::is_control) {
-        true => Err("expected a filter such as info, debug or warn,roomcast_gateway=debug".to_owned()),
-        false => Ok(text.to_owned()),
+    if text.trim().is_empty() || text.contains(char::is_control) {
+        Err("expected a filter such as info, debug or warn,roomcast_gateway=debug".to_owned())
+    } else {
+        Ok(text.to_owned())
     }
 }
 

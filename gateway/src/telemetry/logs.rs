@@ -4,6 +4,7 @@
 //! escape sequence could act on the terminal of whoever reads the log. The formatters below escape some of that, not all
 //! (line breaks in pretty lines, C1 in JSON), so the last step before stderr escapes the rest.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use tracing::Subscriber;
@@ -107,7 +108,7 @@ fn escape(line: &[u8]) -> Option<String> {
             '\n' => escaped.push_str("\\n"),
             '\r' => escaped.push_str("\\r"),
             '\t' => escaped.push_str("\\t"),
-            c if is_unsafe(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_unsafe(c) => drop(write!(escaped, "\\u{:04x}", u32::from(c))),
             c => escaped.push(c),
         }
     }

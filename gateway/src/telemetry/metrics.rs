@@ -56,6 +56,8 @@ pub struct NodeMetrics {
     pub draining: IntGauge,
     /// 1 while `/readyz` answers 200. Set by the admin listener at each scrape.
     pub ready: IntGauge,
+    /// Spans lost on the way to the collector.
+    pub spans_dropped: IntCounter,
     /// Busy seconds by `worker`.
     pub(super) worker_busy_seconds: CounterVec,
 }
@@ -201,6 +203,10 @@ impl NodeMetrics {
         Self {
             draining: registrar.gauge("draining", "1 while the node is shutting down."),
             ready: registrar.gauge("ready", "1 while `/readyz` answers 200."),
+            spans_dropped: registrar.counter(
+                "spans_dropped_total",
+                "Spans lost: the exporter's queue was full, or the collector did not take them.",
+            ),
             worker_busy_seconds: registrar.seconds_by(
                 "worker_busy_seconds_total",
                 "Time a worker thread spent working rather than waiting. A rate near 1 is a full core.",
