@@ -95,13 +95,15 @@ pub(super) fn explain(command: &clap::Command, layer: &Layer, error: &clap::Erro
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
-    let (Some(argument), Some(value)) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue)) else {
-        return ConfigError::Usage(error.render().to_string().trim_end().to_owned());
-    };
+    let (argument, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
     // clap names it as in the usage: `--listen <LISTEN>`, `--echo[=<ECHO>]`.
-    let flag = argument.split([' ', '[', '=']).next().unwrap_or_default();
-    let Some(setting) = Setting::all(command).find(|setting| setting.flag() == flag) else {
-        return ConfigError::Usage(error.render().to_string().trim_end().to_owned());
+    let flag = argument.and_then(|argument| argument.split([' ', '[', '=']).next());
+    let setting = Setting::all(command).find(|setting| Some(setting.flag().as_str()) == flag);
+    let (Some(setting), Some(value)) = (setting, value) else {
+        let text = error.render().to_string();
+        // A URL in the wrong place is shown, its password is not.
+        let text = value.map_or_else(|| text.clone(), |value| text.replace(value, &parse::redact(value)));
+        return ConfigError::Usage(text.trim_end().to_owned());
     };
     ConfigError::Value(Box::new(WrongValue {
         flag: setting.flag(),

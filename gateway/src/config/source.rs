@@ -242,7 +242,9 @@ fn dotenv_layer(command: &clap::Command, directory: &Path) -> Result<Layer, Conf
     if !path.is_file() {
         return Ok(layer);
     }
-    let broken = |error: dotenvy::Error| ConfigError::File { path: path.clone(), problem: error.to_string() };
+    // The error quotes the line, which may be the one with the password.
+    let problem = |error: dotenvy::Error| parse::redact(&error.to_string());
+    let broken = |error| ConfigError::File { path: path.clone(), problem: problem(error) };
     for line in dotenvy::from_path_iter(&path).map_err(broken)? {
         let (name, value) = line.map_err(broken)?;
         if name.starts_with(PREFIX) {

@@ -38,14 +38,27 @@ pub enum LogError {
     Twice,
 }
 
-/// Sends the process's events to stderr from now on.
+/// Sends the process's events to stderr from now on, panics included: those carry text of strangers, too.
 ///
 /// # Errors
 ///
 /// A filter that cannot be read, or a second call in one process.
 pub fn init(format: Format, filter: &str) -> Result<(), LogError> {
     let subscriber = subscriber(format, filter, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no text");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    let backtrace = std::backtrace::Backtrace::capture();
+    // Only there if RUST_BACKTRACE asks for it.
+    let is_captured = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
+    let backtrace = is_captured.then(|| tracing::field::display(backtrace));
+    tracing::error!(text = message, place, thread = thread.name(), backtrace, "panic");
 }
 
 fn subscriber<W>(format: Format, filter: &str, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
