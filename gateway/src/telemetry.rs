@@ -8,4 +8,6 @@ pub mod trace;
 mod worker_metrics;
 
 #[cfg(test)]
+mod metrics_tests;
+#[cfg(test)]
 mod trace_tests;
