@@ -7,7 +7,8 @@ use roomcast_protocol::Mode;
 use serde::Deserialize;
 use toml::Value;
 
-use super::source::{Given, Layer, Setting, most_similar};
+use super::error::most_similar;
+use super::source::{Given, Layer, Setting};
 use super::{ConfigError, Origin, RoomPolicies, RoomPolicy};
 
 /// Rules a file may hold: each costs a match for every room that is opened.
@@ -48,7 +49,7 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
     let mut layer = Layer::new();
     for (key, value) in table {
         let Some(setting) = Setting::all(command).find(|setting| setting.id() == key && key != "config") else {
-            let keys = Setting::all(command).map(|setting| setting.id().to_owned());
+            let keys = Setting::all(command).map(|setting| setting.id().to_owned()).filter(|id| id != "config");
             let similar = most_similar(&key, keys);
             return Err(ConfigError::Unknown { name: key, origin: Origin::File(path.to_owned()), similar });
         };

@@ -145,6 +145,6 @@ pub(super) fn duration(
     let high = humantime::parse_duration(max).unwrap_or(Duration::MAX);
     move |text| match humantime::parse_duration(text) {
         Ok(value) if value >= low && value <= high => Ok(value),
-        _ => Err(format!("expected a duration from {min} to {max}, such as 250ms, 5s, 1m 30s or 24h")),
+        _ => Err(format!("expected a duration with its unit, from {min} to {max}")),
     }
 }

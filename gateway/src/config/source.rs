@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
-use super::{Settings, file, parse, print};
+use super::error::{explain, most_similar};
+use super::{ConfigError, Origin, Settings, file, parse, print};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "ROOMCAST_";
@@ -49,82 +49,6 @@ pub enum Action {
     Run(Box<Settings>),
     /// Print this to stdout and exit with 0.
     Print(String),
-}
-
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// A flag.
-    Flag,
-    /// A variable of the environment.
-    Environment,
-    /// A line of this `.env`.
-    DotEnv(PathBuf),
-    /// A key of this TOML file.
-    File(PathBuf),
-    /// Nobody gave one.
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag => f.write_str("command line"),
-            Self::Environment => f.write_str("environment"),
-            Self::DotEnv(path) | Self::File(path) => write!(f, "{}", path.display()),
-            Self::Default => f.write_str("default"),
-        }
-    }
-}
-
-/// Why the node does not start. main shows it on stderr and exits with 2.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A value outside its bounds, or against another setting.
-    #[error("{flag} ({env}) is {value:?}, from {origin}: {expected}")]
-    Value {
-        /// The setting as a flag.
-        flag: String,
-        /// The setting as a variable.
-        env: String,
-        /// The value, without passwords.
-        value: String,
-        /// Who gave it.
-        origin: Origin,
-        /// "expected ..."
-        expected: String,
-    },
-    /// A name that is no setting.
-    #[error("{name} in {origin} is no setting{}", .similar.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
-    Unknown {
-        /// The name as it was written.
-        name: String,
-        /// Where it stands.
-        origin: Origin,
-        /// The setting with the most similar name.
-        similar: Option<String>,
-    },
-    /// A flag that does not exist, a value that is missing: what clap says about it.
-    #[error("{0}")]
-    Usage(String),
-    /// A file that cannot be read, or is not what it should be.
-    #[error("{path}: {problem}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A `[[rooms]]` entry that is wrong.
-    #[error("{path}: [[rooms]] number {index}: {problem}")]
-    Rooms {
-        /// The file.
-        path: PathBuf,
-        /// Its place among the entries, from 1.
-        index: usize,
-        /// What is wrong with it.
-        problem: String,
-    },
 }
 
 /// Values of one setting, as text; an empty list says "not set".
@@ -354,55 +278,6 @@ fn is_service_link(name: &str) -> bool {
         || name.contains("_SERVICE_PORT")
         || name.ends_with("_PORT")
         || (name.contains("_PORT_") && transport(name))
-}
-
-/// The candidate with the fewest edits from `name`, if it is close enough to be meant.
-pub(super) fn most_similar(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
-    let scored = candidates.map(|candidate| (edits(name, &candidate), candidate));
-    scored.min().filter(|(edits, _)| *edits <= 3).map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance in bytes.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// Says in our words what clap found wrong with a value, and leaves the rest to clap.
-fn explain(command: &clap::Command, layer: &Layer, error: &clap::Error) -> ConfigError {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    let (Some(argument), Some(value)) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue)) else {
-        return ConfigError::Usage(error.render().to_string().trim_end().to_owned());
-    };
-    let Some(setting) = Setting::all(command).find(|setting| setting.0.to_string() == argument) else {
-        return ConfigError::Usage(error.render().to_string().trim_end().to_owned());
-    };
-    ConfigError::Value {
-        flag: setting.flag(),
-        env: setting.env(),
-        value: parse::redact(value),
-        origin: layer.get(setting.id()).map_or(Origin::Flag, |given| given.origin.clone()),
-        expected: expected(error),
-    }
-}
-
-/// What a parser of ours, or clap's own, says it wants.
-pub(super) fn expected(error: &clap::Error) -> String {
-    if let Some(ContextValue::Strings(valid)) = error.get(ContextKind::ValidValue) {
-        return format!("expected {}", valid.join(" or "));
-    }
-    std::error::Error::source(error).map_or_else(|| "expected a value".to_owned(), ToString::to_string)
 }
 
 fn value_error(

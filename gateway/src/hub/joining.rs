@@ -36,7 +36,7 @@ pub(super) fn message_json(room: &roomcast_protocol::RoomName, message: &Sequenc
 impl Shard {
     pub(super) fn take_join(self: &Rc<Self>, request: JoinRequest) {
         let home = self.home_or_new(&request.room);
-        let op = PresenceOp::Enter { client: request.from.client, name: Rc::as_ref(&Rc::new(request.name.clone())).clone() };
+        let op = PresenceOp::Enter { client: request.from.client, name: request.name.clone() };
         let mut state = home.state.borrow_mut();
         state.empty_since = None;
         state.roll.movements.push_back(Movement { op, join: Some(request) });
@@ -161,7 +161,8 @@ impl Shard {
         let frame = text_frame(&joined_frame(join.reference.as_deref(), &head, members, &past.messages));
         state.seats[join.from.worker] += 1;
         drop(state);
-        self.send(join.from.worker, Mail::Admit { to: join.from, room: home.name.clone(), frame });
+        let (room, name) = (home.name.clone(), join.name.clone());
+        self.send(join.from.worker, Mail::Admit { to: join.from, room, name, frame });
     }
 
     /// Bytes of messages one `joined` frame may carry: half of what a connection may have queued.
@@ -238,10 +239,5 @@ impl Shard {
         }
         let list = message_list(messages.iter().map(Vec::as_slice));
         if list.len() > self.replay_bytes() { gap() } else { Past { recovery: Recovery::Resumed, messages: list } }
-    }
-
-    /// Whether a mode keeps history at all.
-    pub(super) fn keeps_history(home: &Home) -> bool {
-        home.policy.mode == Mode::Durable
     }
 }

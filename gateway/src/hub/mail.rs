@@ -68,7 +68,7 @@ pub(super) enum Mail {
     /// To the home: seat this session.
     Join(JoinRequest),
     /// To the home: the session left, or went.
-    Leave { room: RoomName, client: ClientId, worker: usize },
+    Leave { room: RoomName, client: ClientId, name: Arc<str>, worker: usize },
     /// To the home: store and spread this.
     Publish(PublishRequest),
     /// To the home: a member's new name.
@@ -76,7 +76,7 @@ pub(super) enum Mail {
     /// To the home: answer this.
     Ask { room: RoomName, from: Address, reference: Option<Box<str>>, question: Question },
     /// From the home: the session is a member from here on; its `joined` frame.
-    Admit { to: Address, room: RoomName, frame: Bytes },
+    Admit { to: Address, room: RoomName, name: Arc<str>, frame: Bytes },
     /// From the home: a request's answer.
     Answer { to: Address, frame: Bytes },
     /// From the home: what became of a publish of that many bytes; a frame if one was asked for.

@@ -179,11 +179,11 @@ impl Peer {
         if self.is_ending() {
             return false;
         }
-        if self.backlog() + frames.len() > self.queue_limit {
+        let pushed = self.outbox.borrow_mut().push(frames, self.queue_limit);
+        if pushed.is_err() {
             self.request_stop(Stop::SlowConsumer);
             return false;
         }
-        self.outbox.borrow_mut().push(frames);
         self.queued.set(self.queued.get() + count);
         if self.flow.get() == Flow::Idle {
             self.flow.set(Flow::Dirty);
@@ -232,10 +232,20 @@ impl Peer {
         self.outbox.borrow().backlog()
     }
 
-    /// Gives up everything queued but the rest of a frame already begun, and queues the close frame.
-    pub fn begin_close(&self, frame: Bytes) {
+    /// Queues a last frame before the close, whatever is queued already.
+    pub fn append(&self, frame: Bytes) {
+        // Without a limit it cannot overflow.
+        let _ = self.outbox.borrow_mut().push(frame, usize::MAX);
+    }
+
+    /// Queues the close frame as the last one. A slow consumer's queue is given up but for the rest of a frame begun.
+    pub fn begin_close(&self, frame: Bytes, give_up_queue: bool) {
         self.closing.set(true);
-        self.outbox.borrow_mut().close_with(frame);
+        let mut outbox = self.outbox.borrow_mut();
+        if give_up_queue || outbox.push(frame.clone(), usize::MAX).is_err() {
+            outbox.close_with(frame);
+        }
+        drop(outbox);
         self.flush();
     }
 

@@ -18,6 +18,7 @@ use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
 use super::peer::Peer;
 use super::room::Room;
+use super::tend::Told;
 use super::turn::Turn;
 use crate::broker::{Broker, Record};
 use crate::config::Settings;
@@ -56,6 +57,7 @@ pub struct Shard {
     pub(super) turn: Turn,
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) tick: Cell<u32>,
+    pub(super) told: Told,
 }
 
 /// A text frame around `json`.
@@ -78,6 +80,7 @@ impl Shard {
             turn,
             scratch: RefCell::default(),
             tick: Cell::new(0),
+            told: Told::default(),
         })
     }
 
@@ -98,17 +101,10 @@ impl Shard {
         }
     }
 
-    /// Every connection of this worker.
-    pub fn peers(&self) -> Vec<Rc<Peer>> {
-        self.peers.borrow().iter().map(|(_, peer)| Rc::clone(peer)).collect()
-    }
-
-    /// Calls `visit` for every connection whose slot is `phase` modulo `phases`.
-    pub fn visit_peers(&self, phase: usize, phases: usize, mut visit: impl FnMut(&Rc<Peer>)) {
-        for (slot, peer) in self.peers.borrow().iter() {
-            if slot % phases == phase {
-                visit(peer);
-            }
+    /// Calls `visit` for every connection.
+    pub fn visit_peers(&self, mut visit: impl FnMut(&Rc<Peer>)) {
+        for (_, peer) in self.peers.borrow().iter() {
+            visit(peer);
         }
     }
 
@@ -127,7 +123,8 @@ impl Shard {
         self.tell(peer, &error_frame(reference, code, message));
     }
 
-    pub(super) fn post_frame(&self, peer: &Rc<Peer>, frame: Bytes) {
+    /// Queues a ready-made frame for `peer`, written at the end of the turn.
+    pub fn post_frame(&self, peer: &Rc<Peer>, frame: Bytes) {
         if peer.post(frame, 1) {
             self.turn.dirty(peer);
         }
@@ -184,7 +181,7 @@ impl Shard {
         let Some(room) = room.filter(|room| room.dismiss(peer)) else { return };
         self.parts.totals.hub.members.dec();
         self.forget_if_empty(&room);
-        let mail = Mail::Leave { room: name.clone(), client: peer.id, worker: self.parts.index };
+        let mail = Mail::Leave { room: name.clone(), client: peer.id, name: peer.name(), worker: self.parts.index };
         self.send_home(name, mail);
     }
 
@@ -232,11 +229,11 @@ impl Shard {
     pub(super) fn receive(self: &Rc<Self>, mail: Mail) {
         match mail {
             Mail::Join(request) => self.take_join(request),
-            Mail::Leave { room, client, worker } => self.take_leave(&room, client, worker),
+            Mail::Leave { room, client, name, worker } => self.take_leave(&room, client, name, worker),
             Mail::Publish(request) => self.take_publish(request),
             Mail::Rename { room, client, name } => self.take_rename(&room, client, name),
             Mail::Ask { room, from, reference, question } => self.take_question(room, from, reference, question),
-            Mail::Admit { to, room, frame } => self.admit(to, &room, frame),
+            Mail::Admit { to, room, name, frame } => self.admit(to, &room, name, frame),
             Mail::Answer { to, frame } => {
                 if let Some(peer) = self.resolve(to) {
                     self.post_frame(&peer, frame);
@@ -260,9 +257,9 @@ impl Shard {
     }
 
     /// Seats a session of this worker and gives it its `joined` frame, or tells the home that it went meanwhile.
-    fn admit(&self, to: Address, room: &RoomName, frame: Bytes) {
+    fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
         let Some(peer) = self.resolve(to) else {
-            let mail = Mail::Leave { room: room.clone(), client: to.client, worker: self.parts.index };
+            let mail = Mail::Leave { room: room.clone(), client: to.client, name, worker: self.parts.index };
             return self.send_home(room, mail);
         };
         self.post_frame(&peer, frame);

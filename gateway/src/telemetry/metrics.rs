@@ -3,6 +3,7 @@
 //!
 //! Looking a label up costs a hash and a lock: keep the handles, or, on a worker's hot path, use [`WorkerMetrics`].
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,9 +178,19 @@ impl Metrics {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// Every metric, in the order of the registry's making.
+    /// Every metric, in the order in which they are made.
     pub fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    /// The metrics as the Markdown table of docs/metrics.md.
+    pub fn reference_table(&self) -> String {
+        let head = "| Name | Type | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
+        self.rows.iter().fold(head, |mut table, Row { name, kind, labels, help }| {
+            let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let _ = writeln!(table, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
+            table
+        })
     }
 }
 
