@@ -22,8 +22,8 @@ const MAKERS: &[&str] = &["counter", "counters", "gauge", "gauges", "histogram",
 const QUERIES: &[&str] = &["grafana/", "k8s/", "helm/"];
 /// Crates and hosts, not metrics.
 const NOT_METRICS: &[&str] = &["roomcast_protocol", "roomcast_gateway", "roomcast_loadtest"];
-/// Flags that are no settings.
-const NOT_SETTINGS: &[&str] = &["--help", "--version"];
+/// Flags that are no settings; the last is how a variable that Kubernetes adds for a service reads.
+const NOT_SETTINGS: &[&str] = &["--help", "--version", "--service-host"];
 
 /// Name and where it stands first.
 type Names = BTreeMap<String, (String, usize)>;
@@ -88,6 +88,7 @@ fn settings_in(text: &str) -> Vec<(String, usize)> {
     let mut found: Vec<(String, usize)> = tokens(text, "ROOMCAST_")
         .into_iter()
         .map(|(name, line)| (flag(&name["ROOMCAST_".len()..].to_ascii_lowercase()), line))
+        .filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str()))
         .collect();
     for (at, line) in text.lines().enumerate() {
         for word in line.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')) {
