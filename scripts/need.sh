@@ -10,7 +10,8 @@ say() { echo "need: $*" >&2; }
 die() { say "$*"; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# One run at a time may install: two would fight for apt's lock and the venv.
+# One run at a time may install: two would fight for apt's lock and the venv. (apt may start a daemon, which must not
+# keep the lock: hence 9>&- there.)
 exec 9>"$cache/need.lock"
 if has flock; then flock 9; fi
 
@@ -24,11 +25,11 @@ apt_install() {
   fi
   say "installing $* with apt-get"
   if [ -z "$apt_updated" ]; then
-    "${as[@]}" apt-get update -qq >/dev/null || say "apt-get update failed; trying what is known"
+    "${as[@]}" apt-get update -qq >/dev/null 9>&- || say "apt-get update failed; trying what is known"
     apt_updated=1
   fi
   "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
-    >"$cache/apt.log" 2>&1 || { tail -n 5 "$cache/apt.log" >&2; die "apt-get could not install $*"; }
+    >"$cache/apt.log" 2>&1 9>&- || { tail -n 5 "$cache/apt.log" >&2; die "apt-get could not install $*"; }
 }
 
 program() { has "$1" || apt_install "${2:-$1}"; } # program [package]

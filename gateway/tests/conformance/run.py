@@ -32,7 +32,7 @@ WHOLE = 301
 LIMITS = [
     "--max-message-bytes", "16777216",
     "--outbound-queue-bytes", "33554432",
-    "--max-fragments", "1048576",
+    "--max-fragments", "65536",
     "--message-deadline", "300s",
 ]  # fmt: skip
 START_DEADLINE, CASE_DEADLINE = 60.0, 300.0
@@ -40,10 +40,13 @@ START_DEADLINE, CASE_DEADLINE = 60.0, 300.0
 LIGHT, HEAVY = 32, 2
 
 
-def start_gateway(binary):
+def start_gateway(binary, place):
     """Starts the gateway and returns (process, address), the address read from its log line `listening`."""
     command = [binary, "--echo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"]
-    process = subprocess.Popen(command + LIMITS, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    # A directory and an environment of its own keep the developer's settings out.
+    process = subprocess.Popen(
+        command + LIMITS, cwd=place, env={}, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    )
     found, address, said = threading.Event(), [], []
 
     def read():
@@ -137,7 +140,7 @@ def main():
         raise SystemExit(f"conformance: {len(cases)} cases were loaded, {WHOLE} are known")
     process = None
     if options.gateway:
-        process, target = start_gateway(options.gateway)
+        process, target = start_gateway(str(Path(options.gateway).resolve()), options.cache)
     else:
         url = urlsplit(options.url)
         target = (url.hostname, url.port, url.path)
