@@ -12,12 +12,13 @@ let timer = null;
 let heard = 0;
 let counter = 0;
 
+const wide = matchMedia("(min-width: 761px)"); // on a phone, focus would bring up the keyboard unasked
 const LOG_LIMIT = 500; // lines kept on the page per room
 const STOP_CODES = [1002, 1003, 1007, 4401, 4403, 4409]; // coming back unchanged would not help
 
 function roomOf(id) {
   const known = rooms.get(id) ?? {
-    ...{ id, term: null, seq: 0, online: 0, unread: 0, draft: "", joined: false, recounting: false },
+    ...{ id, term: null, seq: 0, online: 0, unread: 0, draft: "", joined: false, asked: 0 },
     members: new Map(),
     pending: new Map(), // message id -> publish frame that has no ack yet
     lines: document.createDocumentFragment(), // while another room is in front
@@ -43,10 +44,9 @@ function connect() {
     heard = Date.now();
     const frame = JSON.parse(event.data);
     receive[frame.type]?.(frame);
+    if (frame.ref !== undefined) requests.delete(frame.ref);
   };
-  opened.onclose = (event) => {
-    if (socket === opened) lost(event);
-  };
+  opened.onclose = (event) => socket === opened && lost(event);
 }
 
 function lost({ code }) {
@@ -93,11 +93,10 @@ const receive = {
     for (const room of rooms.values()) join(room.id);
   },
   joined(frame) {
-    requests.delete(frame.ref);
     const room = roomOf(frame.room);
     room.joined = true;
     if (frame.recovery === "gap") system(room, "Some messages are missing here: the room no longer keeps them.");
-    if (frame.recovery === "diverged" || frame.recovery === "unknown_term") startOver(room);
+    if (["diverged", "unknown_term"].includes(frame.recovery)) startOver(room);
     for (const message of frame.messages) receive.message(message);
     // When resumed, what was missed may still follow: only what arrived moves the position.
     if (frame.recovery !== "resumed") Object.assign(room, { term: frame.term, seq: frame.seq ?? 0 });
@@ -128,7 +127,7 @@ const receive = {
     if (!room) return;
     room.online = online;
     const before = room.members.get(member?.id);
-    if (event === "count") recount(room);
+    if (event === "count") recount(room); // in a crowd only the count is told
     else if (event === "leave") room.members.delete(member.id);
     else room.members.set(member.id, member.name);
     if (event === "leave" && before) system(room, `${before} left`);
@@ -137,14 +136,10 @@ const receive = {
     paint(room);
   },
   members: (frame) => rooms.has(frame.room) && setMembers(rooms.get(frame.room), frame.members),
-  left: (frame) => forget(rooms.get(frame.room)),
-  ack(frame) {
-    requests.delete(frame.ref);
-    rooms.get(frame.room)?.pending.delete(frame.id);
-  },
+  left: (frame) => forget(rooms.get(frame.room)), // by the server's will; of our own we know
+  ack: (frame) => rooms.get(frame.room)?.pending.delete(frame.id),
   reset(frame) {
-    const room = rooms.get(frame.room);
-    if (!room) return;
+    const room = roomOf(frame.room);
     if (frame.reason === "gap") system(room, "Some messages are missing here.");
     else startOver(room);
     Object.assign(room, { term: frame.term, seq: frame.seq });
@@ -155,7 +150,6 @@ const receive = {
   },
   error(frame) {
     requests.get(frame.ref)?.(frame);
-    requests.delete(frame.ref);
     notice(`${frame.message} (${frame.code})`);
   },
 };
@@ -169,6 +163,12 @@ function join(id, byHand = false) {
   if (byHand) joinRef = counter;
 }
 
+function recount(room) {
+  if (Date.now() - room.asked < 3000) return;
+  room.asked = Date.now();
+  send({ type: "members", room: room.id, limit: 100 });
+}
+
 function startOver(room) {
   body(room).replaceChildren();
   Object.assign(room, { term: null, seq: 0 });
@@ -180,16 +180,6 @@ function say(room, publish) {
     room.pending.delete(publish.id);
     if (room === current && !$("composer").value) $("composer").value = publish.data.text;
   });
-}
-
-// In a crowd only the count is told; ask for the names now and then.
-function recount(room) {
-  if (room.recounting) return;
-  room.recounting = true;
-  setTimeout(() => {
-    room.recounting = false;
-    if (room.joined) send({ type: "members", room: room.id, limit: 100 });
-  }, 3000);
 }
 
 // ---- what is shown
@@ -225,6 +215,7 @@ function words(data) {
   return typeof data?.text === "string" ? data.text : JSON.stringify(data);
 }
 
+// Where a room's lines live: on the page while it is in front, else kept aside.
 const body = (room) => (room === current ? $("log") : room.lines);
 
 function line(room, className, children) {
@@ -261,15 +252,14 @@ function show(room) {
   $("welcome").hidden = Boolean(room);
   const hash = room ? `#room=${encodeURIComponent(room.id)}` : "";
   if (location.hash !== hash) history.replaceState(null, "", location.pathname + location.search + hash);
-  if (!room) return tabs();
   paint(room);
   $("log").scrollTop = $("log").scrollHeight;
-  if (matchMedia("(min-width: 761px)").matches) $("composer").focus();
+  if (room && wide.matches) $("composer").focus();
 }
 
 function paint(room) {
   tabs();
-  if (room !== current) return;
+  if (!room || room !== current) return;
   $("room-name").textContent = room.id;
   $("online").textContent = `${room.online} online`;
   $("members").replaceChildren(...[...room.members].map(([id, name]) => {
@@ -288,16 +278,10 @@ function tabs() {
   list.replaceChildren(...[...rooms.values()].map((room) => {
     const tab = element("button", "");
     const selected = room === current;
-    Object.assign(tab, { type: "button", role: "tab", tabIndex: selected ? 0 : -1, ariaSelected: String(selected) });
-    tab.setAttribute("aria-controls", "room");
-    tab.title = room.id;
+    Object.assign(tab, { type: "button", role: "tab", tabIndex: selected ? 0 : -1, title: room.id });
+    Object.assign(tab, { ariaSelected: String(selected), onclick: () => show(room) });
     tab.append(element("span", "label", room.id));
-    if (room.unread) {
-      const badge = element("span", "badge", String(room.unread));
-      badge.ariaLabel = `${room.unread} unread`;
-      tab.append(badge);
-    }
-    tab.onclick = () => show(room);
+    if (room.unread) tab.append(element("span", "badge", `${room.unread} new`));
     return tab;
   }));
   if (focused) list.querySelector('[aria-selected="true"]')?.focus();
@@ -324,9 +308,8 @@ const hashRoom = () => new URLSearchParams(location.hash.slice(1)).get("room");
 
 function enter(id) {
   notice("");
-  const room = rooms.get(id);
-  if (room) return show(room);
-  join(id, true);
+  if (rooms.has(id)) show(rooms.get(id));
+  else join(id, true);
 }
 
 $("join-form").onsubmit = (event) => {
@@ -337,14 +320,11 @@ $("join-form").onsubmit = (event) => {
   if (id) enter(id);
   field.value = "";
 };
-$("create").onclick = () => {
-  notice("");
-  join(undefined, true);
-};
+$("create").onclick = () => enter(undefined);
 $("leave").onclick = () => {
   const room = current;
-  if (socket?.readyState === WebSocket.OPEN) send({ type: "leave", room: room.id }, () => forget(room));
-  else forget(room);
+  if (room.joined) send({ type: "leave", room: room.id });
+  forget(room);
 };
 $("copy").onclick = () => {
   const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject(); // not there on plain http
@@ -374,7 +354,7 @@ $("tabs").onkeydown = (event) => {
   event.preventDefault();
   const all = [...rooms.values()];
   show(all[(all.indexOf(current) + step + all.length) % all.length]);
-  $("tabs").querySelector('[aria-selected="true"]').focus();
+  $("tabs").querySelector('[aria-selected="true"]').focus(); // rather than the composer
 };
 $("name").onchange = () => {
   const name = $("name").value.trim();
@@ -390,6 +370,6 @@ addEventListener("hashchange", () => hashRoom() && enter(hashRoom()));
 document.addEventListener("visibilitychange", () => !document.hidden && current && show(current));
 
 $("name").value = localStorage.getItem("name") ?? "";
-$("members-box").open = matchMedia("(min-width: 761px)").matches;
+$("members-box").open = wide.matches;
 if (hashRoom()) show(roomOf(hashRoom()));
 connect();
