@@ -3,7 +3,7 @@
 # PYTHON names an interpreter that has `websockets` (default: .cache/venv's, else python3).
 set -euo pipefail
 
-bin=${1:?usage: run.sh BIN [chat.py arguments]}
+bin=$(realpath "${1:?usage: run.sh BIN [chat.py arguments]}")
 shift
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
@@ -46,8 +46,8 @@ for number in 1 2 3; do
   (cd "$work" && exec "$bin" --node-id "node-$number" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 \
     --log-format json --redis "redis://127.0.0.1:$port") 2>"$log" &
   started+=($!)
-  until_true "node $number listens" grep -q '"message":"listening"' "$log"
-  urls+=("ws://$(sed -nE 's/.*"message":"listening".*/&/; s/.*"addr":"([^"]+)".*/\1/p' "$log" | head -n 1)")
+  until_true "node $number listens" grep -q '"message": *"listening"' "$log"
+  urls+=("ws://$(sed -nE 's/.*"message": *"listening".*/&/; s/.*"addr": *"([^"]+)".*/\1/p' "$log" | head -n 1)")
 done
 
 "$python" "$here/chat.py" "${urls[@]}" "$@"
