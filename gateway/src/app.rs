@@ -6,12 +6,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use foldhash::fast::RandomState;
 
-use crate::broker::{BrokerStats, Memory, RedisOptions};
+use crate::broker::{Memory, RedisOptions};
 use crate::config::Settings;
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
@@ -19,9 +18,6 @@ use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, ad
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{TraceOptions, Tracing};
 use crate::worker::{self, BrokerChoice, Seed, WorkerError};
-
-/// How often what the brokers counted is added to the metrics.
-const TALLY: Duration = Duration::from_millis(500);
 
 /// A running node.
 pub struct Node {
@@ -32,7 +28,6 @@ pub struct Node {
     lifecycle: Lifecycle,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     admin: tokio::task::JoinHandle<std::io::Result<()>>,
-    tally: tokio::task::JoinHandle<()>,
     tracing: Tracing,
 }
 
@@ -51,12 +46,11 @@ pub async fn start(settings: Settings) -> Result<Node> {
     let admin_listener = std::net::TcpListener::bind(settings.admin_listen)
         .with_context(|| format!("--admin-listen (ROOMCAST_ADMIN_LISTEN): cannot bind {}", settings.admin_listen))?;
     let admin_address = admin_listener.local_addr()?;
-    let stats: Arc<BrokerStats> = Arc::default();
     let mut listeners = vec![first];
     for _ in 1..settings.workers {
         listeners.push(listen(address)?);
     }
-    let workers = start_workers(&settings, &metrics, &lifecycle, &stats, &tracing, listeners)?;
+    let workers = start_workers(&settings, &metrics, &lifecycle, &tracing, listeners)?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -67,9 +61,8 @@ pub async fn start(settings: Settings) -> Result<Node> {
             async move { lifecycle.reached(Stage::Stopped).await }
         },
     ));
-    let tally = tokio::spawn(tally(stats, metrics));
     lifecycle.advance(Stage::Running);
-    Ok(Node { address, admin_address, lifecycle, workers, admin, tally, tracing })
+    Ok(Node { address, admin_address, lifecycle, workers, admin, tracing })
 }
 
 fn start_tracing(settings: &Settings, metrics: &Metrics) -> Result<Tracing> {
@@ -83,7 +76,6 @@ fn start_workers(
     settings: &Arc<Settings>,
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
-    stats: &Arc<BrokerStats>,
     tracing: &Tracing,
     listeners: Vec<std::net::TcpListener>,
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
@@ -104,7 +96,6 @@ fn start_workers(
             hasher: hasher.clone(),
             settings: Arc::clone(settings),
             broker: broker.clone(),
-            stats: Arc::clone(stats),
             metrics: Arc::clone(metrics),
             lifecycle: lifecycle.clone(),
             admission: Arc::clone(&admission),
@@ -143,28 +134,6 @@ fn broker_choice(settings: &Settings) -> BrokerChoice {
     }
 }
 
-/// Adds what the brokers counted to the metrics, again and again.
-async fn tally(stats: Arc<BrokerStats>, metrics: Arc<Metrics>) {
-    let broker = &metrics.broker;
-    loop {
-        for (command, outcome, count) in stats.commands() {
-            if count > 0 {
-                let counter = broker.commands.with_label_values(&[command, outcome]);
-                counter.inc_by(count - counter.get());
-            }
-        }
-        for (reason, count) in stats.ignored() {
-            let counter = broker.ignored.with_label_values(&[reason]);
-            counter.inc_by(count - counter.get());
-        }
-        for (path, count) in stats.reconnects() {
-            let counter = broker.reconnects.with_label_values(&[path]);
-            counter.inc_by(count - counter.get());
-        }
-        tokio::time::sleep(TALLY).await;
-    }
-}
-
 impl Node {
     /// The node's life, for whoever wants to end it.
     pub fn lifecycle(&self) -> &Lifecycle {
@@ -193,7 +162,6 @@ impl Node {
         })
         .await?;
         self.lifecycle.advance(Stage::Stopped);
-        self.tally.abort();
         let _ = self.admin.await;
         self.tracing.shutdown().await;
         outcome

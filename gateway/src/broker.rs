@@ -11,6 +11,7 @@ use bytes::Bytes;
 use roomcast_protocol::{ClientId, MAX_REF_BYTES, NodeId, RoomName, Term, check_display_name};
 
 use crate::config::RoomPolicy;
+use crate::telemetry::trace::TraceParent;
 
 #[cfg(test)]
 mod contract;
@@ -168,10 +169,6 @@ pub struct Record {
     pub data: Bytes,
 }
 
-/// A W3C trace context: 16 bytes trace id, 8 bytes span id, 1 byte flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceParent(pub [u8; 25]);
-
 /// What became of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -214,7 +211,7 @@ pub enum PresenceOp {
     Leave {
         /// Who.
         client: ClientId,
-        /// Its last display name, for those who are told. At most 64 bytes.
+        /// The name it had, for those who are told. At most 64 bytes.
         name: Arc<str>,
     },
     /// A client changes its name; nothing if it is not there.

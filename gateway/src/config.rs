@@ -9,7 +9,7 @@ mod rooms;
 mod settings;
 mod source;
 
-pub use error::{ConfigError, Origin};
+pub use error::{ConfigError, Origin, WrongValue};
 pub use parse::RedisUrl;
 pub use print::reference_table;
 pub use rooms::{RoomPolicies, RoomPolicy};

@@ -56,8 +56,6 @@ pub struct Seed {
     pub settings: Arc<Settings>,
     /// Which broker.
     pub broker: BrokerChoice,
-    /// What the node's brokers count.
-    pub stats: Arc<BrokerStats>,
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
     /// The node's life.
@@ -95,7 +93,7 @@ pub fn run(seed: Seed) -> Result<(), WorkerError> {
 async fn live(seed: Seed) -> Result<(), WorkerError> {
     let Seed { index, listener, inbox, post, hasher, settings, metrics, lifecycle, tracing, .. } = seed;
     let (events, arriving) = mpsc::channel(EVENTS);
-    let broker = make_broker(seed.broker, &settings, events, seed.stats)?;
+    let broker = make_broker(seed.broker, &settings, events, &metrics)?;
     let local = Rc::new(metrics.local(index));
     let shard = Shard::new(Parts {
         index,
@@ -131,11 +129,12 @@ fn make_broker(
     choice: BrokerChoice,
     settings: &Settings,
     events: mpsc::Sender<Event>,
-    stats: Arc<BrokerStats>,
+    metrics: &Metrics,
 ) -> Result<Rc<dyn Broker>, BrokerError> {
+    let stats = BrokerStats::new(metrics);
     Ok(match choice {
-        BrokerChoice::Memory(memory) => Rc::new(memory.handle_with(settings.node_id.clone(), events, stats)),
-        BrokerChoice::Redis(options) => Rc::new(RedisBroker::connect_with(&options, events, stats)?),
+        BrokerChoice::Memory(memory) => Rc::new(memory.handle(settings.node_id.clone(), events, stats)),
+        BrokerChoice::Redis(options) => Rc::new(RedisBroker::connect(&options, events, stats)?),
     })
 }
 

@@ -34,23 +34,28 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A value that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{flag} ({env}) is {value:?}, from {origin}: {expected}")]
+pub struct WrongValue {
+    /// The setting as a flag.
+    pub flag: String,
+    /// The setting as a variable.
+    pub env: String,
+    /// The value, without passwords.
+    pub value: String,
+    /// Who gave it.
+    pub origin: Origin,
+    /// "expected ..."
+    pub expected: String,
+}
+
 /// Why the node does not start. main shows it on stderr and exits with 2.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A value outside its bounds, or against another setting.
-    #[error("{flag} ({env}) is {value:?}, from {origin}: {expected}")]
-    Value {
-        /// The setting as a flag.
-        flag: String,
-        /// The setting as a variable.
-        env: String,
-        /// The value, without passwords.
-        value: String,
-        /// Who gave it.
-        origin: Origin,
-        /// "expected ..."
-        expected: String,
-    },
+    #[error("{0}")]
+    Value(Box<WrongValue>),
     /// A name that is no setting.
     #[error("{name} in {origin} is no setting{}", .similar.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
     Unknown {
@@ -90,21 +95,23 @@ pub(super) fn explain(command: &clap::Command, layer: &Layer, error: &clap::Erro
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
-    let (Some(argument), Some(value)) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue)) else {
-        return ConfigError::Usage(error.render().to_string().trim_end().to_owned());
-    };
+    let (argument, value) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue));
     // clap names it as in the usage: `--listen <LISTEN>`, `--echo[=<ECHO>]`.
-    let flag = argument.split([' ', '[', '=']).next().unwrap_or_default();
-    let Some(setting) = Setting::all(command).find(|setting| setting.flag() == flag) else {
-        return ConfigError::Usage(error.render().to_string().trim_end().to_owned());
+    let flag = argument.and_then(|argument| argument.split([' ', '[', '=']).next());
+    let setting = Setting::all(command).find(|setting| Some(setting.flag().as_str()) == flag);
+    let (Some(setting), Some(value)) = (setting, value) else {
+        let text = error.render().to_string();
+        // A URL in the wrong place is shown, its password is not.
+        let text = value.map_or_else(|| text.clone(), |value| text.replace(value, &parse::redact(value)));
+        return ConfigError::Usage(text.trim_end().to_owned());
     };
-    ConfigError::Value {
+    ConfigError::Value(Box::new(WrongValue {
         flag: setting.flag(),
         env: setting.env(),
         value: parse::redact(value),
         origin: layer.get(setting.id()).map_or(Origin::Flag, |given| given.origin.clone()),
         expected: expected(error),
-    }
+    }))
 }
 
 /// What a parser of ours, or clap's own, says it wants.

@@ -38,7 +38,8 @@ enum RuleMode {
 }
 
 pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, ConfigError> {
-    let broken = |problem: String| ConfigError::File { path: path.to_owned(), problem };
+    // The parser's error quotes the line, which may be the one with the password.
+    let broken = |problem: String| ConfigError::File { path: path.to_owned(), problem: super::parse::redact(&problem) };
     let text = std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
     let mut table: toml::Table = toml::from_str(&text).map_err(|error| broken(error.to_string()))?;
     let rooms = match table.remove("rooms") {

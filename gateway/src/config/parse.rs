@@ -104,16 +104,18 @@ pub(super) fn node_id(text: &str) -> Result<NodeId, String> {
 pub(super) fn redis_prefix(text: &str) -> Result<String, String> {
     // Braces would be taken for a hash tag by Redis Cluster, and `:` separates the parts of a key.
     let word = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    match (1..=32).contains(&text.len()) && text.chars().all(word) {
-        true => Ok(text.to_owned()),
-        false => Err("expected 1 to 32 of the characters A-Z a-z 0-9 _ . -".to_owned()),
+    if (1..=32).contains(&text.len()) && text.chars().all(word) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 32 of the characters A-Z a-z 0-9 _ . -".to_owned())
     }
 }
 
 pub(super) fn one_line(text: &str) -> Result<String, String> {
-    match text.trim().is_empty() || text.contains(char::is_control) {
-        true => Err("expected a filter such as info, debug or warn,roomcast_gateway=debug".to_owned()),
-        false => Ok(text.to_owned()),
+    if text.trim().is_empty() || text.contains(char::is_control) {
+        Err("expected a filter such as info, debug or warn,roomcast_gateway=debug".to_owned())
+    } else {
+        Ok(text.to_owned())
     }
 }
 
@@ -146,5 +148,62 @@ pub(super) fn duration(
     move |text| match humantime::parse_duration(text) {
         Ok(value) if value >= low && value <= high => Ok(value),
         _ => Err(format!("expected a duration with its unit, from {min} to {max}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_need_a_scheme_and_a_host() {
+        for good in ["redis://h", "rediss://u:p@h:6379/0", "redis://:p%40@[::1]:6379", "redis://h/0?protocol=resp3"] {
+            assert_eq!(redis_url(good).expect("valid").as_str(), good);
+        }
+        for bad in ["", "h", "redis://", "redis://:6379", "redis://u@/0", "http://h", "redis://h h", "redis://h\n"] {
+            assert!(redis_url(bad).is_err(), "{bad:?}");
+        }
+        assert!(otlp_url("http://localhost:4317").is_ok());
+        for bad in ["localhost:4317", "https://h", "http://", "http:// h"] {
+            assert!(otlp_url(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn origins_have_no_path() {
+        assert_eq!(origin("HTTPS://Chat.Example.com").as_deref(), Ok("https://chat.example.com"));
+        assert!(origin("*").is_ok() && origin("http://localhost:3000").is_ok());
+        for bad in ["", "example.com", "https://", "https://a/", "https://*.a.com", "null", "https://a b"] {
+            assert!(origin(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_found_wherever_they_stand() {
+        for (url, shown) in [
+            ("redis://u:p@h", "redis://u:***@h"),
+            ("redis://:p:q@h/0", "redis://:***@h/0"),
+            ("redis://u:a@b@h", "redis://u:***@h"),
+            ("u:p@h", "u:***@h"),
+            ("redis://u@h", "redis://u@h"),
+            ("redis://h:6379", "redis://h:6379"),
+            ("10s", "10s"),
+        ] {
+            assert_eq!(redact(url), shown);
+        }
+    }
+
+    #[test]
+    fn bounds_are_part_of_the_range() {
+        let seconds = duration("1s", "1m");
+        assert_eq!(seconds("60s"), Ok(Duration::from_mins(1)));
+        assert!(seconds("1s").is_ok() && seconds("999ms").is_err() && seconds("61s").is_err() && seconds("5").is_err());
+        let number = count::<u32>(1, 5);
+        assert!(number("1").is_ok() && number("5").is_ok());
+        for bad in ["0", "6", "-1", "1.0", "", "4294967297"] {
+            assert!(number(bad).is_err(), "{bad:?}");
+        }
+        assert!(ratio("nan").is_err() && ratio("1").is_ok() && ratio("1.01").is_err());
+        assert_eq!(cidr("10.0.0.1").expect("valid").to_string(), "10.0.0.1/32");
     }
 }

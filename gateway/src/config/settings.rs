@@ -16,6 +16,9 @@ use super::parse::{
 };
 use super::{RedisUrl, RoomPolicies};
 
+/// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
+const FRAME_BYTES: usize = 2048;
+
 /// What a node runs with, checked as a whole. Durations are positive; `0` is refused unless a field says otherwise.
 ///
 /// The first paragraph of each field is its text in `--help` and in the table of docs/configuration.md; the bounds
@@ -198,9 +201,9 @@ impl Settings {
             format!("a duration longer than --ping-interval ({})", text(self.ping_interval)),
         )?;
         need(
-            self.max_message_bytes <= self.outbound_queue_bytes,
+            self.max_message_bytes + FRAME_BYTES <= self.outbound_queue_bytes,
             "max_message_bytes",
-            format!("at most --outbound-queue-bytes ({})", self.outbound_queue_bytes),
+            format!("{FRAME_BYTES} less than --outbound-queue-bytes ({}), or lower", self.outbound_queue_bytes),
         )?;
         need(
             self.redis_ca.is_none() || self.redis.as_ref().is_some_and(RedisUrl::is_tls),

@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
-use super::error::{explain, most_similar};
+use super::error::{WrongValue, explain, most_similar};
 use super::{ConfigError, Origin, Settings, file, parse, print};
 
 /// What every variable of ours begins with.
@@ -242,7 +242,9 @@ fn dotenv_layer(command: &clap::Command, directory: &Path) -> Result<Layer, Conf
     if !path.is_file() {
         return Ok(layer);
     }
-    let broken = |error: dotenvy::Error| ConfigError::File { path: path.clone(), problem: error.to_string() };
+    // The error quotes the line, which may be the one with the password.
+    let problem = |error: dotenvy::Error| parse::redact(&error.to_string());
+    let broken = |error| ConfigError::File { path: path.clone(), problem: problem(error) };
     for line in dotenvy::from_path_iter(&path).map_err(broken)? {
         let (name, value) = line.map_err(broken)?;
         if name.starts_with(PREFIX) {
@@ -289,13 +291,13 @@ fn value_error(
 ) -> ConfigError {
     let setting = Setting::all(command).find(|setting| setting.id() == id);
     let raw = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy().into_owned());
-    ConfigError::Value {
+    ConfigError::Value(Box::new(WrongValue {
         flag: setting.as_ref().map_or_else(|| id.to_owned(), Setting::flag),
         env: setting.as_ref().map_or_else(String::new, Setting::env),
         value: parse::redact(&raw.collect::<Vec<_>>().join(",")),
         origin: origin(layer, matches, id),
         expected: format!("expected {expected}"),
-    }
+    }))
 }
 
 /// Who gave the value that is in force.

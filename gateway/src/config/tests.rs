@@ -124,8 +124,8 @@ fn errors_name_setting_value_origin_and_expectation() {
         (
             &["--outbound-queue-bytes=4096"],
             &[("ROOMCAST_MAX_MESSAGE_BYTES", "5000")],
-            "--max-message-bytes (ROOMCAST_MAX_MESSAGE_BYTES) is \"5000\", from environment: expected at most \
-             --outbound-queue-bytes (4096)",
+            "--max-message-bytes (ROOMCAST_MAX_MESSAGE_BYTES) is \"5000\", from environment: expected 2048 \
+             less than --outbound-queue-bytes (4096), or lower",
         ),
         (
             &[],
@@ -244,6 +244,20 @@ fn passwords_are_never_shown() {
         panic!("config prints");
     };
     assert!(text.contains("redis = \"redis://:***@h\"") && !text.contains("secret"), "{text}");
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("x.toml");
+    std::fs::write(&file, "redis = redis://user:secret@h").expect("written");
+    std::fs::write(directory.path().join(".env"), "ROOMCAST_REDIS='redis://user:secret@h\n").expect("written");
+    let file = file.to_str().expect("UTF-8");
+    for (directory, args) in [
+        (Path::new("/nonexistent"), &["redis://user:secret@h"][..]),
+        (Path::new("/nonexistent"), &["--config", file]),
+        (directory.path(), &[]),
+    ] {
+        let error = load_in(directory, args, &[]).expect_err("refused").to_string();
+        assert!(error.contains("user") && !error.contains("secret"), "{error}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! escape sequence could act on the terminal of whoever reads the log. The formatters below escape some of that, not all
 //! (line breaks in pretty lines, C1 in JSON), so the last step before stderr escapes the rest.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use tracing::Subscriber;
@@ -37,14 +38,27 @@ pub enum LogError {
     Twice,
 }
 
-/// Sends the process's events to stderr from now on.
+/// Sends the process's events to stderr from now on, panics included: those carry text of strangers, too.
 ///
 /// # Errors
 ///
 /// A filter that cannot be read, or a second call in one process.
 pub fn init(format: Format, filter: &str) -> Result<(), LogError> {
     let subscriber = subscriber(format, filter, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no text");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    let backtrace = std::backtrace::Backtrace::capture();
+    // Only there if RUST_BACKTRACE asks for it.
+    let is_captured = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
+    let backtrace = is_captured.then(|| tracing::field::display(backtrace));
+    tracing::error!(text = message, place, thread = thread.name(), backtrace, "panic");
 }
 
 fn subscriber<W>(format: Format, filter: &str, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
@@ -107,7 +121,7 @@ fn escape(line: &[u8]) -> Option<String> {
             '\n' => escaped.push_str("\\n"),
             '\r' => escaped.push_str("\\r"),
             '\t' => escaped.push_str("\\t"),
-            c if is_unsafe(c) => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_unsafe(c) => drop(write!(escaped, "\\u{:04x}", u32::from(c))),
             c => escaped.push(c),
         }
     }

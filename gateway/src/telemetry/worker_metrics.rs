@@ -231,7 +231,11 @@ impl WorkerMetrics {
         for counter in [&self.deliveries, &self.bytes_sent, &self.bytes_received, &self.writes, &self.handovers] {
             counter.flush();
         }
-        self.received.iter().chain(&self.duplicates).chain(self.publishes.iter().flatten()).for_each(|c| c.flush());
+        self.received
+            .iter()
+            .chain(&self.duplicates)
+            .chain(self.publishes.iter().flatten())
+            .for_each(LocalIntCounter::flush);
         self.publish_seconds.iter().for_each(LocalHistogram::flush);
         for histogram in [&self.frames_per_write, &self.delivered_locally, &self.delivered_remotely] {
             histogram.flush();

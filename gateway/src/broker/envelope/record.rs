@@ -12,7 +12,8 @@ use roomcast_protocol::{ClientId, MAX_REF_BYTES, check_display_name};
 use serde_json::value::RawValue;
 
 use super::DecodeError;
-use crate::broker::{PresenceOp, Record, TraceParent};
+use crate::broker::{PresenceOp, Record};
+use crate::telemetry::trace::TraceParent;
 
 const IDEMPOTENT: u8 = 1;
 const ECHO: u8 = 2;
