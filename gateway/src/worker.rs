@@ -129,7 +129,7 @@ fn make_broker(
     choice: BrokerChoice,
     settings: &Settings,
     events: mpsc::Sender<Event>,
-    metrics: &Metrics,
+    metrics: &Arc<Metrics>,
 ) -> Result<Rc<dyn Broker>, BrokerError> {
     let stats = BrokerStats::new(metrics);
     Ok(match choice {

@@ -9,6 +9,7 @@ use roomcast_protocol::{ClientId, Mode, NodeId, RoomName};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::redis::test_server::Server;
 use super::{Broker, BrokerStats, Envelope, Event, Kind, Memory, Outcome, Record, RedisBroker, RedisOptions};
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
@@ -18,13 +19,10 @@ mod history;
 mod messages;
 mod presence;
 mod scripts;
-pub(super) mod server;
 mod trust;
 
-use server::Server;
-
 /// The longest any wait of a test lasts before it fails.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Two nodes on one store, and their events.
 struct Pair {
@@ -116,7 +114,7 @@ fn stats() -> BrokerStats {
     BrokerStats::new(&Metrics::new())
 }
 
-fn node(name: &str) -> NodeId {
+pub(super) fn node(name: &str) -> NodeId {
     NodeId::new(name).expect("valid")
 }
 

@@ -218,14 +218,14 @@ impl Broker for MemoryBroker {
     async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
         self.counted(Command::Subscribe, || {
             let new = self.store.with(room, |state| state.subscribe(&self.peer));
-            self.stats.add_subscriptions(i64::from(new));
+            self.stats.begin_subscriptions(usize::from(new));
             Ok(())
         })
     }
 
     fn unsubscribe(&self, room: &RoomName) {
         let gone = self.store.with(room, |state| state.unsubscribe(&self.peer));
-        self.stats.add_subscriptions(-i64::from(gone));
+        self.stats.end_subscriptions(usize::from(gone));
     }
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
@@ -262,7 +262,7 @@ impl Drop for MemoryBroker {
         self.sweeper.abort();
         for shard in 0..SHARDS {
             self.store.lock(shard).retain(|_, room| {
-                self.stats.add_subscriptions(-i64::from(room.unsubscribe(&self.peer)));
+                self.stats.end_subscriptions(usize::from(room.unsubscribe(&self.peer)));
                 !room.is_empty()
             });
         }

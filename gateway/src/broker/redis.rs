@@ -1,12 +1,11 @@
-//! The broker over one Redis (6.2 or later) or Valkey: scripts for all that must be one step, PubSub between nodes.
+//! The broker over one Redis (6.2 or later) or Valkey: scripts for all that must be one step, `PubSub` between nodes.
 //!
 //! One value per worker, with two connections of its own: `commands` for all calls (pipelined, fails fast) and
 //! `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter. It must run
 //! inside a tokio `LocalRuntime` or `LocalSet`.
 //!
 //! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<id>` idempotency,
-//! `:p` members, `:pv` their version; the channel is `<prefix>:{<room>}`. An ACL user needs `~<prefix>:*`,
-//! `&<prefix>:*` and the commands listed in `contract::server::ACL_COMMANDS`.
+//! `:p` members, `:pv` their version; the channel is `<prefix>:{<room>}`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +31,12 @@ mod connection;
 mod presence;
 mod script;
 mod subscription;
+#[cfg(test)]
+pub(super) mod test_server;
+
+/// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
+pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
+     +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex";
 
 /// Where Redis is and how to speak to it.
 #[derive(Clone)]

@@ -1,9 +1,7 @@
-//! What the brokers count: the metrics' handles, looked up once. Used by every broker; knows no room and no message.
+//! What the brokers count. Used by every broker; knows no room and no message.
 
 use std::sync::Arc;
 use std::time::Duration;
-
-use prometheus::{IntCounter, IntGauge};
 
 use super::BrokerError;
 use super::envelope::DecodeError;
@@ -37,39 +35,34 @@ pub(super) enum Path {
     Subscribe,
 }
 
+const PATHS: [&str; 2] = ["publish", "subscribe"];
+
 /// Where brokers count. Cheap to clone; one serves all workers of a node.
 #[derive(Debug, Clone)]
 pub struct BrokerStats {
-    counters: Arc<Counters>,
-}
-
-#[derive(Debug)]
-struct Counters {
-    commands: [CommandMetrics; COMMANDS.len()],
-    ignored: [IntCounter; DecodeError::ALL.len()],
-    reconnects: [IntCounter; 2],
-    overruns: IntCounter,
-    own_echoes: IntCounter,
-    subscriptions: IntGauge,
+    metrics: Arc<Metrics>,
+    /// Only what every call needs is kept; the rest is rare enough to be looked up.
+    commands: Arc<[CommandMetrics; COMMANDS.len()]>,
 }
 
 impl BrokerStats {
-    /// The handles in `metrics`.
-    pub fn new(metrics: &Metrics) -> Self {
-        let broker = &metrics.broker;
-        let counters = Counters {
-            commands: COMMANDS.map(|command| broker.command(command)),
-            ignored: DecodeError::ALL.map(|error| broker.ignored.with_label_values(&[error.label()])),
-            reconnects: ["publish", "subscribe"].map(|path| broker.reconnects.with_label_values(&[path])),
-            overruns: broker.overruns.clone(),
-            own_echoes: metrics.hub.deduplicated.with_label_values(&["echo"]),
-            subscriptions: broker.subscriptions.clone(),
+    /// Counts in `metrics`, where every series stands from now on, at zero.
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        let stats = Self {
+            metrics: Arc::clone(metrics),
+            commands: Arc::new(COMMANDS.map(|command| metrics.broker.command(command))),
         };
-        Self { counters: Arc::new(counters) }
+        for error in DecodeError::ALL {
+            metrics.broker.ignored.with_label_values(&[error.label()]);
+        }
+        for path in PATHS {
+            metrics.broker.reconnects.with_label_values(&[path]);
+        }
+        stats
     }
 
     pub(super) fn count_command<T>(&self, command: Command, took: Duration, result: &Result<T, BrokerError>) {
-        let metrics = &self.counters.commands[command as usize];
+        let metrics = &self.commands[command as usize];
         match result {
             Ok(_) => metrics.ok(took),
             Err(error) => metrics.failed(error.label(), took),
@@ -77,22 +70,30 @@ impl BrokerStats {
     }
 
     pub(super) fn count_ignored(&self, error: DecodeError) {
-        self.counters.ignored[error as usize].inc();
+        self.metrics.broker.ignored.with_label_values(&[error.label()]).inc();
     }
 
     pub(super) fn count_reconnect(&self, path: Path) {
-        self.counters.reconnects[path as usize].inc();
+        self.metrics.broker.reconnects.with_label_values(&[PATHS[path as usize]]).inc();
     }
 
     pub(super) fn count_overrun(&self) {
-        self.counters.overruns.inc();
+        self.metrics.broker.overruns.inc();
     }
 
     pub(super) fn count_own_echo(&self, messages: usize) {
-        self.counters.own_echoes.inc_by(messages as u64);
+        self.metrics.hub.deduplicated.with_label_values(&["echo"]).inc_by(messages as u64);
     }
 
-    pub(super) fn add_subscriptions(&self, rooms: i64) {
-        self.counters.subscriptions.add(rooms);
+    pub(super) fn begin_subscriptions(&self, rooms: usize) {
+        self.metrics.broker.subscriptions.add(signed(rooms));
     }
+
+    pub(super) fn end_subscriptions(&self, rooms: usize) {
+        self.metrics.broker.subscriptions.sub(signed(rooms));
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

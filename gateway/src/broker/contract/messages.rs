@@ -14,6 +14,7 @@ on_both!(
     ephemeral_messages_reach_the_others,
     unsubscribing_ends_events,
     subscribing_twice_delivers_once,
+    subscriptions_survive_churn,
     rooms_do_not_meet,
     batches_out_of_bounds_are_rejected,
 );
@@ -106,7 +107,7 @@ async fn an_id_is_forgotten_after_its_window(pair: Pair) {
         loop {
             match publish().await {
                 Outcome::Duplicate { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
-                stored => return stored,
+                stored @ Outcome::Stored { .. } => return stored,
             }
         }
     });
@@ -157,6 +158,24 @@ async fn subscribing_twice_delivers_once(mut pair: Pair) {
     for seq in 1..=3 {
         pair.a.publish(&room, &policy, &[plain("x")]).await.expect("published");
         assert_eq!(first_seq(&pair.from_b.messages().await), seq);
+    }
+}
+
+async fn subscriptions_survive_churn(mut pair: Pair) {
+    let room = room("lobby");
+    pair.b.subscribe(&room).await.expect("subscribed");
+    for round in 0..200_usize {
+        // Coming back at every moment of leaving, from not begun to done.
+        pair.b.unsubscribe(&room);
+        for _ in 0..round % 20 {
+            tokio::task::yield_now().await;
+        }
+        if round % 3 == 0 {
+            tokio::time::sleep(Duration::from_micros(round as u64 * 5)).await;
+        }
+        pair.b.subscribe(&room).await.expect("subscribed");
+        pair.a.broadcast(&room, &plains(round..round + 1)).await.expect("sent");
+        assert_eq!(pair.from_b.messages().await.records[0].data, format!("\"{round}\""));
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use super::server::ACL_COMMANDS;
 use super::*;
+use crate::broker::redis::ACL_COMMANDS;
 use crate::broker::{BrokerError, PresenceOp, Range};
 
 /// Every kind of call once.

@@ -1,3 +1,5 @@
+//! Round trips, hostile bytes, and the label of every way to be wrong.
+
 use proptest::prelude::*;
 use roomcast_protocol::ClientId;
 
@@ -40,7 +42,9 @@ fn any_record() -> impl Strategy<Value = Record> {
 
 fn durable(records: &[Record]) -> Vec<u8> {
     let mut out = format!("RC1 D lobby n-1 0a 41 1700000000000 {}\n", records.len()).into_bytes();
-    records.iter().for_each(|record| encode_record(record, &mut out));
+    for record in records {
+        encode_record(record, &mut out);
+    }
     out
 }
 
@@ -119,7 +123,9 @@ fn operations_survive_the_trip() {
         PresenceOp::Leave { client: bob, name: "bob".into() },
     ];
     let mut payload = b"RC1 P lobby n-1 12 2 3\n".to_vec();
-    ops.iter().for_each(|op| encode_op(op, &mut payload));
+    for op in &ops {
+        encode_op(op, &mut payload);
+    }
     let event = PresenceEvent { node: node(), room: room(), version: 12, online: 2, ops };
     assert_eq!(decode(&payload.into(), &room()), Ok(Event::Presence(event)));
 }

@@ -117,8 +117,9 @@ pub(super) fn verdict(error: &RedisError) -> (BrokerError, bool) {
         // Not an answer: the connection broke, or what came was no RESP.
         return (BrokerError::Undecided(text), true);
     };
-    // Redis 6 reports what a script's command answered as an ERR that quotes it.
-    let is = |wanted: &str| code == wanted || (code == "ERR" && text.contains(&format!("-{wanted} ")));
+    // Redis 6 quotes what a script's command answered, behind an ERR or the line of the script.
+    let quotes = code == "ERR" || code.starts_with('@');
+    let is = |wanted: &str| code == wanted || (quotes && text.contains(&format!("-{wanted} ")));
     if is("OOM") {
         return (BrokerError::StorageFull, false);
     }

@@ -10,17 +10,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
+use ::redis::aio::{MultiplexedConnection, SendError};
 use ::redis::{RedisResult, cmd};
 use roomcast_protocol::RoomName;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(super) use self::intake::Intake;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT};
 use crate::broker::stats::Path;
-use crate::broker::{BrokerError, Event};
+use crate::broker::{BrokerError, BrokerStats, Event};
 
 mod intake;
 
@@ -30,6 +30,7 @@ const BATCH: usize = 512;
 pub(super) struct Subscription {
     wishes: Rc<Wishes>,
     timeout: Duration,
+    stats: BrokerStats,
     supervisor: JoinHandle<()>,
 }
 
@@ -49,8 +50,9 @@ struct Wishes {
 impl Subscription {
     pub(super) fn start(endpoint: Endpoint, intake: Intake, timeout: Duration) -> Self {
         let wishes = Rc::<Wishes>::default();
+        let stats = intake.stats().clone();
         let supervisor = tokio::task::spawn_local(supervise(endpoint, intake, Rc::clone(&wishes)));
-        Self { wishes, timeout, supervisor }
+        Self { wishes, timeout, stats, supervisor }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -87,6 +89,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.supervisor.abort();
+        self.stats.end_subscriptions(self.wishes.forget_connection());
     }
 }
 
@@ -116,6 +119,13 @@ impl Wishes {
         }
     }
 
+    fn forget(&self, rooms: &[RoomName]) {
+        let mut active = self.active.borrow_mut();
+        for room in rooms {
+            active.remove(room);
+        }
+    }
+
     /// Whether someone gave up waiting for a room: it is told by [`Event::Resubscribed`].
     fn unattended(&self) -> bool {
         self.wanted.borrow().values().any(|waiters| waiters.iter().all(oneshot::Sender::is_closed))
@@ -137,13 +147,22 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>) {
         // The place for `Resubscribed` is taken before connecting. A hub that is behind is so left in peace until it
         // reads again, and the word cannot be lost. An error: nobody will ever read again.
         let Ok(place) = intake.events().reserve_owned().await else { return };
-        let taps = Arc::new(intake.tap());
-        let pushes = Arc::clone(&taps);
-        match endpoint.open(move |push| pushes.take(push), BATCH).await {
+        let tap = Arc::new(intake.tap());
+        let pushes = Arc::clone(&tap);
+        match endpoint
+            .open(
+                move |push| {
+                    pushes.take(push);
+                    Ok::<(), SendError>(())
+                },
+                BATCH,
+            )
+            .await
+        {
             Ok(connection) => {
-                let mut link = Link { connection, tap: taps, wishes: &wishes, intake: &intake };
+                let mut link = Link { connection, tap, wishes: &wishes, intake: &intake };
                 let ended = link.serve(place, &mut opened).await;
-                intake.stats().add_subscriptions(-(wishes.forget_connection() as i64));
+                intake.stats().end_subscriptions(wishes.forget_connection());
                 tracing::warn!(reason = ended, "redis: lost the subscription connection");
             }
             Err(error) => tracing::warn!(%error, "redis: cannot connect for the subscription"),
@@ -188,6 +207,9 @@ impl Link<'_> {
         }
         *opened = true;
         tracing::info!(rooms = wanted.len(), "redis: subscribed");
+        // A clock of its own: wishes that cancel each other out must not put the pings off for ever.
+        let mut pings = interval(PING_INTERVAL);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.wishes.wake.notified() => {
@@ -195,7 +217,7 @@ impl Link<'_> {
                         return "a subscription was not acknowledged";
                     }
                 }
-                () = sleep(PING_INTERVAL) => {
+                _ = pings.tick() => {
                     let mut connection = self.connection.clone();
                     if !self.answered(async move { cmd("PING").query_async::<()>(&mut connection).await }).await {
                         return "silent";
@@ -211,14 +233,14 @@ impl Link<'_> {
             return false;
         }
         for rooms in leave.chunks(BATCH) {
+            // Before it is sent: who wants one of them back meanwhile must not be told that it is still there.
+            self.wishes.forget(rooms);
+            self.intake.stats().end_subscriptions(rooms.len());
             let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
             let mut connection = self.connection.clone();
             if !self.answered(async move { connection.unsubscribe(channels).await }).await {
                 return false;
             }
-            let mut active = self.wishes.active.borrow_mut();
-            rooms.iter().for_each(|room| _ = active.remove(room));
-            self.intake.stats().add_subscriptions(-(rooms.len() as i64));
         }
         true
     }
@@ -231,7 +253,7 @@ impl Link<'_> {
                 return false;
             }
             self.wishes.acknowledge(rooms);
-            self.intake.stats().add_subscriptions(rooms.len() as i64);
+            self.intake.stats().begin_subscriptions(rooms.len());
         }
         true
     }

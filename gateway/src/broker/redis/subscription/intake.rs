@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use ::redis::aio::SendError;
 use ::redis::{PushInfo, PushKind, Value};
 use bytes::Bytes;
 use roomcast_protocol::{NodeId, RoomName};
@@ -64,7 +63,7 @@ pub(super) struct Tap {
 
 impl Tap {
     /// Takes a push. Never blocks.
-    pub(super) fn take(&self, push: PushInfo) -> Result<(), SendError> {
+    pub(super) fn take(&self, push: PushInfo) {
         self.last_push_ms.store(self.born.elapsed().as_millis() as u64, Relaxed);
         match push.kind {
             PushKind::Disconnection => self.lost.notify_one(),
@@ -75,7 +74,6 @@ impl Tap {
             },
             _ => {}
         }
-        Ok(())
     }
 
     /// Resolves when the connection ended or must end.

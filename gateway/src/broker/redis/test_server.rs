@@ -1,4 +1,4 @@
-//! A real redis-server of the test's own: started on a free port in a temporary directory, killed on drop.
+//! A real redis-server of a test's own, for the contract suite: started on a free port in a temporary directory, killed on drop.
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -6,25 +6,22 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{DEADLINE, RedisOptions, node};
+use super::RedisOptions;
+use crate::broker::contract::{DEADLINE, node};
 
-/// What an ACL user needs, beside its keys and channels.
-pub(super) const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
-     +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex";
-
-pub(crate) struct Server {
+pub(in crate::broker) struct Server {
     child: Option<Child>,
-    pub(super) port: u16,
-    pub(super) dir: TempDir,
+    pub(in crate::broker) port: u16,
+    pub(in crate::broker) dir: TempDir,
     args: Vec<String>,
 }
 
 impl Server {
-    pub(super) fn start(args: &[&str]) -> Self {
+    pub(in crate::broker) fn start(args: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().expect("a temporary directory"), args)
     }
 
-    pub(super) fn start_in(dir: TempDir, args: &[&str]) -> Self {
+    pub(in crate::broker) fn start_in(dir: TempDir, args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         let mut server = Self { child: None, port: 0, dir, args };
         // Between looking for a free port and using it another may take it: then try again.
@@ -40,7 +37,7 @@ impl Server {
     }
 
     /// Starts the process; false if it ended before it was ready.
-    pub(super) fn run(&mut self) -> bool {
+    pub(in crate::broker) fn run(&mut self) -> bool {
         let log = File::create(self.dir.path().join("log")).expect("a log file");
         let tls = self.args.iter().any(|arg| arg == "--tls-cert-file");
         let (port, tls_port) = if tls { (0, self.port) } else { (self.port, 0) };
@@ -71,20 +68,20 @@ impl Server {
     }
 
     /// As a crash would.
-    pub(super) fn kill(&mut self) {
+    pub(in crate::broker) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("killed");
             child.wait().expect("ended");
         }
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(in crate::broker) fn restart(&mut self) {
         self.kill();
         assert!(self.run(), "redis-server does not restart: {}", self.log());
     }
 
     /// Stops the process where it stands (`STOP`) or lets it go on (`CONT`).
-    pub(super) fn signal(&self, signal: &str) {
+    pub(in crate::broker) fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().expect("running").id().to_string();
         let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill");
         assert!(status.success());
@@ -94,16 +91,16 @@ impl Server {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(in crate::broker) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub(super) fn options(&self, name: &str) -> RedisOptions {
+    pub(in crate::broker) fn options(&self, name: &str) -> RedisOptions {
         RedisOptions::new(self.url(), node(name))
     }
 
     /// Runs a command on a connection of its own.
-    pub(super) fn command<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(in crate::broker) fn command<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = ::redis::Client::open(self.url()).expect("a URL");
         let mut connection = client.get_connection().expect("a connection");
         let mut command = ::redis::cmd(words[0]);
