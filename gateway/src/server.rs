@@ -3,6 +3,7 @@
 //! Called by the worker, once per worker thread. Knows nothing of how sessions run: a socket past its handshake goes to
 //! a callback. Knows settings only as [`HandshakeRules`] and [`AdmissionLimits`].
 
+pub mod admin;
 pub mod admission;
 mod handshake;
 mod http;
