@@ -161,6 +161,7 @@ async fn tally(stats: Arc<BrokerStats>, metrics: Arc<Metrics>) {
             let counter = broker.reconnects.with_label_values(&[path]);
             counter.inc_by(count - counter.get());
         }
+        broker.overruns.inc_by(stats.overruns() - broker.overruns.get().min(stats.overruns()));
         tokio::time::sleep(TALLY).await;
     }
 }

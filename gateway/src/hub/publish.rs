@@ -13,6 +13,7 @@ use super::sequencer::{Run, Step};
 use super::shard::{Shard, text_frame};
 use crate::broker::{BrokerError, Outcome, Published, Record};
 use crate::telemetry::metrics::{DuplicateKind, PublishOutcome};
+use crate::telemetry::trace::Span;
 
 /// Most messages of one broker call.
 const MOST_MESSAGES: usize = 128;
@@ -108,14 +109,21 @@ impl Shard {
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {
             let records: Vec<Record> = requests.iter().map(|request| request.record.clone()).collect();
+            let spans = shard.broker_spans(&records);
             let result = shard.parts.broker.publish(&home.name, &home.policy, &records).await;
             home.state.borrow_mut().publishing = false;
+            drop(spans);
             match result {
                 Ok(published) => shard.published(&home, requests, records, &published),
                 Err(error) => shard.not_published(&requests, &error),
             }
             shard.turn.due(&home);
         });
+    }
+
+    /// A span for each traced message of a call; empty, and not even allocated, when none is.
+    fn broker_spans(&self, records: &[Record]) -> Vec<Span> {
+        records.iter().filter_map(|record| self.parts.tracing.broker(record.trace)).collect()
     }
 
     fn published(
@@ -200,7 +208,9 @@ impl Shard {
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {
             // Ephemeral messages may be lost; the broker counts its failures.
+            let spans = shard.broker_spans(&records);
             let _ = shard.parts.broker.broadcast(&home.name, &records).await;
+            drop(spans);
             home.state.borrow_mut().broadcasting = false;
             shard.broadcast(&home);
             shard.turn.due(&home);
@@ -282,7 +292,8 @@ impl Shard {
         let head =
             MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
         let omit = (!record.echo).then_some(record.from);
-        let stamp = Stamp { accepted_at_us: record.accepted_at_us, remote, trace: record.trace };
+        let span = self.parts.tracing.deliver(record.trace, remote).map(Box::new);
+        let stamp = Stamp { accepted_at_us: record.accepted_at_us, remote, span };
         state.builder.message(&head, &record.data, omit, stamp, &mut self.scratch.borrow_mut());
     }
 }

@@ -74,7 +74,7 @@ impl Shard {
         }
     }
 
-    /// Metrics and spans of a batch that reached its last member here.
+    /// Metrics of a batch that reached its last member here.
     pub(super) fn record_delivery(&self, batch: &super::batch::Batch) {
         let now = now_us();
         for stamp in &batch.stamps {

@@ -24,7 +24,7 @@ use crate::broker::{Broker, Record};
 use crate::config::Settings;
 use crate::socket::frames;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
-use crate::telemetry::trace::Tracing;
+use crate::telemetry::trace::{Span, Tracing};
 
 /// What a shard is made of.
 pub struct Parts {
@@ -150,13 +150,21 @@ impl Shard {
     }
 
     /// Publishes; `ack` or `error` follows if `reference` is given.
-    pub fn publish(&self, peer: &Rc<Peer>, room: &RoomName, record: Record, reference: Option<&str>) {
+    pub fn publish(
+        &self,
+        peer: &Rc<Peer>,
+        room: &RoomName,
+        record: Record,
+        reference: Option<&str>,
+        span: Option<Span>,
+    ) {
         peer.begin_publish(record.data.len());
         let request = PublishRequest {
             room: room.clone(),
             from: self.address(peer),
             reference: reference.map(Into::into),
             record,
+            _span: span.map(Box::new),
         };
         self.send_home(room, Mail::Publish(request));
     }
