@@ -129,7 +129,13 @@ impl Session {
         dispatcher.greet(route);
         let fragments = u16::try_from(settings.max_fragments).unwrap_or(u16::MAX);
         let most = u32::try_from(settings.max_message_bytes).unwrap_or(u32::MAX);
-        Self { reader: Reader::new(most, fragments), leftover: leftover.to_vec(), dispatcher, _permit: permit, _alive: Alive::new(floor) }
+        Self {
+            reader: Reader::new(most, fragments),
+            leftover: leftover.to_vec(),
+            dispatcher,
+            _permit: permit,
+            _alive: Alive::new(floor),
+        }
     }
 
     async fn run(mut self) {

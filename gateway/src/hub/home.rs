@@ -94,7 +94,13 @@ pub(super) struct Home {
 }
 
 impl Home {
-    pub(super) fn new(name: RoomName, policy: Arc<RoomPolicy>, room: Rc<Room>, workers: usize, recent: usize) -> Rc<Self> {
+    pub(super) fn new(
+        name: RoomName,
+        policy: Arc<RoomPolicy>,
+        room: Rc<Room>,
+        workers: usize,
+        recent: usize,
+    ) -> Rc<Self> {
         let state = State {
             phase: Phase::Closed,
             sequencer: Sequencer::default(),

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use roomcast_protocol::{
-    ErrorCode, JoinedHead, MessageHead, Mode, Recovery, Since, error_frame, joined_frame, member_list, message_frame,
+    ErrorCode, JoinedHead, MessageHead, Recovery, Since, error_frame, joined_frame, member_list, message_frame,
     message_list,
 };
 

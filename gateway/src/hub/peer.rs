@@ -160,15 +160,22 @@ impl Peer {
         let outcome = self.outbox.borrow_mut().send(&self.stream, frames, self.queue_limit);
         match outcome {
             Ok(Sent::Written) => Delivered::Written,
-            Ok(Sent::Queued) => {
+            Ok(Sent::Partly | Sent::Queued) => {
                 self.queued.set(self.queued.get() + count);
-                if self.flow.get() == Flow::Idle {
-                    self.arm();
+                match self.flow.get() {
+                    Flow::Idle => self.arm(),
+                    // It goes out with the rest at the end of the turn.
+                    Flow::Dirty => return Delivered::Written,
+                    Flow::Armed => {}
                 }
                 Delivered::Queued
             }
             Err(error) => {
-                self.request_stop(if matches!(error, SendError::Overflow) { Stop::SlowConsumer } else { Stop::Broken });
+                self.request_stop(if matches!(error, SendError::Overflow(_)) {
+                    Stop::SlowConsumer
+                } else {
+                    Stop::Broken
+                });
                 Delivered::Gone
             }
         }

@@ -33,9 +33,11 @@ fn since_us(then: u64) -> Duration {
 /// The answer of a failed broker call, for the client and for the metrics.
 pub(super) fn refusal(error: &BrokerError) -> (ErrorCode, PublishOutcome, &'static str) {
     match error {
-        BrokerError::Unavailable(_) => {
-            (ErrorCode::BrokerUnavailable, PublishOutcome::Unavailable, "the broker cannot be reached; nothing was sent")
-        }
+        BrokerError::Unavailable(_) => (
+            ErrorCode::BrokerUnavailable,
+            PublishOutcome::Unavailable,
+            "the broker cannot be reached; nothing was sent",
+        ),
         BrokerError::Undecided(_) => {
             (ErrorCode::Undecided, PublishOutcome::Undecided, "sent, but not answered; retry with the same id")
         }
@@ -43,7 +45,9 @@ pub(super) fn refusal(error: &BrokerError) -> (ErrorCode, PublishOutcome, &'stat
             (ErrorCode::StorageFull, PublishOutcome::StorageFull, "the broker's memory is full; nothing was stored")
         }
         BrokerError::Overloaded => (ErrorCode::Overloaded, PublishOutcome::Overloaded, "too much is in flight"),
-        BrokerError::Rejected(_) => (ErrorCode::Internal, PublishOutcome::Failed, "the broker refused the request"),
+        BrokerError::Rejected(_) | BrokerError::Misconfigured(_) => {
+            (ErrorCode::Internal, PublishOutcome::Failed, "the broker refused the request")
+        }
     }
 }
 
@@ -275,7 +279,8 @@ impl Shard {
         ts: u64,
         remote: bool,
     ) {
-        let head = MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
+        let head =
+            MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
         let omit = (!record.echo).then_some(record.from);
         let stamp = Stamp { accepted_at_us: record.accepted_at_us, remote, trace: record.trace };
         state.builder.message(&head, &record.data, omit, stamp, &mut self.scratch.borrow_mut());

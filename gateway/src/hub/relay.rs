@@ -46,15 +46,12 @@ impl Shard {
 
     fn take_envelope(self: &Rc<Self>, envelope: Envelope) {
         let Some(home) = self.home(&envelope.room) else { return };
-        match home.state.borrow().phase {
-            Phase::Closed => return,
-            Phase::Open => {}
-            Phase::Opening => {
-                drop(home.state.borrow_mut().keep_early(envelope));
-                return;
-            }
+        let phase = home.state.borrow().phase;
+        match phase {
+            Phase::Closed => {}
+            Phase::Opening => home.state.borrow_mut().keep_early(envelope),
+            Phase::Open => self.take_open(&home, envelope),
         }
-        self.take_open(&home, envelope);
     }
 
     pub(super) fn take_open(self: &Rc<Self>, home: &Rc<Home>, envelope: Envelope) {

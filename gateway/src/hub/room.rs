@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use roomcast_protocol::{ClientId, RoomName};
+use roomcast_protocol::RoomName;
 
 use super::batch::Batch;
 use super::peer::{Delivered, Membership, Peer};
@@ -133,10 +133,5 @@ impl Room {
     pub(super) fn mostly_backlogged(&self) -> bool {
         let seats = self.seats.borrow();
         seats.iter().filter(|seat| seat.peer.backlog() > 0).count() * 2 > seats.len()
-    }
-
-    /// The member with that id.
-    pub(super) fn member(&self, id: ClientId) -> Option<Rc<Peer>> {
-        self.seats.borrow().iter().find(|seat| seat.peer.id == id).map(|seat| Rc::clone(&seat.peer))
     }
 }

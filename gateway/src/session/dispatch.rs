@@ -171,7 +171,11 @@ impl Dispatcher {
         self.floor.shard.refuse(&self.peer, reference, code, words);
         let abusive = matches!(
             code,
-            ErrorCode::BadFrame | ErrorCode::UnknownType | ErrorCode::BadRoom | ErrorCode::RateLimited | ErrorCode::TooLarge
+            ErrorCode::BadFrame
+                | ErrorCode::UnknownType
+                | ErrorCode::BadRoom
+                | ErrorCode::RateLimited
+                | ErrorCode::TooLarge
         );
         if abusive && !self.wrongs.take(millis_since(self.floor.heartbeat.start)) {
             return Err(End::Abuse);
@@ -278,7 +282,11 @@ impl Dispatcher {
     }
 
     fn must_be_in(&self, room: &RoomName) -> Result<(), Refused> {
-        if self.peer.is_in(room) { Ok(()) } else { Err(Refused::new(ErrorCode::NotJoined, "not a member of that room")) }
+        if self.peer.is_in(room) {
+            Ok(())
+        } else {
+            Err(Refused::new(ErrorCode::NotJoined, "not a member of that room"))
+        }
     }
 }
 
