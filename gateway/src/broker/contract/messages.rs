@@ -1,7 +1,8 @@
 //! Publishing, deduplication, broadcasting, subscriptions.
 
 use super::*;
-use crate::broker::{BrokerError, MAX_BATCH, TraceParent};
+use crate::broker::{BrokerError, MAX_BATCH};
+use crate::telemetry::trace::TraceParent;
 
 on_both!(
     seqs_start_at_one_and_have_no_holes,

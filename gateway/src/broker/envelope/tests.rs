@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use roomcast_protocol::ClientId;
 
 use super::*;
-use crate::broker::{PresenceOp, Record, TraceParent};
+use crate::broker::{PresenceOp, Record};
+use crate::telemetry::trace::TraceParent;
 
 fn room() -> RoomName {
     RoomName::new("lobby").expect("valid")
@@ -115,7 +116,7 @@ fn operations_survive_the_trip() {
     let ops = vec![
         PresenceOp::Enter { client: ann, name: "Ann".into() },
         PresenceOp::Rename { client: ann, name: "Änn".into() },
-        PresenceOp::Leave { client: bob },
+        PresenceOp::Leave { client: bob, name: "bob".into() },
     ];
     let mut payload = b"RC1 P lobby n-1 12 2 3\n".to_vec();
     ops.iter().for_each(|op| encode_op(op, &mut payload));
