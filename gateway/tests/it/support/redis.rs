@@ -1,0 +1,96 @@
+//! A redis-server process on a port and in a directory of its own.
+
+use std::{net::TcpListener, process::Stdio};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+use super::{eventually, within};
+
+const HOW: &str = "these tests need the program redis-server: `apt-get install redis-server` or `brew install redis`";
+
+/// A running server; killed when dropped.
+pub struct Redis {
+    port: u16,
+    durable: bool,
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+impl Redis {
+    /// A server that forgets everything when it stops.
+    pub async fn start() -> Self {
+        Self::launch(false).await
+    }
+
+    /// A server with an append-only file, synced on every write: a restart finds all it acknowledged.
+    pub async fn start_durable() -> Self {
+        Self::launch(true).await
+    }
+
+    async fn launch(durable: bool) -> Self {
+        for _ in 0..5 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut redis = Self { port, durable, dir: tempfile::tempdir().unwrap(), child: None };
+            if redis.run().await {
+                return redis;
+            }
+        }
+        panic!("redis-server found no free port in five tries");
+    }
+
+    /// True when it answers, false when it ended at once: another process was faster on the port.
+    async fn run(&mut self) -> bool {
+        let port = self.port.to_string();
+        let append = if self.durable { "yes" } else { "no" };
+        let mut child = Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", append])
+            .args(["--appendfsync", "always", "--dir"])
+            .arg(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{error}: {HOW}"));
+        let this = &*self;
+        let answers = eventually("redis-server to answer", || {
+            let ended = child.try_wait().unwrap().is_some();
+            async move {
+                if ended { Some(false) } else { this.command("PING").await.filter(|a| a.starts_with("+PONG")).map(|_| true) }
+            }
+        })
+        .await;
+        self.child = Some(child);
+        answers
+    }
+
+    /// Kills the server, as a crash would.
+    pub async fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().await.unwrap();
+    }
+
+    /// Starts it again on the same port and data.
+    pub async fn resume(&mut self) {
+        // The old port may take a moment to be free; no one else was given it meanwhile, or the deadline tells.
+        within("redis-server to come back", async { while !self.run().await {} }).await;
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Sends one inline command, and returns the beginning of the answer.
+    pub async fn command(&self, line: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+        stream.write_all(format!("{line}\r\n").as_bytes()).await.ok()?;
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await.ok()?;
+        Some(String::from_utf8_lossy(&answer[..read]).into_owned())
+    }
+}
