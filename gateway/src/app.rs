@@ -1,1 +1,201 @@
-//! To come.
+//! Puts the parts of a node together and runs it.
+//!
+//! Called by main with settings that were checked; tests call it with port 0. Listeners are bound before any thread
+//! starts, so that a port in use is an error of [`start`], not of a running node.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use foldhash::fast::RandomState;
+
+use crate::broker::{BrokerStats, Memory, RedisOptions};
+use crate::config::Settings;
+use crate::hub::Post;
+use crate::lifecycle::{Lifecycle, Stage};
+use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::{TraceOptions, Tracing};
+use crate::worker::{self, BrokerChoice, Seed, WorkerError};
+
+/// How often what the brokers counted is added to the metrics.
+const TALLY: Duration = Duration::from_millis(500);
+
+/// A running node.
+pub struct Node {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// Where operators look.
+    pub admin_address: SocketAddr,
+    lifecycle: Lifecycle,
+    workers: Vec<JoinHandle<Result<(), WorkerError>>>,
+    admin: tokio::task::JoinHandle<std::io::Result<()>>,
+    tally: tokio::task::JoinHandle<()>,
+    tracing: Tracing,
+}
+
+/// Binds both listeners and starts the workers. Must be called on a tokio runtime, which serves the admin listener.
+///
+/// # Errors
+/// When an address cannot be bound or a setting turns out to be unusable.
+pub async fn start(settings: Settings) -> Result<Node> {
+    let settings = Arc::new(settings);
+    let metrics = Metrics::new();
+    let tracing = start_tracing(&settings, &metrics)?;
+    let lifecycle = Lifecycle::new(settings.workers);
+    let first = listen(settings.listen)
+        .with_context(|| format!("--listen (ROOMCAST_LISTEN): cannot bind {}", settings.listen))?;
+    let address = first.local_addr()?;
+    let admin_listener = std::net::TcpListener::bind(settings.admin_listen)
+        .with_context(|| format!("--admin-listen (ROOMCAST_ADMIN_LISTEN): cannot bind {}", settings.admin_listen))?;
+    let admin_address = admin_listener.local_addr()?;
+    let stats: Arc<BrokerStats> = Arc::default();
+    let mut listeners = vec![first];
+    for _ in 1..settings.workers {
+        listeners.push(listen(address)?);
+    }
+    let workers = start_workers(&settings, &metrics, &lifecycle, &stats, &tracing, listeners)?;
+    let admin = tokio::spawn(admin::serve(
+        admin_listener,
+        Arc::clone(&metrics),
+        lifecycle.clone(),
+        settings.node_id.clone(),
+        {
+            let lifecycle = lifecycle.clone();
+            async move { lifecycle.reached(Stage::Stopped).await }
+        },
+    ));
+    let tally = tokio::spawn(tally(stats, metrics));
+    lifecycle.advance(Stage::Running);
+    Ok(Node { address, admin_address, lifecycle, workers, admin, tally, tracing })
+}
+
+fn start_tracing(settings: &Settings, metrics: &Metrics) -> Result<Tracing> {
+    let Some(endpoint) = settings.otlp_endpoint.clone() else { return Ok(Tracing::off()) };
+    let node_id = settings.node_id.to_string();
+    let options = TraceOptions { endpoint, sample_ratio: settings.otlp_sample_ratio, node_id };
+    Ok(Tracing::start(&options, metrics.node.spans_dropped.clone())?)
+}
+
+fn start_workers(
+    settings: &Arc<Settings>,
+    metrics: &Arc<Metrics>,
+    lifecycle: &Lifecycle,
+    stats: &Arc<BrokerStats>,
+    tracing: &Tracing,
+    listeners: Vec<std::net::TcpListener>,
+) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
+    let (post, inboxes) = Post::new(settings.workers);
+    let hasher = RandomState::default();
+    let admission = Admission::new(AdmissionLimits {
+        max_connections: settings.max_connections,
+        max_connections_per_address: settings.max_connections_per_address,
+    });
+    let rules = handshake_rules(settings)?;
+    let broker = broker_choice(settings);
+    let start_one = |(index, (listener, inbox))| {
+        let seed = Seed {
+            index,
+            listener,
+            inbox,
+            post: post.clone(),
+            hasher: hasher.clone(),
+            settings: Arc::clone(settings),
+            broker: broker.clone(),
+            stats: Arc::clone(stats),
+            metrics: Arc::clone(metrics),
+            lifecycle: lifecycle.clone(),
+            admission: Arc::clone(&admission),
+            rules: rules.clone(),
+            tracing: tracing.clone(),
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+        thread.spawn(move || worker::run(seed)).context("cannot start a worker thread")
+    };
+    listeners.into_iter().zip(inboxes).enumerate().map(start_one).collect()
+}
+
+fn handshake_rules(settings: &Settings) -> Result<HandshakeRules> {
+    Ok(HandshakeRules {
+        origins: OriginPolicy::new(&settings.allowed_origins)
+            .context("--allowed-origins (ROOMCAST_ALLOWED_ORIGINS)")?,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        header_read_timeout: settings.header_read_timeout,
+        max_headers: settings.max_headers,
+        max_header_bytes: settings.max_header_bytes,
+        rooms_per_connection: settings.rooms_per_connection,
+        echo: settings.echo,
+    })
+}
+
+fn broker_choice(settings: &Settings) -> BrokerChoice {
+    match &settings.redis {
+        None => BrokerChoice::Memory(Memory::new()),
+        Some(url) => BrokerChoice::Redis(RedisOptions {
+            ca_pem: settings.redis_ca.clone(),
+            prefix: settings.redis_prefix.clone(),
+            timeout: settings.redis_timeout,
+            connect_timeout: settings.redis_connect_timeout,
+            ..RedisOptions::new(url.as_str(), settings.node_id.clone())
+        }),
+    }
+}
+
+/// Adds what the brokers counted to the metrics, again and again.
+async fn tally(stats: Arc<BrokerStats>, metrics: Arc<Metrics>) {
+    let broker = &metrics.broker;
+    loop {
+        for (command, outcome, count) in stats.commands() {
+            if count > 0 {
+                let counter = broker.commands.with_label_values(&[command, outcome]);
+                counter.inc_by(count - counter.get());
+            }
+        }
+        for (reason, count) in stats.ignored() {
+            let counter = broker.ignored.with_label_values(&[reason]);
+            counter.inc_by(count - counter.get());
+        }
+        for (path, count) in stats.reconnects() {
+            let counter = broker.reconnects.with_label_values(&[path]);
+            counter.inc_by(count - counter.get());
+        }
+        tokio::time::sleep(TALLY).await;
+    }
+}
+
+impl Node {
+    /// The node's life, for whoever wants to end it.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// Waits until the node has drained, which begins when its life reaches [`Stage::Draining`] or a worker dies.
+    ///
+    /// # Errors
+    /// The first worker's that failed.
+    pub async fn finished(self) -> Result<()> {
+        let lifecycle = self.lifecycle.clone();
+        let workers = self.workers;
+        let outcome = tokio::task::spawn_blocking(move || {
+            let mut outcome = Ok(());
+            for worker in workers {
+                let result = match worker.join() {
+                    Ok(result) => result.map_err(anyhow::Error::from),
+                    Err(_) => Err(anyhow::anyhow!("a worker thread panicked")),
+                };
+                // One worker less means a part of the rooms is deaf: the whole node goes.
+                lifecycle.advance(Stage::Draining);
+                outcome = outcome.and(result);
+            }
+            outcome
+        })
+        .await?;
+        self.lifecycle.advance(Stage::Stopped);
+        self.tally.abort();
+        let _ = self.admin.await;
+        self.tracing.shutdown().await;
+        outcome
+    }
+}

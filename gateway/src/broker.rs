@@ -1,1 +1,384 @@
-//! To come.
+//! What carries messages between nodes and keeps each durable room's history and presence, behind one trait.
+//!
+//! The hub calls it and reads its [`Event`]s from a bounded channel. It knows neither members' sockets nor frames: a
+//! message's data is raw JSON that passes through. One contract suite (`contract`) holds every implementation to the
+//! words below.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use roomcast_protocol::{ClientId, MAX_REF_BYTES, NodeId, RoomName, Term, check_display_name};
+
+use crate::config::RoomPolicy;
+use crate::telemetry::trace::TraceParent;
+
+#[cfg(test)]
+mod contract;
+pub mod envelope;
+pub mod memory;
+pub mod redis;
+pub mod stats;
+
+pub use memory::{Memory, MemoryBroker};
+pub use redis::{RedisBroker, RedisOptions};
+pub use stats::BrokerStats;
+
+/// A message's id within its room: the sender's idempotency key or a generated UUID. 1 to 128 bytes.
+pub type MessageId = Arc<str>;
+
+/// Most records one publish or broadcast may hold, and most operations one presence call.
+pub const MAX_BATCH: usize = 1024;
+/// Most messages one history call returns, whatever its limit says.
+pub const MAX_HISTORY: usize = 1024;
+/// Most members one call returns, whatever its limit says.
+pub const MAX_MEMBERS: usize = 1000;
+
+/// Rooms that span nodes. One value per worker; futures stay on that worker's thread.
+///
+/// Every call ends within the broker's timeout (2 s by default). Calls may be dropped at any point: what was sent may
+/// then still take effect.
+#[async_trait(?Send)]
+pub trait Broker {
+    /// Stores a turn's messages of one durable room under the next seqs and tells the other nodes, all in one step.
+    ///
+    /// Outcomes come in the order of `records`. New messages of one call get contiguous seqs. A message whose
+    /// `idempotent` id was stored within the policy's window is not stored again. At most [`MAX_BATCH`] records; none is
+    /// an error of the caller ([`BrokerError::Rejected`]).
+    async fn publish(&self, room: &RoomName, policy: &RoomPolicy, records: &[Record])
+    -> Result<Published, BrokerError>;
+
+    /// Tells the other nodes of messages that are kept nowhere. At most [`MAX_BATCH`] records.
+    async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError>;
+
+    /// Asks for the events of a room; resolves once the broker acknowledged it. Idempotent.
+    ///
+    /// The room stays asked for until [`Broker::unsubscribe`], over reconnects and also when this call fails or is
+    /// dropped: the subscription is then made as soon as the broker can. A caller that gives up must unsubscribe.
+    async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError>;
+
+    /// Ends [`Broker::subscribe`]. Events already on their way may still arrive.
+    fn unsubscribe(&self, room: &RoomName);
+
+    /// Stored messages of a durable room, oldest first, with the room's present term and top seq.
+    async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError>;
+
+    /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
+    ///
+    /// Returns the state after, with up to `want_members` (at most [`MAX_MEMBERS`]) members in the order of their ids.
+    /// Without operations it only reads.
+    async fn presence(
+        &self,
+        room: &RoomName,
+        ops: &[PresenceOp],
+        want_members: usize,
+    ) -> Result<PresenceReply, BrokerError>;
+
+    /// One page of the members, ordered by id. `cursor` is the `next` of the page before; a bad one is
+    /// [`BrokerError::Rejected`]. Members that stay are listed exactly once, whoever else comes and goes.
+    async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError>;
+
+    /// True while publishing and subscription paths both answered recently (5 s).
+    fn is_up(&self) -> bool;
+}
+
+/// Which part of a room's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// The newest `limit`.
+    Latest {
+        /// At most so many.
+        limit: usize,
+    },
+    /// The oldest `limit` with a seq above `seq`.
+    After {
+        /// The last seq the caller has.
+        seq: u64,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The newest `limit` with a seq below `seq`.
+    Before {
+        /// The first seq the caller has.
+        seq: u64,
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+impl Range {
+    /// The seqs meant, both ends included, in a room whose last seq is `top`; none if nothing can match.
+    pub(crate) fn bounds(self, top: u64) -> Option<(u64, u64)> {
+        let clamp = |limit: usize| limit.min(MAX_HISTORY) as u64;
+        let (low, high) = match self {
+            Self::Latest { limit } => (top.saturating_sub(clamp(limit)).saturating_add(1), top),
+            Self::After { seq, limit } => (seq.saturating_add(1), seq.saturating_add(clamp(limit)).min(top)),
+            Self::Before { seq, limit } => {
+                let high = seq.saturating_sub(1).min(top);
+                (high.saturating_sub(clamp(limit)).saturating_add(1), high)
+            }
+        };
+        (low <= high && high > 0).then_some((low, high))
+    }
+}
+
+/// A part of a room's history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// The room's present term; none before its first message and after its history expired.
+    pub term: Option<Term>,
+    /// First retained seq, 0 if none is.
+    pub first: u64,
+    /// The last seq given out, 0 if none was.
+    pub top: u64,
+    /// Oldest first.
+    pub messages: Vec<Sequenced>,
+}
+
+/// A stored message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequenced {
+    /// The term it was stored in.
+    pub term: Term,
+    /// Its place in the room's order.
+    pub seq: u64,
+    /// When the broker stored it, ms since the Unix epoch.
+    pub ts: u64,
+    /// The message.
+    pub record: Record,
+}
+
+/// One message before it has a seq. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Unique within the room.
+    pub id: MessageId,
+    /// The client chose the id, so a retry may come.
+    pub idempotent: bool,
+    /// Who sent it.
+    pub from: ClientId,
+    /// The sender's display name at that moment. At most 64 bytes.
+    pub name: Arc<str>,
+    /// Whether the sender is to receive it too.
+    pub echo: bool,
+    /// When the publishing node accepted it, µs since the Unix epoch by that node's clock.
+    pub accepted_at_us: u64,
+    /// The trace it belongs to, if sampled.
+    pub trace: Option<TraceParent>,
+    /// Raw JSON.
+    pub data: Bytes,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The term of the messages stored now. If all were duplicates: that of the first.
+    pub term: Term,
+    /// The broker's clock, ms since the Unix epoch.
+    pub ts: u64,
+    /// One per record, in order.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What became of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Stored now.
+    Stored {
+        /// Its seq in [`Published::term`].
+        seq: u64,
+    },
+    /// Stored before, under this term and seq. Nothing was sent to anyone.
+    Duplicate {
+        /// Term of the first time.
+        term: Term,
+        /// Seq of the first time.
+        seq: u64,
+    },
+}
+
+/// A change of a room's members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PresenceOp {
+    /// A client joins, or is taken over with a new name.
+    Enter {
+        /// Who.
+        client: ClientId,
+        /// Display name. At most 64 bytes.
+        name: Arc<str>,
+    },
+    /// A client leaves; nothing if it is not there.
+    Leave {
+        /// Who.
+        client: ClientId,
+        /// The name it had, for those who are told. At most 64 bytes.
+        name: Arc<str>,
+    },
+    /// A client changes its name; nothing if it is not there.
+    Rename {
+        /// Who.
+        client: ClientId,
+        /// The new one. At most 64 bytes.
+        name: Arc<str>,
+    },
+}
+
+/// One who is in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub id: ClientId,
+    /// Display name.
+    pub name: Arc<str>,
+}
+
+/// A room's presence after a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceReply {
+    /// Rises with every change, also when the room empties and fills again; not by ones.
+    pub version: u64,
+    /// Members over all nodes.
+    pub online: u64,
+    /// As many as asked for, ordered by id.
+    pub members: Vec<Member>,
+}
+
+/// A page of members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MembersPage {
+    /// Ordered by id.
+    pub members: Vec<Member>,
+    /// Where the next page starts; none after the last.
+    pub next: Option<String>,
+    /// Members over all nodes.
+    pub online: u64,
+}
+
+/// What comes from the other nodes and, for durable rooms and presence, possibly as this node's own echo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Messages of one room.
+    Messages(Envelope),
+    /// Members came, went or changed.
+    Presence(PresenceEvent),
+    /// Events may have been lost; the subscriptions stand again: every room must be caught up from its history.
+    Resubscribed,
+}
+
+/// Messages of one room, published in one turn by one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Who published them. Suppresses echoes; nothing correct may rest on it.
+    pub node: NodeId,
+    /// Where.
+    pub room: RoomName,
+    /// Stored or not.
+    pub kind: Kind,
+    /// In order, never empty.
+    pub records: Vec<Record>,
+}
+
+/// Of an envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Stored; record `i` has seq `first_seq + i`.
+    Durable {
+        /// The room's term.
+        term: Term,
+        /// Seq of the first record.
+        first_seq: u64,
+        /// The broker's clock, ms since the Unix epoch.
+        ts: u64,
+    },
+    /// Kept nowhere.
+    Ephemeral {
+        /// The publishing node's clock, ms since the Unix epoch.
+        ts: u64,
+    },
+}
+
+/// A change of a room's members, made through one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceEvent {
+    /// Through which node.
+    pub node: NodeId,
+    /// Where.
+    pub room: RoomName,
+    /// As in [`PresenceReply`]. An event with a version not above the known one is old.
+    pub version: u64,
+    /// Members over all nodes, after.
+    pub online: u64,
+    /// Those that changed something, in order.
+    pub ops: Vec<PresenceOp>,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// Nothing took effect; the same call may succeed later.
+    #[error("broker unavailable: {0}")]
+    Unavailable(String),
+    /// Sent, but no answer came: it may have taken effect. Retrying under the same message ids is safe.
+    #[error("no answer from the broker: {0}")]
+    Undecided(String),
+    /// The store is out of memory; nothing took effect.
+    #[error("the broker's storage is full")]
+    StorageFull,
+    /// The call breaks a bound, or the server is not what it should be. Retrying is useless.
+    #[error("rejected by the broker: {0}")]
+    Rejected(String),
+    /// Too many calls in flight; this one was not sent.
+    #[error("too many calls to the broker in flight")]
+    Overloaded,
+    /// The settings cannot work (URL, prefix, CA file). Only from a constructor.
+    #[error("broker settings: {0}")]
+    Misconfigured(String),
+}
+
+impl BrokerError {
+    /// A short name for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Undecided(_) => "undecided",
+            Self::StorageFull => "storage_full",
+            Self::Rejected(_) => "rejected",
+            Self::Overloaded => "overloaded",
+            Self::Misconfigured(_) => "misconfigured",
+        }
+    }
+}
+
+/// What the format can carry, checked before anything is sent: a record that others refuse to decode must not be stored.
+fn check_records(records: &[Record]) -> Result<(), BrokerError> {
+    let rejected = |what: &str| Err(BrokerError::Rejected(what.into()));
+    if records.is_empty() || records.len() > MAX_BATCH {
+        return rejected("a batch holds 1 to 1024 records");
+    }
+    if records.iter().any(|record| record.id.is_empty() || record.id.len() > MAX_REF_BYTES) {
+        return rejected("a message id has 1 to 128 bytes");
+    }
+    if records.iter().any(|record| check_display_name(&record.name).is_err()) {
+        return rejected("a display name breaks its rule");
+    }
+    let size: usize = records.iter().map(|record| record.data.len() + 512).sum();
+    if size > envelope::MAX_ENVELOPE_BYTES / 2 {
+        return rejected("a batch is larger than 64 MiB");
+    }
+    Ok(())
+}
+
+/// The same for presence operations.
+fn check_ops(ops: &[PresenceOp]) -> Result<(), BrokerError> {
+    if ops.len() > MAX_BATCH {
+        return Err(BrokerError::Rejected("at most 1024 operations in one call".into()));
+    }
+    let mut names = ops.iter().filter_map(|op| match op {
+        PresenceOp::Enter { name, .. } | PresenceOp::Rename { name, .. } => Some(name),
+        PresenceOp::Leave { .. } => None,
+    });
+    if names.any(|name| check_display_name(name).is_err()) {
+        return Err(BrokerError::Rejected("a display name breaks its rule".into()));
+    }
+    Ok(())
+}

@@ -1,1 +1,20 @@
-//! To come.
+//! The node's settings: one struct, read once at start from flags, environment, `.env` and a file. Called by main; known
+//! to every floor above. It must not know what a setting does.
+
+mod error;
+mod file;
+mod parse;
+mod print;
+mod rooms;
+mod settings;
+mod source;
+
+pub use error::{ConfigError, Origin, WrongValue};
+pub use parse::RedisUrl;
+pub use print::reference_table;
+pub use rooms::{RoomPolicies, RoomPolicy};
+pub use settings::{LogFormat, Settings};
+pub use source::Action;
+
+#[cfg(test)]
+mod tests;

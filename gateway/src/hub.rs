@@ -1,1 +1,31 @@
-//! To come.
+//! This node's rooms: who is in them on which worker, in what order their messages go out, and to whom.
+//!
+//! Sessions call [`Shard`]; the hub knows them only as [`Peer`]s, outboxes with a name. The broker's events arrive
+//! through a channel. Nothing here knows HTTP, JSON requests or close codes.
+
+mod batch;
+mod home;
+mod joining;
+mod mail;
+mod peer;
+mod publish;
+mod questions;
+mod recent;
+mod relay;
+mod roll;
+mod room;
+mod sequencer;
+mod shard;
+mod tend;
+mod turn;
+
+pub use mail::{Inbox, Post, Question};
+pub use peer::{Peer, Stop};
+pub use publish::now_us;
+pub use questions::{LONGEST_PAGE, PAGE};
+pub use shard::{Parts, Shard};
+
+/// Bytes of batches another worker may have waiting before rooms with members there make their publishers wait.
+const MOST_HANDED_OVER_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes a room may collect before it goes on although its members lag: what comes from other nodes cannot wait.
+const MOST_COLLECTED_BYTES: usize = 1024 * 1024;

@@ -12,3 +12,6 @@ pub mod session;
 pub mod socket;
 pub mod telemetry;
 pub mod worker;
+
+#[cfg(test)]
+mod docs;

@@ -1,1 +1,185 @@
-//! To come.
+//! Where the node is between start and exit, and whether it can serve. Shared by all threads; asked by the admin
+//! listener and the handshake, moved by app and the workers. It must not know what makes anyone ready.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::watch;
+
+/// A step of the node's life. They are passed in this order, and never back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Workers are starting; nobody is served.
+    Starting,
+    /// Clients are served.
+    Running,
+    /// New clients are refused, present ones are sent away.
+    Draining,
+    /// Nothing is served any more.
+    Stopped,
+}
+
+impl Stage {
+    /// The stage in a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What stands between the node and serving clients well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// Not in [`Stage::Running`].
+    Stage(Stage),
+    /// So many workers of so many have a broker that is up.
+    Broker {
+        /// Workers whose broker is up.
+        up: usize,
+        /// Workers there are.
+        workers: usize,
+    },
+}
+
+/// The node's life. Clones are the same life; a clone costs one atomic.
+#[derive(Debug, Clone)]
+pub struct Lifecycle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    stage: watch::Sender<Stage>,
+    workers: usize,
+    brokers_up: AtomicUsize,
+}
+
+/// One worker's word on its broker: down until told otherwise, and down again when dropped, so that a worker that dies
+/// takes the node out of rotation.
+#[derive(Debug)]
+pub struct BrokerFlag {
+    shared: Arc<Shared>,
+    up: bool,
+}
+
+impl Lifecycle {
+    /// A node that starts with `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        let (stage, _) = watch::channel(Stage::Starting);
+        Self(Arc::new(Shared { stage, workers, brokers_up: AtomicUsize::new(0) }))
+    }
+
+    /// The present stage. Takes a read lock for a moment: ask per connection, not per message.
+    pub fn stage(&self) -> Stage {
+        *self.0.stage.borrow()
+    }
+
+    /// Goes on to `stage`. False, and nothing happens, if the node is there or beyond.
+    pub fn advance(&self, stage: Stage) -> bool {
+        self.0.stage.send_if_modified(|present| {
+            let later = stage > *present;
+            if later {
+                *present = stage;
+            }
+            later
+        })
+    }
+
+    /// Returns once the node is at `stage` or beyond. Cancel-safe.
+    pub async fn reached(&self, stage: Stage) {
+        let mut changes = self.0.stage.subscribe();
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = changes.wait_for(|present| *present >= stage).await;
+    }
+
+    /// A worker's flag; each worker takes one and keeps it.
+    pub fn broker_flag(&self) -> BrokerFlag {
+        BrokerFlag { shared: Arc::clone(&self.0), up: false }
+    }
+
+    /// True while every worker's broker is up.
+    pub fn is_broker_up(&self) -> bool {
+        self.0.brokers_up.load(Ordering::Relaxed) >= self.0.workers
+    }
+
+    /// What is missing to be ready; empty when the node is.
+    pub fn missing(&self) -> Vec<Missing> {
+        let stage = self.stage();
+        let up = self.0.brokers_up.load(Ordering::Relaxed);
+        let workers = self.0.workers;
+        let stage = (stage != Stage::Running).then_some(Missing::Stage(stage));
+        stage.into_iter().chain((up < workers).then_some(Missing::Broker { up, workers })).collect()
+    }
+
+    /// True while the node runs and every worker's broker is up.
+    pub fn is_ready(&self) -> bool {
+        self.stage() == Stage::Running && self.is_broker_up()
+    }
+}
+
+impl BrokerFlag {
+    /// Tells whether this worker's broker is up; telling the same twice does nothing.
+    pub fn set(&mut self, up: bool) {
+        if std::mem::replace(&mut self.up, up) != up {
+            let brokers = &self.shared.brokers_up;
+            if up {
+                brokers.fetch_add(1, Ordering::Relaxed)
+            } else {
+                brokers.fetch_sub(1, Ordering::Relaxed)
+            };
+        }
+    }
+}
+
+impl Drop for BrokerFlag {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_only_go_forward() {
+        let life = Lifecycle::new(1);
+        assert_eq!(life.stage(), Stage::Starting);
+        assert!(life.advance(Stage::Draining));
+        assert!(!life.advance(Stage::Running), "a drain is not taken back");
+        assert!(!life.advance(Stage::Draining), "the second signal changes nothing");
+        assert_eq!(life.stage(), Stage::Draining);
+    }
+
+    #[test]
+    fn ready_needs_running_and_every_broker() {
+        let life = Lifecycle::new(2);
+        let (mut first, mut second) = (life.broker_flag(), life.broker_flag());
+        life.advance(Stage::Running);
+        first.set(true);
+        first.set(true);
+        assert_eq!(life.missing(), [Missing::Broker { up: 1, workers: 2 }]);
+        second.set(true);
+        assert!(life.is_ready() && life.missing().is_empty());
+        drop(first);
+        assert!(!life.is_ready(), "a worker that is gone is not up");
+        let _third = life.broker_flag();
+        life.advance(Stage::Draining);
+        assert_eq!(life.missing().first(), Some(&Missing::Stage(Stage::Draining)));
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_at_the_stage_or_beyond() {
+        let life = Lifecycle::new(1);
+        let waiter = tokio::spawn({
+            let life = life.clone();
+            async move { life.reached(Stage::Draining).await }
+        });
+        life.advance(Stage::Running);
+        life.advance(Stage::Stopped);
+        waiter.await.expect("no panic");
+        life.reached(Stage::Running).await;
+    }
+}

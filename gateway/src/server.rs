@@ -1,1 +1,53 @@
-//! To come.
+//! The public door: accepting, HTTP, and the handshake that turns a connection into a socket.
+//!
+//! Called by the worker, once per worker thread. Knows nothing of how sessions run: a socket past its handshake goes to
+//! a callback. Knows settings only as [`HandshakeRules`] and [`AdmissionLimits`].
+
+pub mod admin;
+pub mod admission;
+mod handshake;
+mod http;
+mod listener;
+mod outcome;
+pub mod pages;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::server::conn::http1::Builder;
+
+pub use admission::{Admission, AdmissionLimits};
+pub use handshake::{HandshakeRules, InvalidOrigin, Origin, OriginPolicy};
+pub use listener::{listen, serve};
+pub use outcome::HandshakeOutcome;
+
+use crate::session::accepted::Accepted;
+
+/// What one worker's server works with.
+pub struct Context {
+    rules: HandshakeRules,
+    admission: Arc<Admission>,
+    draining: Rc<dyn Fn() -> bool>,
+    on_socket: Rc<dyn Fn(Accepted)>,
+    on_outcome: Rc<dyn Fn(HandshakeOutcome)>,
+    builder: Builder,
+}
+
+impl Context {
+    /// A worker's server: `admission` is shared by all workers, `draining` is asked at each handshake, `on_socket` gets
+    /// every socket (and is to spawn its session, not to run it), `on_outcome` every connection's outcome once.
+    pub fn new(
+        rules: HandshakeRules,
+        admission: Arc<Admission>,
+        draining: Rc<dyn Fn() -> bool>,
+        on_socket: Rc<dyn Fn(Accepted)>,
+        on_outcome: Rc<dyn Fn(HandshakeOutcome)>,
+    ) -> Rc<Self> {
+        let builder = http::builder(&rules);
+        Rc::new(Self { rules, admission, draining, on_socket, on_outcome, builder })
+    }
+
+    fn record(&self, outcome: HandshakeOutcome) {
+        (self.on_outcome)(outcome);
+    }
+}

@@ -1,1 +1,13 @@
-//! To come.
+//! What the node tells about itself: metrics, logs, traces. Used by every floor above; must not know their types.
+
+mod export;
+pub mod logs;
+pub mod metrics;
+mod register;
+pub mod trace;
+mod worker_metrics;
+
+#[cfg(test)]
+mod metrics_tests;
+#[cfg(test)]
+mod trace_tests;

@@ -1,1 +1,196 @@
-//! To come.
+//! One worker thread: its runtime, its listener, its part of the hub, its way to the broker.
+//!
+//! Started by app, once per core. Everything made here stays on the thread; what it shares with others came in the
+//! [`Seed`].
+
+use std::cell::Cell;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use tokio::runtime::{Builder, Handle, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+
+use crate::broker::{Broker, BrokerError, BrokerStats, Event, Memory, RedisBroker, RedisOptions};
+use crate::config::Settings;
+use crate::hub::{Inbox, Parts, Post, Shard, Stop};
+use crate::lifecycle::{BrokerFlag, Lifecycle, Stage};
+use crate::server::{Admission, Context, HandshakeRules, serve};
+use crate::session::{self, Floor};
+use crate::telemetry::metrics::{Metrics, WorkerMetrics};
+use crate::telemetry::trace::Tracing;
+
+/// Events of the broker that may wait for this worker. Beyond, the subscription is made anew and rooms catch up.
+const EVENTS: usize = 8192;
+/// How often the broker's state and the thread's load are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often a draining worker looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// Where messages go between nodes.
+#[derive(Clone)]
+pub enum BrokerChoice {
+    /// Nowhere: one node, one store for its workers.
+    Memory(Memory),
+    /// Redis.
+    Redis(RedisOptions),
+}
+
+/// What a worker is made of.
+pub struct Seed {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Its own listener on the node's address.
+    pub listener: TcpListener,
+    /// The mail it receives.
+    pub inbox: Inbox,
+    /// The ways to all workers.
+    pub post: Post,
+    /// The node's hasher of room names.
+    pub hasher: RandomState,
+    /// The effective settings.
+    pub settings: Arc<Settings>,
+    /// Which broker.
+    pub broker: BrokerChoice,
+    /// What the node's brokers count.
+    pub stats: Arc<BrokerStats>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// The node's life.
+    pub lifecycle: Lifecycle,
+    /// The node's count of connections.
+    pub admission: Arc<Admission>,
+    /// Handshake rules.
+    pub rules: HandshakeRules,
+    /// Spans.
+    pub tracing: Tracing,
+}
+
+/// Why a worker ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The runtime or the listener failed.
+    #[error("worker cannot run: {0}")]
+    Io(#[from] io::Error),
+    /// The broker's settings cannot be used.
+    #[error("broker cannot be used: {0}")]
+    Broker(#[from] BrokerError),
+}
+
+/// Runs a worker on this thread until the node has drained.
+///
+/// # Errors
+/// When the runtime, the listener or the broker cannot be made.
+pub fn run(seed: Seed) -> Result<(), WorkerError> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let result = runtime.block_on(live(seed));
+    runtime.shutdown_background();
+    result
+}
+
+async fn live(seed: Seed) -> Result<(), WorkerError> {
+    let Seed { index, listener, inbox, post, hasher, settings, metrics, lifecycle, tracing, .. } = seed;
+    let (events, arriving) = mpsc::channel(EVENTS);
+    let broker = make_broker(seed.broker, &settings, events, seed.stats)?;
+    let local = Rc::new(metrics.local(index));
+    let shard = Shard::new(Parts {
+        index,
+        post,
+        hasher,
+        node: settings.node_id.clone(),
+        settings: Arc::clone(&settings),
+        broker: Rc::clone(&broker),
+        metrics: Rc::clone(&local),
+        totals: Arc::clone(&metrics),
+        tracing: tracing.clone(),
+    });
+    let floor = Floor::new(
+        Arc::clone(&settings),
+        Rc::clone(&shard),
+        (Rc::clone(&local), Arc::clone(&metrics)),
+        lifecycle.clone(),
+    );
+    spawn_local(Rc::clone(&shard).run_turns());
+    spawn_local(Rc::clone(&shard).run_inbox(inbox));
+    spawn_local(Rc::clone(&shard).run_relay(arriving));
+    spawn_local(Rc::clone(&shard).run_clock());
+    spawn_local(session::beat(Rc::clone(&floor)));
+    spawn_local(watch(broker, lifecycle.broker_flag(), Rc::clone(&local)));
+    let context = door(&floor, seed.rules, seed.admission, metrics, tracing);
+    serve(listener, context, lifecycle.reached(Stage::Draining)).await?;
+    drain(&floor, settings.shutdown_timeout).await;
+    local.flush();
+    Ok(())
+}
+
+fn make_broker(
+    choice: BrokerChoice,
+    settings: &Settings,
+    events: mpsc::Sender<Event>,
+    stats: Arc<BrokerStats>,
+) -> Result<Rc<dyn Broker>, BrokerError> {
+    Ok(match choice {
+        BrokerChoice::Memory(memory) => Rc::new(memory.handle_with(settings.node_id.clone(), events, stats)),
+        BrokerChoice::Redis(options) => Rc::new(RedisBroker::connect_with(&options, events, stats)?),
+    })
+}
+
+/// The public door of this worker.
+fn door(
+    floor: &Rc<Floor>,
+    rules: HandshakeRules,
+    admission: Arc<Admission>,
+    metrics: Arc<Metrics>,
+    tracing: Tracing,
+) -> Rc<Context> {
+    let lifecycle = floor.lifecycle.clone();
+    let floor = Rc::clone(floor);
+    Context::new(
+        rules,
+        admission,
+        Rc::new(move || lifecycle.stage() >= Stage::Draining),
+        Rc::new(move |accepted| session::start(&floor, accepted)),
+        Rc::new(move |outcome| {
+            metrics.sockets.handshakes.with_label_values(&[outcome.label()]).inc();
+            if let Some(mut span) = tracing.handshake() {
+                span.set("roomcast.outcome", outcome.label());
+            }
+        }),
+    )
+}
+
+/// Tells the node whether this worker's broker is up, and how busy the thread is.
+async fn watch(broker: Rc<dyn Broker>, mut flag: BrokerFlag, metrics: Rc<WorkerMetrics>) {
+    let was = Cell::new(None);
+    loop {
+        let up = broker.is_up();
+        flag.set(up);
+        match (was.replace(Some(up)), up) {
+            (Some(true), false) => tracing::warn!("broker is away; clients stay connected"),
+            (Some(false), true) => tracing::info!("broker is back"),
+            _ => {}
+        }
+        metrics.busy(Handle::current().metrics().worker_total_busy_duration(0));
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Sends every client away and waits, for as long as allowed, until they are gone and the broker knows.
+async fn drain(floor: &Floor, patience: Duration) {
+    let all_gone = async {
+        loop {
+            floor.shard.visit_peers(|peer| peer.request_stop(Stop::Draining));
+            if floor.sessions() == 0 && floor.shard.is_settled() {
+                break;
+            }
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    };
+    if tokio::time::timeout(patience, all_gone).await.is_err() {
+        tracing::warn!(sessions = floor.sessions(), "not everything was done in time");
+    }
+}

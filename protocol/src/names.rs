@@ -82,6 +82,16 @@ impl ClientId {
         Self(Uuid::new_v4())
     }
 
+    /// The id as its 16 bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// The id with these 16 bytes; any are valid.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The id as 36 hyphenated characters, written into `buffer`.
     pub fn encode(self, buffer: &mut [u8; 36]) -> &str {
         self.0.hyphenated().encode_lower(buffer)

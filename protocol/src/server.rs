@@ -69,20 +69,14 @@ pub enum Recovery {
     UnknownTerm,
 }
 
-/// The answer to a join.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase", tag = "type", rename = "joined")]
-pub struct Joined<'a> {
-    /// The request's `ref`.
-    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-    pub reference: Option<&'a RawValue>,
+/// The answer to a join, but for its lists.
+#[derive(Debug, Clone, Copy)]
+pub struct JoinedHead<'a> {
     /// The room.
-    #[serde(serialize_with = "display")]
     pub room: &'a RoomName,
     /// Durable or ephemeral.
     pub mode: Mode,
     /// The room's term; null in ephemeral rooms and before the first message.
-    #[serde(serialize_with = "display_option")]
     pub term: Option<&'a Term>,
     /// The room's last seq at this moment; null in ephemeral rooms.
     pub seq: Option<u64>,
@@ -90,10 +84,6 @@ pub struct Joined<'a> {
     pub recovery: Recovery,
     /// Sessions in the room over all nodes.
     pub online: u64,
-    /// Some of them, capped.
-    pub members: Box<RawValue>,
-    /// Replayed or recent messages, oldest first.
-    pub messages: Box<RawValue>,
 }
 
 /// The answer to a publish that asked for one.
@@ -158,6 +148,12 @@ fn display_option<T: std::fmt::Display, S: Serializer>(value: &Option<T>, out: S
         Some(value) => out.collect_str(value),
         None => out.serialize_none(),
     }
+}
+
+/// Appends any plain value as JSON.
+fn push<T: Serialize>(out: &mut Vec<u8>, value: T) {
+    // Writing to a Vec cannot fail, and these values have no other way to.
+    let _ = serde_json::to_writer(&mut *out, &value);
 }
 
 /// Appends `text` as a JSON string.
@@ -235,6 +231,27 @@ pub fn pong_frame(reference: Option<&str>) -> Vec<u8> {
     out
 }
 
+/// A `joined` frame; `members` (some of them, capped) and `messages` (replayed or recent, oldest first) are JSON lists.
+pub fn joined_frame(reference: Option<&str>, head: &JoinedHead<'_>, members: &[u8], messages: &[u8]) -> Vec<u8> {
+    let mut out = frame("joined", Some(head.room), reference);
+    out.extend_from_slice(br#","mode":"#);
+    push(&mut out, head.mode);
+    out.extend_from_slice(br#","term":"#);
+    push(&mut out, head.term.map(Term::as_str));
+    out.extend_from_slice(br#","seq":"#);
+    push(&mut out, head.seq);
+    out.extend_from_slice(br#","recovery":"#);
+    push(&mut out, head.recovery);
+    out.extend_from_slice(br#","online":"#);
+    push_number(&mut out, head.online);
+    out.extend_from_slice(br#","members":"#);
+    out.extend_from_slice(members);
+    out.extend_from_slice(br#","messages":"#);
+    out.extend_from_slice(messages);
+    out.push(b'}');
+    out
+}
+
 /// A `left` frame.
 pub fn left_frame(reference: Option<&str>, room: &RoomName) -> Vec<u8> {
     let mut out = frame("left", Some(room), reference);
@@ -257,12 +274,9 @@ pub fn reconnect_frame(reason: &str, after_ms: u64) -> Vec<u8> {
 pub fn reset_frame(room: &RoomName, reason: Recovery, term: Option<&Term>, seq: u64) -> Vec<u8> {
     let mut out = frame("reset", Some(room), None);
     out.extend_from_slice(br#","reason":"#);
-    let _ = serde_json::to_writer(&mut out, &reason);
+    push(&mut out, reason);
     out.extend_from_slice(br#","term":"#);
-    match term {
-        Some(term) => push_str(&mut out, term.as_str()),
-        None => out.extend_from_slice(b"null"),
-    }
+    push(&mut out, term.map(Term::as_str));
     out.extend_from_slice(br#","seq":"#);
     push_number(&mut out, seq);
     out.push(b'}');
@@ -411,21 +425,18 @@ mod tests {
         let reference = RawValue::from_string("1".into()).expect("valid");
         let ack = Ack { reference: &reference, id: "x", room: &room, seq: None, term: None, duplicate: false };
         assert_eq!(serde_json::to_value(&ack).expect("valid"), json!({"type":"ack","ref":1,"id":"x","room":"a"}));
-        let empty = || RawValue::from_string("[]".into()).expect("valid");
-        let joined = Joined {
-            reference: None,
+        let head = JoinedHead {
             room: &room,
             mode: Mode::Ephemeral,
             term: None,
             seq: None,
             recovery: Recovery::UnknownTerm,
             online: 1,
-            members: empty(),
-            messages: empty(),
         };
         assert_eq!(
-            serde_json::to_string(&joined).expect("valid"),
-            r#"{"type":"joined","room":"a","mode":"ephemeral","term":null,"seq":null,"recovery":"unknown_term","online":1,"members":[],"messages":[]}"#
+            read(&joined_frame(Some("4"), &head, b"[]", b"[{}]")),
+            json!({"type":"joined","ref":4,"room":"a","mode":"ephemeral","term":null,"seq":null,
+                   "recovery":"unknown_term","online":1,"members":[],"messages":[{}]})
         );
     }
 }

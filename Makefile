@@ -1,0 +1,42 @@
+# Verbs only: each calls cargo or a script. `make` alone prints them.
+ARGS ?=
+SECONDS ?= 120
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt tidy deny doc conformance bench fuzz ci
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+run: ## build and start one node on the embedded broker (ARGS="--redis redis://..." adds flags)
+	@scripts/run.sh $(ARGS)
+
+test: ## every test: cargo, RFC 6455 conformance, Python interop, browser (installs what is missing)
+	@scripts/test.sh
+
+lint: ## fmt, clippy, tidy, deny, rustdoc, shellcheck
+	@scripts/lint.sh
+
+fmt: ## format the sources
+	@cargo fmt --all
+
+tidy: ## the rules of the house alone
+	@cargo xtask tidy
+
+deny: ## licences, bans and sources of the dependencies alone
+	@scripts/need.sh cargo-deny && .cache/tools/bin/cargo-deny --offline check bans licenses sources
+
+doc: ## the API documentation, warnings denied
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+conformance: ## the Autobahn cases of RFC 6455 alone (ARGS="--cases 6.4." narrows them)
+	@scripts/conformance.sh $(ARGS)
+
+bench: ## the benchmarks; docs/benchmarks.md says what they measure
+	@cargo bench --workspace $(ARGS)
+
+fuzz: ## every fuzz target for SECONDS=120 each
+	@scripts/fuzz.sh $(SECONDS)
+
+ci: ## what CI runs: test and lint, nothing skipped
+	@.ci/run

@@ -1,0 +1,186 @@
+//! The contract of [`Broker`]: one suite, run on every implementation, and what only a real Redis can show.
+//!
+//! Nothing here sleeps to hope. That an event does *not* come is shown by a later one that comes first.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use roomcast_protocol::{ClientId, Mode, NodeId, RoomName};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::{Broker, Envelope, Event, Kind, Memory, Outcome, Record, RedisBroker, RedisOptions};
+use crate::config::RoomPolicy;
+
+mod faults;
+mod history;
+mod messages;
+mod presence;
+mod scripts;
+pub(super) mod server;
+mod trust;
+
+use server::Server;
+
+/// The longest any wait of a test lasts before it fails.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Two nodes on one store, and their events.
+struct Pair {
+    a: Box<dyn Broker>,
+    b: Box<dyn Broker>,
+    from_a: Events,
+    from_b: Events,
+    /// Lives as long as the pair.
+    _server: Option<Server>,
+}
+
+/// What comes to one node.
+struct Events {
+    node: NodeId,
+    channel: mpsc::Receiver<Event>,
+}
+
+impl Events {
+    fn channel(name: &str, capacity: usize) -> (mpsc::Sender<Event>, Self) {
+        let (sender, channel) = mpsc::channel(capacity);
+        (sender, Self { node: node(name), channel })
+    }
+
+    /// The next event from another node; own echoes are allowed and skipped.
+    async fn next(&mut self) -> Event {
+        let next = async {
+            loop {
+                let event = self.channel.recv().await.expect("the broker lives");
+                let own = match &event {
+                    Event::Messages(envelope) => envelope.node == self.node,
+                    Event::Presence(event) => event.node == self.node,
+                    Event::Resubscribed => false,
+                };
+                if !own {
+                    return event;
+                }
+            }
+        };
+        timeout(DEADLINE, next).await.expect("an event in time")
+    }
+
+    async fn messages(&mut self) -> Envelope {
+        match self.next().await {
+            Event::Messages(envelope) => envelope,
+            other => panic!("expected messages, got {other:?}"),
+        }
+    }
+
+    /// Waits for `Resubscribed`, whatever comes before it.
+    async fn resubscribed(&mut self) {
+        while self.next().await != Event::Resubscribed {}
+    }
+}
+
+fn memory() -> Pair {
+    let store = Memory::new();
+    let (to_a, from_a) = Events::channel("node-a", 1024);
+    let (to_b, from_b) = Events::channel("node-b", 1024);
+    let (a, b) = (store.handle(node("node-a"), to_a), store.handle(node("node-b"), to_b));
+    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _server: None }
+}
+
+async fn redis() -> Pair {
+    let server = Server::start(&[]);
+    let (a, from_a) = connect(&server.options("node-a"), 1024).await;
+    let (b, from_b) = connect(&server.options("node-b"), 1024).await;
+    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _server: Some(server) }
+}
+
+/// A broker that is up.
+async fn connect(options: &RedisOptions, capacity: usize) -> (RedisBroker, Events) {
+    let (sender, events) = Events::channel(options.node.as_str(), capacity);
+    let broker = RedisBroker::connect(options, sender).expect("good options");
+    until("the broker is up", || broker.is_up()).await;
+    (broker, events)
+}
+
+/// Polls a condition that nothing announces.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).expect("valid")
+}
+
+fn room(name: &str) -> RoomName {
+    RoomName::new(name).expect("valid")
+}
+
+fn policy() -> RoomPolicy {
+    RoomPolicy {
+        mode: Mode::Durable,
+        history_size: 1000,
+        history_ttl: Duration::from_mins(1),
+        idempotency_window: Duration::from_mins(1),
+    }
+}
+
+/// A message whose data is `text`, under an id that is the client's.
+fn idempotent(id: &str, text: &str) -> Record {
+    Record { id: id.into(), idempotent: true, ..plain(text) }
+}
+
+/// A message whose data is `text`, under a generated id.
+fn plain(text: &str) -> Record {
+    Record {
+        id: uuid::Uuid::new_v4().to_string().into(),
+        idempotent: false,
+        from: ClientId::random(),
+        name: "Ann".into(),
+        echo: true,
+        accepted_at_us: 1_700_000_000_000_000,
+        trace: None,
+        data: Bytes::from(format!("{text:?}")),
+    }
+}
+
+fn plains(texts: std::ops::Range<usize>) -> Vec<Record> {
+    texts.map(|number| plain(&number.to_string())).collect()
+}
+
+fn stored(outcomes: &[Outcome]) -> Vec<u64> {
+    let seq = |outcome: &Outcome| match outcome {
+        Outcome::Stored { seq } => *seq,
+        Outcome::Duplicate { .. } => panic!("unexpected duplicate in {outcomes:?}"),
+    };
+    outcomes.iter().map(seq).collect()
+}
+
+fn first_seq(envelope: &Envelope) -> u64 {
+    match envelope.kind {
+        Kind::Durable { first_seq, .. } => first_seq,
+        Kind::Ephemeral { .. } => panic!("expected durable messages, got {envelope:?}"),
+    }
+}
+
+/// Runs each case on both implementations.
+macro_rules! on_both {
+    ($($case:ident),+ $(,)?) => {
+        mod on_memory {
+            $(#[tokio::test(flavor = "local")]
+            async fn $case() {
+                super::$case(crate::broker::contract::memory()).await;
+            })+
+        }
+        mod on_redis {
+            $(#[tokio::test(flavor = "local")]
+            async fn $case() {
+                super::$case(crate::broker::contract::redis().await).await;
+            })+
+        }
+    };
+}
+use on_both;

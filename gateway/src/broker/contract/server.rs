@@ -1,0 +1,122 @@
+//! A real redis-server of the test's own: started on a free port in a temporary directory, killed on drop.
+
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{DEADLINE, RedisOptions, node};
+
+/// What an ACL user needs, beside its keys and channels.
+pub(super) const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
+     +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex";
+
+pub(crate) struct Server {
+    child: Option<Child>,
+    pub(super) port: u16,
+    pub(super) dir: TempDir,
+    args: Vec<String>,
+}
+
+impl Server {
+    pub(super) fn start(args: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary directory"), args)
+    }
+
+    pub(super) fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let mut server = Self { child: None, port: 0, dir, args };
+        // Between looking for a free port and using it another may take it: then try again.
+        for _ in 0..10 {
+            let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            server.port = probe.local_addr().expect("bound").port();
+            drop(probe);
+            if server.run() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start: {}", server.log());
+    }
+
+    /// Starts the process; false if it ended before it was ready.
+    pub(super) fn run(&mut self) -> bool {
+        let log = File::create(self.dir.path().join("log")).expect("a log file");
+        let tls = self.args.iter().any(|arg| arg == "--tls-cert-file");
+        let (port, tls_port) = if tls { (0, self.port) } else { (self.port, 0) };
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).args(&self.args);
+        if tls {
+            command.args(["--tls-port", &tls_port.to_string(), "--tls-auth-clients", "no"]);
+        }
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(log).stderr(Stdio::null());
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => panic!(
+                "these tests need a redis-server in PATH: `apt-get install redis-server`, `brew install redis` \
+                 or `dnf install redis`"
+            ),
+            Err(error) => panic!("redis-server: {error}"),
+        };
+        let start = Instant::now();
+        while !self.log().contains("Ready to accept connections") {
+            if child.try_wait().expect("a child").is_some() {
+                return false;
+            }
+            assert!(start.elapsed() < DEADLINE, "redis-server is not ready: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.child = Some(child);
+        true
+    }
+
+    /// As a crash would.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("killed");
+            child.wait().expect("ended");
+        }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.kill();
+        assert!(self.run(), "redis-server does not restart: {}", self.log());
+    }
+
+    /// Stops the process where it stands (`STOP`) or lets it go on (`CONT`).
+    pub(super) fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().expect("running").id().to_string();
+        let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(super) fn options(&self, name: &str) -> RedisOptions {
+        RedisOptions::new(self.url(), node(name))
+    }
+
+    /// Runs a command on a connection of its own.
+    pub(super) fn command<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = ::redis::Client::open(self.url()).expect("a URL");
+        let mut connection = client.get_connection().expect("a connection");
+        let mut command = ::redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| _ = command.arg(word));
+        command.query(&mut connection).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            _ = child.kill();
+            _ = child.wait();
+        }
+    }
+}

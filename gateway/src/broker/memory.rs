@@ -1,0 +1,278 @@
+//! The broker inside one process: the same semantics as over Redis, without Redis, kept in memory and bounded.
+//!
+//! [`Memory`] is the store, shared by all workers; [`Memory::handle`] gives each its broker. Rooms are spread over
+//! shards, each behind a lock that is held for one call's work and never over an await. A room without subscriptions,
+//! members, history and remembered ids is forgotten.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use foldhash::fast::FixedState;
+use roomcast_protocol::{ClientId, NodeId, RoomName};
+use std::hash::BuildHasher;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinHandle;
+
+use self::room::Room;
+use super::stats::{Command, Path};
+use super::{
+    Broker, BrokerError, BrokerStats, Envelope, Event, History, Kind, MAX_MEMBERS, Member, MembersPage, PresenceEvent,
+    PresenceOp, PresenceReply, Published, Range, Record, check_ops, check_records,
+};
+use crate::config::RoomPolicy;
+
+mod room;
+
+/// So many that workers seldom meet at one lock, so few that an empty store is small.
+const SHARDS: usize = 32;
+/// How often expired history is looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The store. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub struct Memory {
+    store: Arc<Store>,
+}
+
+#[derive(Default)]
+struct Store {
+    shards: [Mutex<HashMap<RoomName, Room, FixedState>>; SHARDS],
+}
+
+/// A worker's broker on a [`Memory`].
+pub struct MemoryBroker {
+    store: Arc<Store>,
+    peer: Arc<Peer>,
+    stats: Arc<BrokerStats>,
+    sweeper: JoinHandle<()>,
+}
+
+/// Where a worker's events go.
+struct Peer {
+    node: NodeId,
+    events: mpsc::Sender<Event>,
+    /// An event was dropped: all that follow are, too, until `Resubscribed` found room.
+    behind: AtomicBool,
+    stats: Arc<BrokerStats>,
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A broker for one worker; its events go to `events`. When that is full, events are dropped and
+    /// [`Event::Resubscribed`] follows. Must be called inside a tokio runtime.
+    pub fn handle(&self, node: NodeId, events: mpsc::Sender<Event>) -> MemoryBroker {
+        self.handle_with(node, events, Arc::default())
+    }
+
+    /// [`Memory::handle`], counting into `stats`.
+    pub fn handle_with(&self, node: NodeId, events: mpsc::Sender<Event>, stats: Arc<BrokerStats>) -> MemoryBroker {
+        stats.set_up(Path::Publish, true);
+        stats.set_up(Path::Subscription, true);
+        let peer = Arc::new(Peer { node, events, behind: AtomicBool::new(false), stats: Arc::clone(&stats) });
+        let sweeper = tokio::spawn(sweep_regularly(Arc::downgrade(&self.store)));
+        MemoryBroker { store: Arc::clone(&self.store), peer, stats, sweeper }
+    }
+
+    /// Rooms held now.
+    pub fn rooms(&self) -> usize {
+        (0..SHARDS).map(|shard| self.store.lock(shard).len()).sum()
+    }
+
+    /// Drops what has expired. Handles do this every 5 s by themselves.
+    pub fn sweep(&self) {
+        self.store.sweep(Instant::now());
+    }
+}
+
+async fn sweep_regularly(store: Weak<Store>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        let Some(store) = store.upgrade() else { return };
+        store.sweep(Instant::now());
+    }
+}
+
+impl Store {
+    fn lock(&self, shard: usize) -> MutexGuard<'_, HashMap<RoomName, Room, FixedState>> {
+        // A panic elsewhere ends one session, not the store: each change below is complete or was not begun.
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on a room, which exists afterwards only if something is in it.
+    fn with<T>(&self, name: &RoomName, work: impl FnOnce(&mut Room) -> T) -> T {
+        let shard = FixedState::with_seed(7).hash_one(name) as usize % SHARDS;
+        let mut rooms = self.lock(shard);
+        let room = rooms.entry(name.clone()).or_default();
+        room.expire(Instant::now());
+        let result = work(room);
+        if room.is_empty() {
+            rooms.remove(name);
+        }
+        result
+    }
+
+    fn sweep(&self, now: Instant) {
+        for shard in 0..SHARDS {
+            let mut rooms = self.lock(shard);
+            rooms.retain(|_, room| {
+                room.expire(now);
+                !room.is_empty()
+            });
+            rooms.shrink_to(64);
+        }
+    }
+}
+
+impl Peer {
+    fn send(self: &Arc<Self>, event: Event) {
+        if self.behind.load(Ordering::Acquire) {
+            return;
+        }
+        match self.events.try_send(event) {
+            Err(TrySendError::Full(_)) if !self.behind.swap(true, Ordering::AcqRel) => {
+                self.stats.count_overrun();
+                let peer = Arc::clone(self);
+                tokio::spawn(async move {
+                    if let Ok(place) = peer.events.reserve().await {
+                        // First: what comes from here on is delivered; what came before is in the history by now.
+                        peer.behind.store(false, Ordering::Release);
+                        place.send(Event::Resubscribed);
+                    }
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl MemoryBroker {
+    /// What it counted so far.
+    pub fn stats(&self) -> &Arc<BrokerStats> {
+        &self.stats
+    }
+
+    /// Tells all subscribers but this one.
+    fn tell(&self, room: &Room, event: &Event) {
+        for peer in room.subscribers.iter().filter(|peer| !Arc::ptr_eq(peer, &self.peer)) {
+            peer.send(event.clone());
+        }
+    }
+
+    fn counted<T>(&self, command: Command, result: Result<T, BrokerError>) -> Result<T, BrokerError> {
+        self.stats.count_command(command, &result);
+        result
+    }
+
+    fn store_and_tell(&self, name: &RoomName, policy: &RoomPolicy, records: &[Record]) -> Published {
+        let ts = now_us() / 1000;
+        self.store.with(name, |room| {
+            let (published, new) = room.publish(policy, records, ts, Instant::now());
+            if let Some((first_seq, records)) = new {
+                let kind = Kind::Durable { term: published.term.clone(), first_seq, ts };
+                let envelope = Envelope { node: self.peer.node.clone(), room: name.clone(), kind, records };
+                self.tell(room, &Event::Messages(envelope));
+            }
+            published
+        })
+    }
+}
+
+#[async_trait(?Send)]
+impl Broker for MemoryBroker {
+    async fn publish(
+        &self,
+        room: &RoomName,
+        policy: &RoomPolicy,
+        records: &[Record],
+    ) -> Result<Published, BrokerError> {
+        let result = check_records(records).map(|()| self.store_and_tell(room, policy, records));
+        self.counted(Command::Publish, result)
+    }
+
+    async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
+        let result = check_records(records).map(|()| {
+            let kind = Kind::Ephemeral { ts: now_us() / 1000 };
+            let envelope =
+                Envelope { node: self.peer.node.clone(), room: room.clone(), kind, records: records.to_vec() };
+            self.store.with(room, |state| self.tell(state, &Event::Messages(envelope)));
+        });
+        self.counted(Command::Broadcast, result)
+    }
+
+    async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
+        self.store.with(room, |state| {
+            if !state.subscribers.iter().any(|peer| Arc::ptr_eq(peer, &self.peer)) {
+                state.subscribers.push(Arc::clone(&self.peer));
+            }
+        });
+        self.counted(Command::Subscribe, Ok(()))
+    }
+
+    fn unsubscribe(&self, room: &RoomName) {
+        self.store.with(room, |state| state.subscribers.retain(|peer| !Arc::ptr_eq(peer, &self.peer)));
+    }
+
+    async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
+        let history = self.store.with(room, |state| state.history(range));
+        self.counted(Command::History, Ok(history))
+    }
+
+    async fn presence(
+        &self,
+        room: &RoomName,
+        ops: &[PresenceOp],
+        want_members: usize,
+    ) -> Result<PresenceReply, BrokerError> {
+        let result = check_ops(ops).map(|()| {
+            self.store.with(room, |state| {
+                let (version, effective) = state.apply(&self.peer.node, ops, now_us());
+                let online = state.members.len() as u64;
+                if !effective.is_empty() {
+                    let (node, room) = (self.peer.node.clone(), room.clone());
+                    self.tell(state, &Event::Presence(PresenceEvent { node, room, version, online, ops: effective }));
+                }
+                let members = state.members.iter().take(want_members.min(MAX_MEMBERS));
+                let members = members.map(|(&id, (_, name))| Member { id, name: Arc::clone(name) }).collect();
+                PresenceReply { version, online, members }
+            })
+        });
+        self.counted(Command::Presence, result)
+    }
+
+    async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError> {
+        let after = match cursor.map(str::parse::<ClientId>).transpose() {
+            Ok(after) => after,
+            Err(_) => return self.counted(Command::Members, Err(BrokerError::Rejected("bad cursor".into()))),
+        };
+        let page = self.store.with(room, |state| state.page(after, limit.clamp(1, MAX_MEMBERS)));
+        self.counted(Command::Members, Ok(page))
+    }
+
+    fn is_up(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for MemoryBroker {
+    fn drop(&mut self) {
+        self.sweeper.abort();
+        for shard in 0..SHARDS {
+            self.store.lock(shard).retain(|_, room| {
+                room.subscribers.retain(|peer| !Arc::ptr_eq(peer, &self.peer));
+                !room.is_empty()
+            });
+        }
+    }
+}
+
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+}

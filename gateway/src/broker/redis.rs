@@ -1,0 +1,215 @@
+//! The broker over one Redis (6.2 or later) or Valkey: scripts for all that must be one step, PubSub between nodes.
+//!
+//! One value per worker, with two connections of its own: `commands` for all calls (pipelined, fails fast) and
+//! `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter. It must run
+//! inside a tokio `LocalRuntime` or `LocalSet`.
+//!
+//! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<id>` idempotency,
+//! `:p` members, `:pv` their version; the channel is `<prefix>:{<room>}`. An ACL user needs `~<prefix>:*`,
+//! `&<prefix>:*` and the commands listed in `contract::server::ACL_COMMANDS`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use roomcast_protocol::{NodeId, RoomName};
+use tokio::sync::mpsc;
+
+use self::commands::Commands;
+use self::connection::Endpoint;
+use self::script::Scripts;
+use self::subscription::Subscription;
+use super::stats::Command;
+use super::{
+    Broker, BrokerError, BrokerStats, Event, History, MembersPage, PresenceOp, PresenceReply, Published, Range, Record,
+    check_records, envelope,
+};
+use crate::config::RoomPolicy;
+
+mod commands;
+mod connection;
+mod presence;
+mod script;
+mod subscription;
+
+/// Where Redis is and how to speak to it.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// `redis://` or `rediss://`, with user, password and database as usual. Holds a secret: never print it.
+    pub url: String,
+    /// PEM file of the certificate authority to trust instead of the public ones. Only with `rediss://`.
+    pub ca_pem: Option<PathBuf>,
+    /// What all keys and channels start with: 1 to 32 of `A-Z a-z 0-9 _ . -`.
+    pub prefix: String,
+    /// This process; the same for all its workers.
+    pub node: NodeId,
+    /// How long a call may take (2 s).
+    pub timeout: Duration,
+    /// How long connecting may take, TLS and authentication included (1 s).
+    pub connect_timeout: Duration,
+}
+
+impl RedisOptions {
+    /// Options with the default prefix (`rc`) and timeouts.
+    pub fn new(url: impl Into<String>, node: NodeId) -> Self {
+        Self {
+            url: url.into(),
+            ca_pem: None,
+            prefix: "rc".into(),
+            node,
+            timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A worker's handle on Redis. Dropping it closes both connections.
+pub struct RedisBroker {
+    keys: Keys,
+    node: NodeId,
+    scripts: Scripts,
+    commands: Commands,
+    subscription: Subscription,
+    stats: Arc<BrokerStats>,
+}
+
+impl RedisBroker {
+    /// Starts both connections and returns at once, also when Redis is away: the broker is then not up, and keeps trying.
+    ///
+    /// Events go to `events`; when that is full the subscription is made anew and [`Event::Resubscribed`] follows.
+    ///
+    /// # Errors
+    /// [`BrokerError::Misconfigured`] for options that can never work.
+    pub fn connect(options: &RedisOptions, events: mpsc::Sender<Event>) -> Result<Self, BrokerError> {
+        Self::connect_with(options, events, Arc::default())
+    }
+
+    /// [`RedisBroker::connect`], counting into `stats`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_with(
+        options: &RedisOptions,
+        events: mpsc::Sender<Event>,
+        stats: Arc<BrokerStats>,
+    ) -> Result<Self, BrokerError> {
+        let endpoint = Endpoint::new(options)?;
+        let keys = Keys::new(&options.prefix)?;
+        let scripts = Scripts::new();
+        let commands = Commands::start(endpoint.clone(), scripts.clone(), options.timeout, Arc::clone(&stats));
+        let intake = subscription::Intake::new(keys.clone(), options.node.clone(), events, Arc::clone(&stats));
+        let subscription = Subscription::start(endpoint, intake, options.timeout);
+        Ok(Self { keys, node: options.node.clone(), scripts, commands, subscription, stats })
+    }
+
+    /// What it counted so far.
+    pub fn stats(&self) -> &Arc<BrokerStats> {
+        &self.stats
+    }
+
+    async fn send_broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
+        check_records(records)?;
+        let ts = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let payload = envelope::encode_ephemeral(room, &self.node, ts, records);
+        let mut command = ::redis::cmd("PUBLISH");
+        command.arg(self.keys.channel(room)).arg(&payload);
+        self.commands.query::<i64>(command, payload.len()).await.map(|_| ())
+    }
+}
+
+#[async_trait(?Send)]
+impl Broker for RedisBroker {
+    async fn publish(
+        &self,
+        room: &RoomName,
+        policy: &RoomPolicy,
+        records: &[Record],
+    ) -> Result<Published, BrokerError> {
+        let result = match check_records(records) {
+            Ok(()) => script::publish(self, room, policy, records).await,
+            Err(error) => Err(error),
+        };
+        self.stats.count_command(Command::Publish, &result);
+        result
+    }
+
+    async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
+        let result = self.send_broadcast(room, records).await;
+        self.stats.count_command(Command::Broadcast, &result);
+        result
+    }
+
+    async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
+        let result = self.subscription.subscribe(room).await;
+        self.stats.count_command(Command::Subscribe, &result);
+        result
+    }
+
+    fn unsubscribe(&self, room: &RoomName) {
+        self.subscription.unsubscribe(room);
+    }
+
+    async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
+        let result = script::history(self, room, range).await;
+        self.stats.count_command(Command::History, &result);
+        result
+    }
+
+    async fn presence(
+        &self,
+        room: &RoomName,
+        ops: &[PresenceOp],
+        want_members: usize,
+    ) -> Result<PresenceReply, BrokerError> {
+        let result = presence::apply(self, room, ops, want_members).await;
+        self.stats.count_command(Command::Presence, &result);
+        result
+    }
+
+    async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError> {
+        let result = presence::page(self, room, cursor, limit).await;
+        self.stats.count_command(Command::Members, &result);
+        result
+    }
+
+    fn is_up(&self) -> bool {
+        self.commands.is_up() && self.subscription.is_up()
+    }
+}
+
+/// Names of a room's keys and of its channel.
+#[derive(Clone)]
+struct Keys {
+    prefix: Arc<str>,
+}
+
+impl Keys {
+    fn new(prefix: &str) -> Result<Self, BrokerError> {
+        // Braces would let the prefix choose the hash slot.
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        if !(1..=32).contains(&prefix.len()) || !prefix.bytes().all(allowed) {
+            return Err(BrokerError::Misconfigured("prefix: expected 1 to 32 of A-Z a-z 0-9 _ . -".into()));
+        }
+        Ok(Self { prefix: prefix.into() })
+    }
+
+    fn channel(&self, room: &RoomName) -> String {
+        self.key(room, "")
+    }
+
+    fn key(&self, room: &RoomName, suffix: &str) -> String {
+        let (prefix, room) = (&*self.prefix, room.as_str());
+        let mut key = String::with_capacity(prefix.len() + room.len() + suffix.len() + 3);
+        for part in [prefix, ":{", room, "}", suffix] {
+            key.push_str(part);
+        }
+        key
+    }
+
+    /// The room that `channel` belongs to.
+    fn room<'a>(&self, channel: &'a [u8]) -> Option<&'a str> {
+        let rest = channel.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b":{")?.strip_suffix(b"}")?;
+        std::str::from_utf8(rest).ok()
+    }
+}

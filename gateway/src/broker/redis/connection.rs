@@ -1,0 +1,132 @@
+//! How a connection to Redis is opened, how long to wait before the next attempt, and what an error means.
+//!
+//! Used by `commands` and `subscription`.
+
+use std::time::Duration;
+
+use ::redis::aio::{AsyncPushSender, MultiplexedConnection};
+use ::redis::io::tcp::TcpSettings;
+use ::redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError,
+    TlsCertificates,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::RedisOptions;
+use crate::broker::BrokerError;
+
+/// How often an idle connection is asked for a sign of life.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How long it may owe an answer: with the interval, a dead one is found within 5 s.
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A checked address with credentials and trust.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    client: Client,
+    connect_timeout: Duration,
+}
+
+impl Endpoint {
+    pub(super) fn new(options: &RedisOptions) -> Result<Self, BrokerError> {
+        let bad = |what: &str| BrokerError::Misconfigured(format!("redis: {what}"));
+        let info = options.url.as_str().into_connection_info().map_err(|error| bad(&error.to_string()))?;
+        let info = settled(info);
+        let client = match (info.addr(), &options.ca_pem) {
+            (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {
+                return Err(bad("#insecure is not supported; give the certificate authority"));
+            }
+            (ConnectionAddr::TcpTls { .. }, ca_pem) => {
+                // Exactly one cryptography library, whatever features others switch on. An error: it is installed.
+                _ = rustls::crypto::ring::default_provider().install_default();
+                let root_cert = match ca_pem {
+                    None => None,
+                    Some(path) => {
+                        Some(std::fs::read(path).map_err(|error| bad(&format!("{}: {error}", path.display())))?)
+                    }
+                };
+                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+            }
+            (_, Some(_)) => return Err(bad("a certificate authority needs a rediss:// URL")),
+            (_, None) => Client::open(info),
+        };
+        let client = client.map_err(|error| bad(&error.to_string()))?;
+        Ok(Self { client, connect_timeout: options.connect_timeout })
+    }
+
+    /// Opens a connection whose pushes (and its end) go to `pushes`, with room for `queue` calls not yet written.
+    ///
+    /// The multiplexed connection with RESP3 is trusted for acknowledged subscriptions: redis 1.8.1 completes
+    /// `subscribe` only after one confirmation per channel (`RequestKind::SubscribeLike`), ends it on a server error,
+    /// and tells the push sender when the connection ends (`PushKind::Disconnection`). Its push sender is called in
+    /// place, so nothing is queued in between, which `get_async_pubsub` cannot offer: its channel is unbounded.
+    pub(super) async fn open(
+        &self,
+        pushes: impl AsyncPushSender,
+        queue: usize,
+    ) -> Result<MultiplexedConnection, String> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(queue)
+            .set_push_sender(pushes);
+        // The crate's own timeout does not cover name resolution on every path.
+        match timeout(self.connect_timeout, self.client.get_multiplexed_async_connection_with_config(&config)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("connecting took too long".into()),
+        }
+    }
+}
+
+fn settled(info: ConnectionInfo) -> ConnectionInfo {
+    // No CLIENT SETINFO: servers before 7.2 don't know it, and an ACL user would need the right.
+    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
+    info.set_redis_settings(redis).set_tcp_settings(TcpSettings::default().set_nodelay(true))
+}
+
+/// Waiting times between attempts: 50 ms doubling to 2 s, each drawn from its upper half.
+pub(super) struct Backoff {
+    ceiling: Duration,
+    last: Instant,
+}
+
+impl Backoff {
+    const LEAST: Duration = Duration::from_millis(50);
+    const MOST: Duration = Duration::from_secs(2);
+
+    pub(super) fn new() -> Self {
+        Self { ceiling: Self::LEAST, last: Instant::now() }
+    }
+
+    /// Waits before the next attempt. An attempt that lasted longer than the longest wait was a success: start anew.
+    pub(super) async fn wait(&mut self) {
+        if self.last.elapsed() > Self::MOST * 2 {
+            self.ceiling = Self::LEAST;
+        }
+        sleep(rand::random_range(self.ceiling / 2..=self.ceiling)).await;
+        self.ceiling = (self.ceiling * 2).min(Self::MOST);
+        self.last = Instant::now();
+    }
+}
+
+/// What an error of a call means for the caller, and whether the connection should be made anew.
+pub(super) fn verdict(error: &RedisError) -> (BrokerError, bool) {
+    let text = error.to_string();
+    let Some(code) = error.code() else {
+        // Not an answer: the connection broke, or what came was no RESP.
+        return (BrokerError::Undecided(text), true);
+    };
+    // Redis 6 reports what a script's command answered as an ERR that quotes it.
+    let is = |wanted: &str| code == wanted || (code == "ERR" && text.contains(&format!("-{wanted} ")));
+    if is("OOM") {
+        return (BrokerError::StorageFull, false);
+    }
+    if ["READONLY", "LOADING", "MASTERDOWN"].into_iter().any(is) {
+        return (BrokerError::Unavailable(text), true);
+    }
+    if ["MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN"].into_iter().any(is) {
+        return (BrokerError::Unavailable(text), false);
+    }
+    (BrokerError::Rejected(text), false)
+}

@@ -1,0 +1,184 @@
+//! The scripts, and the calls that publish to and read a room's stream. Used by the broker.
+
+use ::redis::{Cmd, Value};
+use bytes::Bytes;
+use roomcast_protocol::{RoomName, Term};
+
+use super::RedisBroker;
+use crate::broker::envelope::{self, MAX_NUMBER};
+use crate::broker::{
+    BrokerError, Envelope, Event, History, Kind, MAX_HISTORY, Outcome, Published, Range, Record, Sequenced,
+};
+use crate::config::RoomPolicy;
+
+/// A script's text and the hash the server knows it by.
+#[derive(Clone)]
+pub(super) struct Script {
+    text: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(text: &'static str) -> Self {
+        Self { text, hash: ::redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    pub(super) fn text(&self) -> &'static str {
+        self.text
+    }
+
+    pub(super) fn hash(&self) -> &str {
+        &self.hash
+    }
+}
+
+/// All scripts of the broker.
+#[derive(Clone)]
+pub(super) struct Scripts {
+    pub(super) publish: Script,
+    pub(super) history: Script,
+    pub(super) presence: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            publish: Script::new(include_str!("publish.lua")),
+            history: Script::new(include_str!("history.lua")),
+            presence: Script::new(include_str!("presence.lua")),
+        }
+    }
+
+    pub(super) fn all(&self) -> [&Script; 3] {
+        [&self.publish, &self.history, &self.presence]
+    }
+}
+
+/// An answer that our own script never gives: another server, or another script under its hash.
+pub(super) fn foreign(what: &str) -> BrokerError {
+    BrokerError::Rejected(format!("unexpected answer from the script: {what}"))
+}
+
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+pub(super) fn number(value: &Value) -> Option<u64> {
+    text(value)?.parse().ok()
+}
+
+/// Runs the publish script for records already checked.
+pub(super) async fn publish(
+    broker: &RedisBroker,
+    room: &RoomName,
+    policy: &RoomPolicy,
+    records: &[Record],
+) -> Result<Published, BrokerError> {
+    let keys = publish_keys(broker, room, records);
+    let mut encoded = Vec::with_capacity(records.iter().map(|record| record.data.len() + 256).sum());
+    let ends: Vec<usize> = records
+        .iter()
+        .map(|record| {
+            envelope::encode_record(record, &mut encoded);
+            encoded.len()
+        })
+        .collect();
+    let term = Term::random();
+    let millis = |duration: std::time::Duration| (duration.as_millis() as u64).clamp(1, MAX_NUMBER);
+    let fill = |command: &mut Cmd| {
+        command.arg(keys.len()).arg(&keys).arg(&keys[0][..keys[0].len() - 2]);
+        command.arg(broker.node.as_str()).arg(room.as_str()).arg(term.as_str());
+        command.arg(policy.history_size.clamp(1, MAX_NUMBER)).arg(millis(policy.history_ttl));
+        command.arg(millis(policy.idempotency_window)).arg(records.len());
+        let mut start = 0;
+        for (record, &end) in records.iter().zip(&ends) {
+            command.arg(&encoded[start..end]).arg(if record.idempotent { "1" } else { "0" });
+            start = end;
+        }
+    };
+    let script = &broker.scripts.publish;
+    let reply: Vec<Value> = broker.commands.script(script, encoded.len(), fill).await?;
+    read_published(&reply, records.len()).ok_or_else(|| foreign("publish"))
+}
+
+fn publish_keys(broker: &RedisBroker, room: &RoomName, records: &[Record]) -> Vec<String> {
+    let mut keys = vec![broker.keys.key(room, ":m"), broker.keys.key(room, ":s")];
+    let prefix = broker.keys.key(room, ":i:");
+    keys.extend(records.iter().filter(|record| record.idempotent).map(|record| format!("{prefix}{}", record.id)));
+    keys
+}
+
+fn read_published(reply: &[Value], count: usize) -> Option<Published> {
+    let (head, rest) = reply.split_at_checked(2)?;
+    if rest.len() != count {
+        return None;
+    }
+    let outcome = |value: &Value| match value {
+        Value::Int(seq) => Some(Outcome::Stored { seq: u64::try_from(*seq).ok()? }),
+        value => {
+            let (term, seq) = text(value)?.split_once(' ')?;
+            Some(Outcome::Duplicate { term: Term::new(term).ok()?, seq: seq.parse().ok()? })
+        }
+    };
+    let outcomes: Vec<Outcome> = rest.iter().map(outcome).collect::<Option<_>>()?;
+    let term = match (text(&head[0])?, outcomes.first()?) {
+        // All are duplicates from a time whose metadata is gone.
+        ("", Outcome::Duplicate { term, .. }) => term.clone(),
+        (term, _) => Term::new(term).ok()?,
+    };
+    Some(Published { term, ts: number(&head[1])?, outcomes })
+}
+
+/// Reads a range of a room's stream.
+pub(super) async fn history(broker: &RedisBroker, room: &RoomName, range: Range) -> Result<History, BrokerError> {
+    let (mode, seq, limit) = match range {
+        Range::Latest { limit } => ("L", 0, limit),
+        Range::After { seq, limit } => ("A", seq, limit),
+        Range::Before { seq, limit } => ("B", seq, limit),
+    };
+    // A limit of none still asks for the state; the script needs at least one.
+    let asked = limit.clamp(1, MAX_HISTORY);
+    let keys = [broker.keys.key(room, ":m"), broker.keys.key(room, ":s")];
+    let fill = |command: &mut Cmd| {
+        command.arg(keys.len()).arg(&keys).arg(mode).arg(seq.min(MAX_NUMBER)).arg(asked);
+    };
+    let reply: Vec<Value> = broker.commands.script(&broker.scripts.history, 512, fill).await?;
+    let mut history = read_history(broker, room, reply).ok_or_else(|| foreign("history"))?;
+    if limit == 0 {
+        history.messages.clear();
+    }
+    Ok(history)
+}
+
+fn read_history(broker: &RedisBroker, room: &RoomName, mut reply: Vec<Value>) -> Option<History> {
+    if reply.len() < 5 {
+        return None;
+    }
+    let entries = reply.split_off(5);
+    let [top, first, low, high] = [1, 2, 3, 4].map(|at| text(&reply[at])?.parse::<i64>().ok());
+    let (low, high) = (u64::try_from(low?).unwrap_or(0), u64::try_from(high?).unwrap_or(0));
+    let term = Some(text(&reply[0])?).filter(|term| !term.is_empty()).map(Term::new).transpose().ok()?;
+    let mut history =
+        History { term, first: u64::try_from(first?).ok()?, top: u64::try_from(top?).ok()?, messages: Vec::new() };
+    for entry in entries {
+        let Value::BulkString(payload) = entry else { return None };
+        match envelope::decode(&Bytes::from(payload), room) {
+            Ok(Event::Messages(Envelope { kind: Kind::Durable { term, first_seq, ts }, records, .. })) => {
+                let numbered = (first_seq..).zip(records).filter(|(seq, _)| (low..=high).contains(seq));
+                let messages = numbered.map(|(seq, record)| Sequenced { term: term.clone(), seq, ts, record });
+                history.messages.extend(messages);
+            }
+            // Somebody else wrote into our stream: what is ours is still good.
+            Ok(_) => broker.stats.count_ignored(envelope::DecodeError::Header),
+            Err(error) => broker.stats.count_ignored(error),
+        }
+    }
+    if history.first == 0 {
+        history.first = history.messages.first().map_or(0, |message| message.seq);
+    }
+    Some(history)
+}

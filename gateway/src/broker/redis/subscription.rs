@@ -1,0 +1,249 @@
+//! The connection that events come in on: which rooms are wanted, and the task that keeps it so.
+//!
+//! Used by the broker. The task opens the connection, subscribes to all that is wanted, awaits the acknowledgements,
+//! says [`Event::Resubscribed`], then follows the wishes and watches for silence. Whatever goes wrong, it drops the
+//! connection and starts over: there is one way to be right and no half-subscribed state.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{RedisResult, cmd};
+use roomcast_protocol::RoomName;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+pub(super) use self::intake::Intake;
+use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT};
+use crate::broker::stats::Path;
+use crate::broker::{BrokerError, Event};
+
+mod intake;
+
+/// Channels per SUBSCRIBE.
+const BATCH: usize = 512;
+
+pub(super) struct Subscription {
+    wishes: Rc<Wishes>,
+    timeout: Duration,
+    supervisor: JoinHandle<()>,
+}
+
+/// What the hub wants, and what the connection has.
+#[derive(Default)]
+struct Wishes {
+    /// Wanted rooms, each with those who await its acknowledgement.
+    wanted: RefCell<HashMap<RoomName, Vec<oneshot::Sender<()>>>>,
+    /// Rooms acknowledged on the present connection.
+    active: RefCell<HashSet<RoomName>>,
+    /// Rooms whose wish changed since the task looked. Only kept while there is a connection to change.
+    changed: RefCell<HashSet<RoomName>>,
+    serving: Cell<bool>,
+    wake: Notify,
+}
+
+impl Subscription {
+    pub(super) fn start(endpoint: Endpoint, intake: Intake, timeout: Duration) -> Self {
+        let wishes = Rc::<Wishes>::default();
+        let supervisor = tokio::task::spawn_local(supervise(endpoint, intake, Rc::clone(&wishes)));
+        Self { wishes, timeout, supervisor }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.wishes.serving.get()
+    }
+
+    pub(super) async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
+        let acknowledged = {
+            let mut wanted = self.wishes.wanted.borrow_mut();
+            let waiters = wanted.entry(room.clone()).or_default();
+            if self.wishes.active.borrow().contains(room) {
+                return Ok(());
+            }
+            let (waiter, acknowledged) = oneshot::channel();
+            waiters.retain(|waiter| !waiter.is_closed());
+            waiters.push(waiter);
+            acknowledged
+        };
+        self.wishes.changed(room);
+        match timeout(self.timeout, acknowledged).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(BrokerError::Unavailable("unsubscribed meanwhile".into())),
+            Err(_) => Err(BrokerError::Unavailable("the subscription was not acknowledged in time".into())),
+        }
+    }
+
+    pub(super) fn unsubscribe(&self, room: &RoomName) {
+        if self.wishes.wanted.borrow_mut().remove(room).is_some() {
+            self.wishes.changed(room);
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl Wishes {
+    fn changed(&self, room: &RoomName) {
+        if self.serving.get() {
+            self.changed.borrow_mut().insert(room.clone());
+            self.wake.notify_one();
+        }
+    }
+
+    /// Rooms to subscribe to and to leave, to make the connection what is wanted.
+    fn differences(&self) -> (Vec<RoomName>, Vec<RoomName>) {
+        let changed = std::mem::take(&mut *self.changed.borrow_mut());
+        let (wanted, active) = (self.wanted.borrow(), self.active.borrow());
+        let differing = changed.into_iter().filter(|room| wanted.contains_key(room) != active.contains(room));
+        differing.partition(|room| wanted.contains_key(room))
+    }
+
+    fn acknowledge(&self, rooms: &[RoomName]) {
+        let (mut wanted, mut active) = (self.wanted.borrow_mut(), self.active.borrow_mut());
+        for room in rooms {
+            active.insert(room.clone());
+            for waiter in wanted.get_mut(room).map(std::mem::take).unwrap_or_default() {
+                _ = waiter.send(());
+            }
+        }
+    }
+
+    fn forget_connection(&self) {
+        self.serving.set(false);
+        self.active.borrow_mut().clear();
+        self.changed.borrow_mut().clear();
+    }
+}
+
+async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>) {
+    let mut backoff = Backoff::new();
+    let mut opened = false;
+    loop {
+        // The place for `Resubscribed` is taken before connecting. A hub that is behind is so left in peace until it
+        // reads again, and the word cannot be lost. An error: nobody will ever read again.
+        let Ok(place) = intake.events().reserve_owned().await else { return };
+        let taps = Arc::new(intake.tap());
+        let pushes = Arc::clone(&taps);
+        match endpoint.open(move |push| pushes.take(push), BATCH).await {
+            Ok(connection) => {
+                let mut link = Link { connection, tap: taps, wishes: &wishes, intake: &intake };
+                let ended = link.serve(place, &mut opened).await;
+                wishes.forget_connection();
+                intake.stats().set_up(Path::Subscription, false);
+                tracing::warn!(reason = ended, "redis: lost the subscription connection");
+            }
+            Err(error) => tracing::warn!(%error, "redis: cannot connect for the subscription"),
+        }
+        backoff.wait().await;
+    }
+}
+
+/// One connection's life.
+struct Link<'a> {
+    connection: MultiplexedConnection,
+    tap: Arc<intake::Tap>,
+    wishes: &'a Wishes,
+    intake: &'a Intake,
+}
+
+impl Link<'_> {
+    /// Returns why the connection must be made anew.
+    async fn serve(&mut self, place: mpsc::OwnedPermit<Event>, opened: &mut bool) -> &'static str {
+        let lost = Arc::clone(&self.tap);
+        tokio::select! {
+            () = lost.lost() => lost.reason(),
+            reason = self.follow(place, opened) => reason,
+        }
+    }
+
+    async fn follow(&mut self, place: mpsc::OwnedPermit<Event>, opened: &mut bool) -> &'static str {
+        let mut wanted: Vec<RoomName> = self.wishes.wanted.borrow().keys().cloned().collect();
+        let all = !wanted.is_empty();
+        // From here on wishes that change are noted.
+        self.wishes.serving.set(true);
+        // First alone those that someone waits for would starve the rest of a large node: order is as it comes.
+        wanted.sort_unstable();
+        if !self.subscribe_to(&wanted).await {
+            return "subscriptions were not acknowledged";
+        }
+        if *opened {
+            self.intake.stats().count_reconnect(Path::Subscription);
+        }
+        if *opened || all {
+            place.send(Event::Resubscribed);
+        } else {
+            drop(place);
+        }
+        *opened = true;
+        self.intake.stats().set_up(Path::Subscription, true);
+        tracing::info!(rooms = wanted.len(), "redis: subscribed");
+        loop {
+            tokio::select! {
+                () = self.wishes.wake.notified() => {
+                    if !self.follow_wishes().await {
+                        return "a subscription was not acknowledged";
+                    }
+                }
+                () = sleep(PING_INTERVAL) => {
+                    let mut connection = self.connection.clone();
+                    if !self.answered(async move { cmd("PING").query_async::<()>(&mut connection).await }).await {
+                        return "silent";
+                    }
+                }
+            }
+        }
+    }
+
+    async fn follow_wishes(&mut self) -> bool {
+        let (enter, leave) = self.wishes.differences();
+        if !self.subscribe_to(&enter).await {
+            return false;
+        }
+        for rooms in leave.chunks(BATCH) {
+            let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
+            let mut connection = self.connection.clone();
+            if !self.answered(async move { connection.unsubscribe(channels).await }).await {
+                return false;
+            }
+            let mut active = self.wishes.active.borrow_mut();
+            rooms.iter().for_each(|room| _ = active.remove(room));
+        }
+        true
+    }
+
+    async fn subscribe_to(&mut self, rooms: &[RoomName]) -> bool {
+        for rooms in rooms.chunks(BATCH) {
+            let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
+            let mut connection = self.connection.clone();
+            if !self.answered(async move { connection.subscribe(channels).await }).await {
+                return false;
+            }
+            self.wishes.acknowledge(rooms);
+        }
+        true
+    }
+
+    /// Awaits an answer for as long as anything at all comes in: behind a burst of events, an answer may be late.
+    async fn answered<T>(&self, call: impl Future<Output = RedisResult<T>>) -> bool {
+        let mut call = std::pin::pin!(call);
+        loop {
+            match timeout(PING_TIMEOUT, &mut call).await {
+                Ok(Ok(_)) => return true,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "redis: the subscription connection answered with an error");
+                    return false;
+                }
+                Err(_) if self.tap.silent_for() < PING_TIMEOUT => {}
+                Err(_) => return false,
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! From a push of Redis to an event of the hub: decoded in place on the connection's task, nothing queued in between.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use ::redis::aio::SendError;
+use ::redis::{PushInfo, PushKind, Value};
+use bytes::Bytes;
+use roomcast_protocol::{NodeId, RoomName};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::super::Keys;
+use crate::broker::envelope::{DecodeError, Head};
+use crate::broker::{BrokerStats, Event};
+
+/// What all connections of a broker share.
+#[derive(Clone)]
+pub(in super::super) struct Intake {
+    keys: Keys,
+    node: NodeId,
+    events: mpsc::Sender<Event>,
+    stats: Arc<BrokerStats>,
+}
+
+impl Intake {
+    pub(in super::super) fn new(
+        keys: Keys,
+        node: NodeId,
+        events: mpsc::Sender<Event>,
+        stats: Arc<BrokerStats>,
+    ) -> Self {
+        Self { keys, node, events, stats }
+    }
+
+    pub(super) fn events(&self) -> mpsc::Sender<Event> {
+        self.events.clone()
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) fn stats(&self) -> &BrokerStats {
+        &self.stats
+    }
+
+    pub(super) fn tap(&self) -> Tap {
+        Tap {
+            intake: self.clone(),
+            lost: Notify::new(),
+            overrun: AtomicBool::new(false),
+            born: Instant::now(),
+            last_push_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+/// One connection's pushes.
+pub(super) struct Tap {
+    intake: Intake,
+    lost: Notify,
+    /// An event was dropped: all that follow are, too, until the hub is told to catch up.
+    overrun: AtomicBool,
+    born: Instant,
+    last_push_ms: AtomicU64,
+}
+
+impl Tap {
+    /// Takes a push. Never blocks.
+    pub(super) fn take(&self, push: PushInfo) -> Result<(), SendError> {
+        self.last_push_ms.store(self.born.elapsed().as_millis() as u64, Relaxed);
+        match push.kind {
+            PushKind::Disconnection => self.lost.notify_one(),
+            PushKind::Message if !self.overrun.load(Relaxed) => match self.decode(push.data) {
+                Ok(Some(event)) => self.hand_over(event),
+                Ok(None) => self.intake.stats.count_own_echo(),
+                Err(error) => self.intake.stats.count_ignored(error),
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Resolves when the connection ended or must end.
+    pub(super) async fn lost(&self) {
+        self.lost.notified().await;
+    }
+
+    pub(super) fn reason(&self) -> &'static str {
+        if self.overrun.load(Relaxed) { "the hub is behind" } else { "disconnected" }
+    }
+
+    pub(super) fn silent_for(&self) -> Duration {
+        self.born.elapsed().saturating_sub(Duration::from_millis(self.last_push_ms.load(Relaxed)))
+    }
+
+    fn decode(&self, data: Vec<Value>) -> Result<Option<Event>, DecodeError> {
+        let Ok([Value::BulkString(channel), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data) else {
+            return Err(DecodeError::Version);
+        };
+        let room = self.intake.keys.room(&channel).ok_or(DecodeError::Room)?;
+        let head = Head::parse(&payload, room)?;
+        if head.is_own_ephemeral(&self.intake.node) {
+            return Ok(None);
+        }
+        let room = RoomName::new(room).map_err(|_| DecodeError::Room)?;
+        head.decode(&Bytes::from(payload), room).map(Some)
+    }
+
+    fn hand_over(&self, event: Event) {
+        match self.intake.events.try_send(event) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                self.overrun.store(true, Relaxed);
+                self.intake.stats.count_overrun();
+                self.lost.notify_one();
+            }
+            Err(TrySendError::Closed(_)) => self.lost.notify_one(),
+        }
+    }
+}

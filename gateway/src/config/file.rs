@@ -1,0 +1,135 @@
+//! Reads the TOML file: settings by key, and `[[rooms]]`. Called by the loader; must not know single settings.
+
+use std::path::Path;
+use std::time::Duration;
+
+use roomcast_protocol::Mode;
+use serde::Deserialize;
+use toml::Value;
+
+use super::error::most_similar;
+use super::source::{Given, Layer, Setting};
+use super::{ConfigError, Origin, RoomPolicies, RoomPolicy};
+
+/// Rules a file may hold: each costs a match for every room that is opened.
+const MAX_RULES: usize = 1000;
+
+/// What a file holds.
+pub(super) struct Content {
+    pub(super) layer: Layer,
+    pub(super) rooms: RoomPolicies,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    pattern: String,
+    mode: Option<RuleMode>,
+    history_size: Option<u64>,
+    history_ttl: Option<String>,
+    idempotency_window: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RuleMode {
+    Durable,
+    Ephemeral,
+}
+
+pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, ConfigError> {
+    // The parser's error quotes the line, which may be the one with the password.
+    let broken = |problem: String| ConfigError::File { path: path.to_owned(), problem: super::parse::redact(&problem) };
+    let text = std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
+    let mut table: toml::Table = toml::from_str(&text).map_err(|error| broken(error.to_string()))?;
+    let rooms = match table.remove("rooms") {
+        Some(Value::Array(entries)) => rules(path, entries)?,
+        Some(_) => return Err(broken("rooms: expected [[rooms]] tables".to_owned())),
+        None => RoomPolicies::default(),
+    };
+    let mut layer = Layer::new();
+    for (key, value) in table {
+        let Some(setting) = Setting::all(command).find(|setting| setting.id() == key && key != "config") else {
+            let keys = Setting::all(command).map(|setting| setting.id().to_owned()).filter(|id| id != "config");
+            let similar = most_similar(&key, keys);
+            return Err(ConfigError::Unknown { name: key, origin: Origin::File(path.to_owned()), similar });
+        };
+        let values = texts(&setting, &value)
+            .ok_or_else(|| broken(format!("{key}: expected {}, not {}", kind(&setting), value.type_str())))?;
+        layer.insert(key, Given { values, origin: Origin::File(path.to_owned()) });
+    }
+    Ok(Content { layer, rooms })
+}
+
+fn kind(setting: &Setting<'_>) -> &'static str {
+    if setting.is_list() { "a list of texts" } else { "a text, a number or a boolean" }
+}
+
+/// The value as the texts that a flag would have; none if it is of the wrong kind.
+fn texts(setting: &Setting<'_>, value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Array(items) if setting.is_list() => {
+            items.iter().map(|item| item.as_str().filter(|text| !text.contains(',')).map(str::to_owned)).collect()
+        }
+        Value::String(text) if text.is_empty() && setting.is_optional() => Some(Vec::new()),
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Integer(number) => Some(vec![number.to_string()]),
+        Value::Float(number) => Some(vec![number.to_string()]),
+        Value::Boolean(flag) => Some(vec![flag.to_string()]),
+        Value::Array(_) | Value::Table(_) | Value::Datetime(_) => None,
+    }
+}
+
+fn rules(path: &Path, entries: Vec<Value>) -> Result<RoomPolicies, ConfigError> {
+    if entries.len() > MAX_RULES {
+        let problem = format!("{} [[rooms]]: expected at most {MAX_RULES}", entries.len());
+        return Err(ConfigError::File { path: path.to_owned(), problem });
+    }
+    let mut rules = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.into_iter().enumerate() {
+        let broken = |problem| ConfigError::Rooms { path: path.to_owned(), index: index + 1, problem };
+        let rule: Rule = entry.try_into().map_err(|error: toml::de::Error| broken(error.message().to_owned()))?;
+        rules.push(checked(rule).map_err(broken)?);
+    }
+    Ok(RoomPolicies::new(rules))
+}
+
+fn checked(rule: Rule) -> Result<(String, RoomPolicy), String> {
+    let defaults = RoomPolicy::default();
+    let word = |c: char| c.is_ascii_alphanumeric() || "_.~-*?".contains(c);
+    if !(1..=128).contains(&rule.pattern.len()) || !rule.pattern.chars().all(word) {
+        let expected = "expected 1 to 128 of the characters of a room name, * and ?";
+        return Err(format!("pattern is {:?}: {expected}", rule.pattern));
+    }
+    let history_size = rule.history_size.unwrap_or(defaults.history_size);
+    if !(1..=1_000_000).contains(&history_size) {
+        return Err(format!("history_size is {history_size}: expected a whole number from 1 to 1000000"));
+    }
+    let policy = RoomPolicy {
+        mode: match rule.mode {
+            Some(RuleMode::Ephemeral) => Mode::Ephemeral,
+            Some(RuleMode::Durable) | None => Mode::Durable,
+        },
+        history_size,
+        history_ttl: duration("history_ttl", rule.history_ttl, defaults.history_ttl, "1s", "365days")?,
+        idempotency_window: duration(
+            "idempotency_window",
+            rule.idempotency_window,
+            defaults.idempotency_window,
+            "1s",
+            "24h",
+        )?,
+    };
+    Ok((rule.pattern, policy))
+}
+
+fn duration(
+    key: &str,
+    text: Option<String>,
+    default: Duration,
+    min: &'static str,
+    max: &'static str,
+) -> Result<Duration, String> {
+    let Some(text) = text else { return Ok(default) };
+    super::parse::duration(min, max)(&text).map_err(|expected| format!("{key} is {text:?}: {expected}"))
+}

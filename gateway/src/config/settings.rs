@@ -1,0 +1,219 @@
+//! Every setting, its default, its bounds and its meaning: the only place where they stand.
+//!
+//! The loader, `--help`, `gateway config` and docs/configuration.md are all made from this struct. It must not know
+//! where a value comes from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use ipnet::IpNet;
+use roomcast_protocol::NodeId;
+
+use super::parse::{
+    address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
+};
+use super::{RedisUrl, RoomPolicies};
+
+/// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
+const FRAME_BYTES: usize = 2048;
+
+/// What a node runs with, checked as a whole. Durations are positive; `0` is refused unless a field says otherwise.
+///
+/// The first paragraph of each field is its text in `--help` and in the table of docs/configuration.md; the bounds
+/// there come from the parser's own error, so they cannot disagree.
+#[derive(Debug, Clone, Parser)]
+pub struct Settings {
+    /// Address and port that clients connect to. Port 0 takes a free one
+    #[arg(long, default_value = "0.0.0.0:8080", value_parser = address)]
+    pub listen: SocketAddr,
+
+    /// Address and port of `/metrics`, `/healthz`, `/readyz` and `/version`. Not for the public
+    #[arg(long, default_value = "0.0.0.0:8081", value_parser = address)]
+    pub admin_listen: SocketAddr,
+
+    /// Redis that joins the nodes, `rediss://` for TLS. Without it the node runs alone, in memory
+    #[arg(long, value_parser = redis_url)]
+    pub redis: Option<RedisUrl>,
+
+    /// File of PEM certificates that a `rediss://` server is verified against, instead of the built-in roots
+    #[arg(long)]
+    pub redis_ca: Option<PathBuf>,
+
+    /// First part of every Redis key and channel, so that several clusters can share a server
+    #[arg(long, default_value = "rc", value_parser = redis_prefix)]
+    pub redis_prefix: String,
+
+    /// Name of this node, unique in its cluster
+    #[arg(long, required = false, value_parser = node_id)]
+    pub node_id: NodeId,
+
+    /// Worker threads, each with its own listener and its own share of the rooms
+    #[arg(long, required = false, value_parser = count::<usize>(1, 1024))]
+    pub workers: usize,
+
+    /// Opens `/echo`, which returns every message. For conformance suites only
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    pub echo: bool,
+
+    /// TOML file with settings and `[[rooms]]`
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+
+    /// Origins whose pages may connect, comma-separated. None: same origin only. `*`: any. Clients that send no
+    /// Origin are not browsers and always may
+    #[arg(long, value_delimiter = ',', value_parser = origin)]
+    pub allowed_origins: Vec<String>,
+
+    /// Networks whose `X-Forwarded-For` is believed, comma-separated
+    #[arg(long, value_delimiter = ',', value_parser = cidr)]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Sockets per node; above it, handshakes are answered 503
+    #[arg(long, default_value = "20000", value_parser = count::<usize>(1, 10_000_000))]
+    pub max_connections: usize,
+
+    /// Sockets per client address and node, 0 for no limit
+    #[arg(long, default_value = "0", value_parser = count::<usize>(0, 10_000_000))]
+    pub max_connections_per_address: usize,
+
+    /// Bytes of one message from a client, fragments together; above it the socket is closed with 1009
+    #[arg(long, default_value = "65536", value_parser = count::<usize>(1024, 16 << 20))]
+    pub max_message_bytes: usize,
+
+    /// Fragments of one message; above it the socket is closed with 1009
+    #[arg(long, default_value = "256", value_parser = count::<usize>(1, 65_536))]
+    pub max_fragments: usize,
+
+    /// Time from the first byte of a message to its last
+    #[arg(long, default_value = "10s", value_parser = duration("100ms", "10m"))]
+    pub message_deadline: Duration,
+
+    /// Time for the whole head of a handshake request
+    #[arg(long, default_value = "5s", value_parser = duration("100ms", "1m"))]
+    pub header_read_timeout: Duration,
+
+    /// Headers of a handshake request
+    #[arg(long, default_value = "64", value_parser = count::<usize>(8, 1024))]
+    pub max_headers: usize,
+
+    /// Bytes of a handshake request's head
+    #[arg(long, default_value = "16384", value_parser = count::<usize>(8192, 1 << 20))]
+    pub max_header_bytes: usize,
+
+    /// Rooms one client may be in at a time
+    #[arg(long, default_value = "64", value_parser = count::<usize>(1, 65_536))]
+    pub rooms_per_connection: usize,
+
+    /// Publishes a second that one client may keep up, 0 for no limit
+    #[arg(long, default_value = "100", value_parser = count::<u32>(0, 1_000_000))]
+    pub publish_rate: u32,
+
+    /// Publishes one client may send at once before `publish-rate` holds
+    #[arg(long, default_value = "200", value_parser = count::<u32>(1, 1_000_000))]
+    pub publish_burst: u32,
+
+    /// Bytes that may wait for one client; above it the client is slow and closed with 4408
+    #[arg(long, default_value = "262144", value_parser = count::<usize>(4096, 1 << 30))]
+    pub outbound_queue_bytes: usize,
+
+    /// Time between two pings to a client
+    #[arg(long, default_value = "25s", value_parser = duration("100ms", "1h"))]
+    pub ping_interval: Duration,
+
+    /// Silence after which a client counts as dead. Longer than `ping-interval`
+    #[arg(long, default_value = "45s", value_parser = duration("200ms", "2h"))]
+    pub ping_timeout: Duration,
+
+    /// Points a client may have before it is closed with 1008: a bad frame or a refused publish costs one, one is
+    /// forgiven each second
+    #[arg(long, default_value = "20", value_parser = count::<u32>(1, 1_000_000))]
+    pub abuse_limit: u32,
+
+    /// Messages of recent history sent with `joined`
+    #[arg(long, default_value = "50", value_parser = count::<usize>(0, 1000))]
+    pub join_history: usize,
+
+    /// Members listed in `joined` and in one page of `members`
+    #[arg(long, default_value = "100", value_parser = count::<usize>(0, 1000))]
+    pub members_cap: usize,
+
+    /// Members of a room above which joins and leaves are told as `count`, at most one a second
+    #[arg(long, default_value = "50", value_parser = count::<u64>(0, 1_000_000))]
+    pub presence_fold_above: u64,
+
+    /// Time a room's subscription outlives its last local member
+    #[arg(long, default_value = "5s", value_parser = duration("0s", "1h"))]
+    pub unsubscribe_delay: Duration,
+
+    /// Time Redis has to answer a command
+    #[arg(long, default_value = "2s", value_parser = duration("10ms", "1m"))]
+    pub redis_timeout: Duration,
+
+    /// Time a connection to Redis may take, TLS and AUTH included
+    #[arg(long, default_value = "1s", value_parser = duration("10ms", "1m"))]
+    pub redis_connect_timeout: Duration,
+
+    /// Time from SIGTERM to exit
+    #[arg(long, default_value = "10s", value_parser = duration("0s", "1h"))]
+    pub shutdown_timeout: Duration,
+
+    /// Form of the log on stderr
+    #[arg(long, value_enum, default_value = "pretty")]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or `target=level` pairs
+    #[arg(long, default_value = "info", value_parser = one_line)]
+    pub log: String,
+
+    /// OTLP collector for traces, gRPC without TLS. Without it nothing is traced
+    #[arg(long, value_parser = otlp_url)]
+    pub otlp_endpoint: Option<String>,
+
+    /// Share of publishes and handshakes that are traced
+    #[arg(long, default_value = "0.01", value_parser = ratio)]
+    pub otlp_sample_ratio: f64,
+
+    /// What holds for which rooms; `[[rooms]]` of the TOML file.
+    #[arg(skip)]
+    pub rooms: RoomPolicies,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Settings {
+    /// What must hold between settings, once each one is valid alone. The error names a setting and says what it needs.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        let need = |holds: bool, setting, expected: String| if holds { Ok(()) } else { Err((setting, expected)) };
+        let text = |value: Duration| humantime::format_duration(value).to_string();
+        need(
+            self.ping_timeout > self.ping_interval,
+            "ping_timeout",
+            format!("a duration longer than --ping-interval ({})", text(self.ping_interval)),
+        )?;
+        need(
+            self.max_message_bytes + FRAME_BYTES <= self.outbound_queue_bytes,
+            "max_message_bytes",
+            format!("{FRAME_BYTES} less than --outbound-queue-bytes ({}), or lower", self.outbound_queue_bytes),
+        )?;
+        need(
+            self.redis_ca.is_none() || self.redis.as_ref().is_some_and(RedisUrl::is_tls),
+            "redis_ca",
+            "nothing, unless --redis is a rediss:// URL".to_owned(),
+        )?;
+        need(
+            self.max_connections_per_address <= self.max_connections,
+            "max_connections_per_address",
+            format!("at most --max-connections ({})", self.max_connections),
+        )
+    }
+}

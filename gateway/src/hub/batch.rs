@@ -1,0 +1,159 @@
+//! Frames of one room that travel together: encoded once, shared by every member.
+
+use bytes::{Bytes, BytesMut};
+use roomcast_protocol::{ClientId, MessageHead, message_frame};
+
+use crate::socket::frames;
+
+/// A part of a batch that one member must not get: its own message, published without echo.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Omission {
+    client: ClientId,
+    start: usize,
+    end: usize,
+}
+
+/// When a message entered the cluster, and whether on another node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp {
+    /// Microseconds since the Unix epoch, on the publishing node.
+    pub(super) accepted_at_us: u64,
+    /// True when another node published it.
+    pub(super) remote: bool,
+    /// The publishing span, when the message is traced.
+    pub(super) trace: Option<crate::telemetry::trace::TraceParent>,
+}
+
+/// Whole frames, ready for the wire.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) frames: Bytes,
+    pub(super) count: u32,
+    pub(super) stamps: Vec<Stamp>,
+    omissions: Vec<Omission>,
+}
+
+impl Batch {
+    /// What `client` gets: the shared bytes, or its own cut of them.
+    pub(super) fn for_client(&self, client: ClientId) -> Bytes {
+        if self.omissions.iter().all(|part| part.client != client) {
+            return self.frames.clone();
+        }
+        let mut own = BytesMut::with_capacity(self.frames.len());
+        let mut from = 0;
+        for part in self.omissions.iter().filter(|part| part.client == client) {
+            own.extend_from_slice(&self.frames[from..part.start]);
+            from = part.end;
+        }
+        own.extend_from_slice(&self.frames[from..]);
+        own.freeze()
+    }
+
+    /// Whether some member gets a cut of its own.
+    pub(super) fn is_uniform(&self) -> bool {
+        self.omissions.is_empty()
+    }
+}
+
+/// A message in a batch being built: its seq and where its JSON stands.
+struct Placed {
+    seq: u64,
+    start: usize,
+    end: usize,
+}
+
+/// Collects a room's frames until its members are ready for the next batch.
+#[derive(Default)]
+pub(super) struct Builder {
+    frames: BytesMut,
+    count: u32,
+    stamps: Vec<Stamp>,
+    omissions: Vec<Omission>,
+    placed: Vec<Placed>,
+}
+
+impl Builder {
+    /// Bytes collected.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Adds a message. `omit` names the sender if it asked for no echo. `scratch` is only used inside.
+    pub(super) fn message(
+        &mut self,
+        head: &MessageHead<'_>,
+        data: &[u8],
+        omit: Option<ClientId>,
+        stamp: Stamp,
+        scratch: &mut Vec<u8>,
+    ) {
+        scratch.clear();
+        message_frame(head, data, scratch);
+        let start = self.frames.len();
+        frames::text(scratch, &mut self.frames);
+        let end = self.frames.len();
+        self.count += 1;
+        self.stamps.push(stamp);
+        if let Some(client) = omit {
+            self.omissions.push(Omission { client, start, end });
+        }
+        if let Some((_, seq)) = head.position {
+            self.placed.push(Placed { seq, start: end - scratch.len(), end });
+        }
+    }
+
+    /// Adds any other frame for every member.
+    pub(super) fn frame(&mut self, json: &[u8]) {
+        frames::text(json, &mut self.frames);
+        self.count += 1;
+    }
+
+    /// The messages collected so far are not to be recorded: what follows does not continue them.
+    pub(super) fn forget_positions(&mut self) {
+        self.placed.clear();
+    }
+
+    /// Closes the batch; `recorded` gets every durable message's seq and JSON, sharing the batch's memory.
+    pub(super) fn seal(&mut self, mut recorded: impl FnMut(u64, Bytes)) -> Option<Batch> {
+        if self.count == 0 {
+            return None;
+        }
+        let built = std::mem::take(self);
+        let frames = built.frames.freeze();
+        for placed in built.placed {
+            recorded(placed.seq, frames.slice(placed.start..placed.end));
+        }
+        Some(Batch { frames, count: built.count, stamps: built.stamps, omissions: built.omissions })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roomcast_protocol::{RoomName, Term};
+
+    #[test]
+    fn a_sender_without_echo_gets_everything_but_its_own() {
+        let (room, term) = (RoomName::new("r").expect("valid"), Term::new("t").expect("valid"));
+        let (alice, bob) = (ClientId::random(), ClientId::random());
+        let stamp = Stamp { accepted_at_us: 0, remote: false, trace: None };
+        let mut builder = Builder::default();
+        let mut scratch = Vec::new();
+        for (seq, from, omit) in [(1, bob, None), (2, alice, Some(alice)), (3, bob, None)] {
+            let head = MessageHead { room: &room, position: Some((&term, seq)), id: "i", from, name: "n", ts: 0 };
+            builder.message(&head, b"1", omit, stamp, &mut scratch);
+        }
+        let mut kept = Vec::new();
+        let batch = builder.seal(|seq, json| kept.push((seq, json))).expect("not empty");
+        assert_eq!((batch.count, batch.is_uniform(), kept.len()), (3, false, 3));
+        assert!(kept.iter().all(|(seq, json)| {
+            let value: serde_json::Value = serde_json::from_slice(json).expect("whole JSON");
+            value["seq"] == *seq
+        }));
+        assert_eq!(batch.for_client(bob), batch.frames);
+        let own = batch.for_client(alice);
+        let text = String::from_utf8_lossy(&own);
+        assert!(text.contains("\"seq\":1") && !text.contains("\"seq\":2") && text.contains("\"seq\":3"));
+        assert!(builder.seal(|_, _| ()).is_none(), "a sealed builder is empty");
+    }
+}

@@ -1,0 +1,163 @@
+//! A room as its home worker keeps it: its order, its recent messages, what waits to be published, who comes and goes.
+//!
+//! One worker of the node is the home of a room, by the hash of its name. Only the home talks to the broker about it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use roomcast_protocol::{Mode, RoomName};
+
+use super::batch::{Batch, Builder};
+use super::mail::{JoinRequest, PublishRequest};
+use super::recent::Recent;
+use super::room::Room;
+use super::sequencer::Sequencer;
+use crate::broker::{Envelope, PresenceOp, Record};
+use crate::config::RoomPolicy;
+
+/// Bytes a room collects while its last batch is still being delivered before publishers must wait.
+pub(super) const CONGESTED_BYTES: usize = 64 * 1024;
+/// Envelopes kept while a room is being opened; beyond, the stream is read once more.
+const MOST_EARLY: usize = 256;
+
+/// How far the room is connected to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nobody needs it.
+    Closed,
+    /// Subscribing and reading its recent messages; joins wait.
+    Opening,
+    /// Live.
+    Open,
+}
+
+/// Someone's coming, going or renaming, on its way to the broker.
+pub(super) struct Movement {
+    pub(super) op: PresenceOp,
+    /// The request to answer, when it is a join.
+    pub(super) join: Option<JoinRequest>,
+}
+
+/// Who is there and who comes and goes.
+#[derive(Default)]
+pub(super) struct Roll {
+    pub(super) movements: VecDeque<Movement>,
+    /// True while the broker is being told.
+    pub(super) calling: bool,
+    /// True after a failed call, until the next tick.
+    pub(super) resting: bool,
+    pub(super) version: u64,
+    pub(super) online: u64,
+    /// True when members have a new `count` coming.
+    pub(super) count_due: bool,
+}
+
+/// Everything about the room that changes.
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) sequencer: Sequencer,
+    pub(super) recent: Recent,
+    pub(super) builder: Builder,
+    /// Members on each worker of this node.
+    pub(super) seats: Vec<u32>,
+    pub(super) pending: VecDeque<PublishRequest>,
+    pub(super) pending_bytes: usize,
+    /// True while a publish call is under way.
+    pub(super) publishing: bool,
+    /// Ephemeral messages for other nodes, and whether a call is under way.
+    pub(super) outgoing: Vec<Record>,
+    pub(super) broadcasting: bool,
+    pub(super) roll: Roll,
+    pub(super) early: Vec<Envelope>,
+    /// True if `early` was full once.
+    pub(super) missed_early: bool,
+    pub(super) repairing: bool,
+    /// Joins that wait for a read of the stream.
+    pub(super) resuming: u32,
+    /// The tick at which the last member went.
+    pub(super) empty_since: Option<u32>,
+}
+
+/// One room at its home.
+pub(super) struct Home {
+    pub(super) name: RoomName,
+    pub(super) policy: Arc<RoomPolicy>,
+    /// The members on the home worker itself.
+    pub(super) room: Rc<Room>,
+    pub(super) state: RefCell<State>,
+    /// True while on the turn's list.
+    pub(super) due: Cell<bool>,
+    /// True while another worker's load keeps it waiting.
+    pub(super) waits: Cell<bool>,
+}
+
+impl Home {
+    pub(super) fn new(
+        name: RoomName,
+        policy: Arc<RoomPolicy>,
+        room: Rc<Room>,
+        workers: usize,
+        recent: usize,
+    ) -> Rc<Self> {
+        let state = State {
+            phase: Phase::Closed,
+            sequencer: Sequencer::default(),
+            recent: Recent::new(recent),
+            builder: Builder::default(),
+            seats: vec![0; workers],
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            publishing: false,
+            outgoing: Vec::new(),
+            broadcasting: false,
+            roll: Roll::default(),
+            early: Vec::new(),
+            missed_early: false,
+            repairing: false,
+            resuming: 0,
+            empty_since: None,
+        };
+        Rc::new(Self { name, policy, room, state: RefCell::new(state), due: Cell::new(false), waits: Cell::new(false) })
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.policy.mode == Mode::Durable
+    }
+}
+
+impl State {
+    /// Members on all workers of this node.
+    pub(super) fn seated(&self) -> u32 {
+        self.seats.iter().sum()
+    }
+
+    /// Whether nothing keeps the room alive.
+    pub(super) fn is_idle(&self) -> bool {
+        self.seated() == 0
+            && self.roll.movements.is_empty()
+            && !self.roll.calling
+            && self.pending.is_empty()
+            && !self.publishing
+            && self.outgoing.is_empty()
+            && !self.broadcasting
+            && self.resuming == 0
+            && self.phase != Phase::Opening
+    }
+
+    /// Keeps what the bus brings while the room is being opened.
+    pub(super) fn keep_early(&mut self, envelope: Envelope) {
+        if self.early.len() < MOST_EARLY {
+            self.early.push(envelope);
+        } else {
+            self.missed_early = true;
+        }
+    }
+
+    /// Closes the batch being built and remembers its messages.
+    pub(super) fn seal(&mut self) -> Option<Batch> {
+        let recent = &mut self.recent;
+        self.builder.seal(|seq, json| recent.push(seq, json))
+    }
+}

@@ -1,0 +1,144 @@
+//! What workers say to each other about rooms.
+//!
+//! A room's home worker orders and encodes; other workers hold members of it. Mail from one worker to another keeps
+//! its order and travels as one hand-over a turn. The channels are unbounded, what they carry is not: a connection has
+//! at most one request and a bounded number of publishes under way, and batches are counted in `Post::load`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use roomcast_protocol::{ClientId, RoomName, Since};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::batch::Batch;
+use crate::broker::Record;
+
+/// Where a session lives. The slot may have been given to another since, so the id is compared too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Address {
+    pub(super) worker: usize,
+    pub(super) slot: u32,
+    pub(super) client: ClientId,
+}
+
+/// A session asks to be seated.
+#[derive(Debug)]
+pub(super) struct JoinRequest {
+    pub(super) room: RoomName,
+    pub(super) from: Address,
+    pub(super) name: Arc<str>,
+    pub(super) since: Option<Since>,
+    pub(super) reference: Option<Box<str>>,
+}
+
+/// A session publishes.
+#[derive(Debug)]
+pub(super) struct PublishRequest {
+    pub(super) room: RoomName,
+    pub(super) from: Address,
+    pub(super) reference: Option<Box<str>>,
+    pub(super) record: Record,
+}
+
+/// A question about a room that its broker answers.
+#[derive(Debug)]
+pub enum Question {
+    /// Stored messages.
+    History {
+        /// Only messages with a smaller seq.
+        before: Option<u64>,
+        /// Only messages with a greater seq.
+        after: Option<u64>,
+        /// Most messages wanted.
+        limit: usize,
+    },
+    /// Who is in the room.
+    Members {
+        /// Where the last page ended.
+        cursor: Option<String>,
+        /// Most members wanted.
+        limit: usize,
+    },
+}
+
+/// One thing said.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// To the home: seat this session.
+    Join(JoinRequest),
+    /// To the home: the session left, or went.
+    Leave { room: RoomName, client: ClientId, name: Arc<str>, worker: usize },
+    /// To the home: store and spread this.
+    Publish(PublishRequest),
+    /// To the home: a member's new name.
+    Rename { room: RoomName, client: ClientId, name: Arc<str> },
+    /// To the home: answer this.
+    Ask { room: RoomName, from: Address, reference: Option<Box<str>>, question: Question },
+    /// From the home: the session is a member from here on; its `joined` frame.
+    Admit { to: Address, room: RoomName, name: Arc<str>, frame: Bytes },
+    /// From the home: a request's answer.
+    Answer { to: Address, frame: Bytes },
+    /// From the home: what became of a publish of that many bytes; a frame if one was asked for.
+    Settle { to: Address, frame: Option<Bytes>, bytes: usize },
+    /// From the home: frames for the members of a room.
+    Batch { room: RoomName, batch: Arc<Batch> },
+}
+
+/// The ways to every worker of the node.
+#[derive(Clone)]
+pub struct Post {
+    boxes: Arc<[UnboundedSender<Vec<Mail>>]>,
+    load: Arc<[AtomicUsize]>,
+}
+
+/// What one worker receives.
+pub struct Inbox(tokio::sync::mpsc::UnboundedReceiver<Vec<Mail>>);
+
+impl Inbox {
+    pub(super) async fn next(&mut self) -> Option<Vec<Mail>> {
+        self.0.recv().await
+    }
+}
+
+impl Post {
+    /// Boxes for `workers` workers.
+    pub fn new(workers: usize) -> (Self, Vec<Inbox>) {
+        let (boxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
+        let load = (0..workers).map(|_| AtomicUsize::new(0)).collect();
+        (Self { boxes: boxes.into(), load }, inboxes.into_iter().map(Inbox).collect())
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.boxes.len()
+    }
+
+    /// Hands over a turn's mail. A worker that has ended takes none; its members are gone too.
+    pub(super) fn send(&self, worker: usize, mail: Vec<Mail>) {
+        let bytes: usize = mail.iter().map(Mail::load).sum();
+        self.load[worker].fetch_add(bytes, Ordering::Relaxed);
+        if self.boxes[worker].send(mail).is_err() {
+            self.load[worker].fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of batches handed to `worker` that have not reached its members yet.
+    pub(super) fn load(&self, worker: usize) -> usize {
+        self.load[worker].load(Ordering::Relaxed)
+    }
+
+    /// `worker` delivered a batch that was handed to it.
+    pub(super) fn unload(&self, worker: usize, batch: &Batch) {
+        self.load[worker].fetch_sub(batch.frames.len(), Ordering::Relaxed);
+    }
+}
+
+impl Mail {
+    fn load(&self) -> usize {
+        match self {
+            Self::Batch { batch, .. } => batch.frames.len(),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Publishing at a room's home: what came in a turn goes to the broker as one call, and to the members in its order.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use roomcast_protocol::{Ack, ErrorCode, MessageHead, Mode, error_frame};
+use serde_json::value::RawValue;
+
+use super::batch::Stamp;
+use super::home::{CONGESTED_BYTES, Home, Phase, State};
+use super::mail::{Mail, PublishRequest};
+use super::sequencer::{Run, Step};
+use super::shard::{Shard, text_frame};
+use crate::broker::{BrokerError, Outcome, Published, Record};
+use crate::telemetry::metrics::{DuplicateKind, PublishOutcome};
+
+/// Most messages of one broker call.
+const MOST_MESSAGES: usize = 128;
+/// Bytes of data after which a call takes no further message.
+const MOST_BYTES: usize = 256 * 1024;
+/// Bytes of publishes waiting in one room before more are refused as `overloaded`.
+const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
+
+/// Microseconds since the Unix epoch, by this node's clock.
+pub fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+}
+
+fn since_us(then: u64) -> Duration {
+    Duration::from_micros(now_us().saturating_sub(then))
+}
+
+/// The answer of a failed broker call, for the client and for the metrics.
+pub(super) fn refusal(error: &BrokerError) -> (ErrorCode, PublishOutcome, &'static str) {
+    match error {
+        BrokerError::Unavailable(_) => (
+            ErrorCode::BrokerUnavailable,
+            PublishOutcome::Unavailable,
+            "the broker cannot be reached; nothing was sent",
+        ),
+        BrokerError::Undecided(_) => {
+            (ErrorCode::Undecided, PublishOutcome::Undecided, "sent, but not answered; retry with the same id")
+        }
+        BrokerError::StorageFull => {
+            (ErrorCode::StorageFull, PublishOutcome::StorageFull, "the broker's memory is full; nothing was stored")
+        }
+        BrokerError::Overloaded => (ErrorCode::Overloaded, PublishOutcome::Overloaded, "too much is in flight"),
+        BrokerError::Rejected(_) | BrokerError::Misconfigured(_) => {
+            (ErrorCode::Internal, PublishOutcome::Failed, "the broker refused the request")
+        }
+    }
+}
+
+impl State {
+    /// The next messages to go out together.
+    fn take_pending(&mut self) -> Vec<PublishRequest> {
+        let (mut count, mut bytes) = (0, 0);
+        while count < MOST_MESSAGES.min(self.pending.len()) && bytes < MOST_BYTES {
+            bytes += self.pending[count].record.data.len();
+            count += 1;
+        }
+        self.pending_bytes -= bytes;
+        self.pending.drain(..count).collect()
+    }
+}
+
+impl Shard {
+    pub(super) fn take_publish(&self, request: PublishRequest) {
+        let Some(home) = self.home(&request.room) else {
+            return self.settle(&request, Err((ErrorCode::NotJoined, "not a member of that room")));
+        };
+        let mut state = home.state.borrow_mut();
+        if state.pending_bytes > MOST_PENDING_BYTES {
+            drop(state);
+            self.parts.metrics.published(home.policy.mode, PublishOutcome::Overloaded, 1);
+            return self.settle(&request, Err((ErrorCode::Overloaded, "too much is in flight")));
+        }
+        state.pending_bytes += request.record.data.len();
+        state.pending.push_back(request);
+        drop(state);
+        self.turn.due(&home);
+    }
+
+    /// Sends off what waits, unless a call is under way or the members are behind: publishers then wait, and TCP tells
+    /// them.
+    pub(super) fn run_publishes(self: &Rc<Self>, home: &Rc<Home>) {
+        let congested = (home.room.is_busy() || self.is_overloaded_away(home))
+            && home.state.borrow().builder.len() >= CONGESTED_BYTES;
+        let mut state = home.state.borrow_mut();
+        if state.pending.is_empty() || state.publishing || congested || state.phase != Phase::Open {
+            return;
+        }
+        let requests = state.take_pending();
+        if home.is_durable() {
+            state.publishing = true;
+            drop(state);
+            self.publish_durable(home, requests);
+        } else {
+            drop(state);
+            self.publish_ephemeral(home, &requests);
+        }
+        if !home.state.borrow().pending.is_empty() {
+            self.turn.due(home);
+        }
+    }
+
+    fn publish_durable(self: &Rc<Self>, home: &Rc<Home>, requests: Vec<PublishRequest>) {
+        let (shard, home) = (Rc::clone(self), Rc::clone(home));
+        tokio::task::spawn_local(async move {
+            let records: Vec<Record> = requests.iter().map(|request| request.record.clone()).collect();
+            let result = shard.parts.broker.publish(&home.name, &home.policy, &records).await;
+            home.state.borrow_mut().publishing = false;
+            match result {
+                Ok(published) => shard.published(&home, requests, records, &published),
+                Err(error) => shard.not_published(&requests, &error),
+            }
+            shard.turn.due(&home);
+        });
+    }
+
+    fn published(
+        self: &Rc<Self>,
+        home: &Rc<Home>,
+        requests: Vec<PublishRequest>,
+        records: Vec<Record>,
+        published: &Published,
+    ) {
+        let mut stored = Vec::with_capacity(records.len());
+        let mut first_seq = None;
+        let mut duplicates = 0;
+        for ((request, record), outcome) in requests.iter().zip(records).zip(&published.outcomes) {
+            let (term, seq, duplicate) = match outcome {
+                Outcome::Stored { seq } => {
+                    first_seq.get_or_insert(*seq);
+                    stored.push(record);
+                    (&published.term, *seq, false)
+                }
+                Outcome::Duplicate { term, seq } => {
+                    duplicates += 1;
+                    (term, *seq, true)
+                }
+            };
+            self.settle(request, Ok((Some((term, seq)), duplicate)));
+        }
+        let metrics = &self.parts.metrics;
+        metrics.published(Mode::Durable, PublishOutcome::Accepted, stored.len() as u64);
+        metrics.published(Mode::Durable, PublishOutcome::Duplicate, duplicates);
+        metrics.deduplicated(DuplicateKind::Id, duplicates);
+        if let Some(first) = requests.first() {
+            metrics.publish_took(Mode::Durable, since_us(first.record.accepted_at_us));
+        }
+        if let Some(first_seq) = first_seq {
+            let run = Run { term: published.term.clone(), first_seq, ts: published.ts, records: stored, own: true };
+            self.offer(home, run);
+        }
+    }
+
+    fn not_published(&self, requests: &[PublishRequest], error: &BrokerError) {
+        let (code, outcome, words) = refusal(error);
+        self.parts.metrics.published(Mode::Durable, outcome, requests.len() as u64);
+        tracing::debug!(%error, messages = requests.len(), "publish failed");
+        for request in requests {
+            self.settle(request, Err((code, words)));
+        }
+    }
+
+    /// Ephemeral: members here get it at once, the other nodes as soon as the last call is through.
+    fn publish_ephemeral(self: &Rc<Self>, home: &Rc<Home>, requests: &[PublishRequest]) {
+        let ts = now_us() / 1000;
+        let mut state = home.state.borrow_mut();
+        for request in requests {
+            self.collect(home, &mut state, &request.record, None, ts, false);
+            let room_left = state.outgoing.len() < MOST_MESSAGES * 8;
+            if room_left {
+                state.outgoing.push(request.record.clone());
+            } else {
+                self.parts.totals.broker.overruns.inc();
+            }
+        }
+        drop(state);
+        for request in requests {
+            self.settle(request, Ok((None, false)));
+        }
+        self.parts.metrics.published(Mode::Ephemeral, PublishOutcome::Accepted, requests.len() as u64);
+        if let Some(first) = requests.first() {
+            self.parts.metrics.publish_took(Mode::Ephemeral, since_us(first.record.accepted_at_us));
+        }
+        self.broadcast(home);
+    }
+
+    fn broadcast(self: &Rc<Self>, home: &Rc<Home>) {
+        let mut state = home.state.borrow_mut();
+        if state.broadcasting || state.outgoing.is_empty() {
+            return;
+        }
+        let count = state.outgoing.len().min(MOST_MESSAGES);
+        let records: Vec<Record> = state.outgoing.drain(..count).collect();
+        state.broadcasting = true;
+        drop(state);
+        let (shard, home) = (Rc::clone(self), Rc::clone(home));
+        tokio::task::spawn_local(async move {
+            // Ephemeral messages may be lost; the broker counts its failures.
+            let _ = shard.parts.broker.broadcast(&home.name, &records).await;
+            home.state.borrow_mut().broadcasting = false;
+            shard.broadcast(&home);
+            shard.turn.due(&home);
+        });
+    }
+
+    /// Tells a publisher what became of its message and gives its share of the queue back.
+    fn settle(
+        &self,
+        request: &PublishRequest,
+        outcome: Result<(Option<(&roomcast_protocol::Term, u64)>, bool), (ErrorCode, &str)>,
+    ) {
+        let frame = request.reference.as_deref().and_then(|reference| match outcome {
+            Ok((position, duplicate)) => {
+                let raw: &RawValue = serde_json::from_str(reference).ok()?;
+                let ack = Ack {
+                    reference: raw,
+                    id: &request.record.id,
+                    room: &request.room,
+                    seq: position.map(|(_, seq)| seq),
+                    term: position.map(|(term, _)| term),
+                    duplicate,
+                };
+                serde_json::to_vec(&ack).ok()
+            }
+            Err((code, words)) => Some(error_frame(Some(reference), code, words)),
+        });
+        let frame = match (frame, outcome) {
+            (None, Err((code, words))) => Some(error_frame(None, code, words)),
+            (frame, _) => frame,
+        };
+        let mail = Mail::Settle {
+            to: request.from,
+            frame: frame.map(|json| text_frame(&json)),
+            bytes: request.record.data.len(),
+        };
+        self.send(request.from.worker, mail);
+    }
+
+    /// Brings a run into the room's order and collects what is due for the members.
+    pub(super) fn offer(self: &Rc<Self>, home: &Rc<Home>, run: Run) {
+        let mut steps = Vec::with_capacity(run.records.len());
+        let own = run.own;
+        let mut state = home.state.borrow_mut();
+        let offered = state.sequencer.offer(run, &mut steps);
+        let repeat = if own { DuplicateKind::Echo } else { DuplicateKind::Seq };
+        self.parts.metrics.deduplicated(repeat, offered.repeated as u64);
+        self.carry_out(home, &mut state, steps);
+        drop(state);
+        if offered.gap {
+            self.repair_later(home);
+        }
+    }
+
+    /// Collects the sequencer's steps as frames.
+    pub(super) fn carry_out(&self, home: &Rc<Home>, state: &mut State, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Message(message, own) => {
+                    let position = Some((&message.term, message.seq));
+                    self.collect(home, state, &message.record, position, message.ts, !own);
+                }
+                Step::Reset { reason, term, seq } => self.collect_reset(state, home, reason, &term, seq),
+            }
+        }
+        self.turn.due(home);
+    }
+
+    /// Adds one message to the batch of the room's members.
+    pub(super) fn collect(
+        &self,
+        home: &Home,
+        state: &mut State,
+        record: &Record,
+        position: Option<(&roomcast_protocol::Term, u64)>,
+        ts: u64,
+        remote: bool,
+    ) {
+        let head =
+            MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
+        let omit = (!record.echo).then_some(record.from);
+        let stamp = Stamp { accepted_at_us: record.accepted_at_us, remote, trace: record.trace };
+        state.builder.message(&head, &record.data, omit, stamp, &mut self.scratch.borrow_mut());
+    }
+}

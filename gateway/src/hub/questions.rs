@@ -1,0 +1,86 @@
+//! Questions about a room that its broker answers: stored messages, and who is there.
+
+use std::rc::Rc;
+
+use roomcast_protocol::{RoomName, error_frame, history_frame, member_list, members_frame, message_list};
+
+use super::joining::message_json;
+use super::mail::{Address, Mail, Question};
+use super::publish::refusal;
+use super::shard::{Shard, text_frame};
+use crate::broker::{BrokerError, History, Range};
+
+/// Entries of a page when the client names no limit.
+pub const PAGE: usize = 50;
+/// Most entries of a page.
+pub const LONGEST_PAGE: usize = 500;
+
+impl Shard {
+    pub(super) fn take_question(
+        self: &Rc<Self>,
+        room: RoomName,
+        from: Address,
+        reference: Option<Box<str>>,
+        question: Question,
+    ) {
+        let shard = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let json = match shard.answer(&room, reference.as_deref(), question).await {
+                Ok(json) => json,
+                Err(error) => {
+                    let (code, _, words) = refusal(&error);
+                    error_frame(reference.as_deref(), code, words)
+                }
+            };
+            shard.send(from.worker, Mail::Answer { to: from, frame: text_frame(&json) });
+        });
+    }
+
+    async fn answer(
+        &self,
+        room: &RoomName,
+        reference: Option<&str>,
+        question: Question,
+    ) -> Result<Vec<u8>, BrokerError> {
+        let broker = &self.parts.broker;
+        match question {
+            Question::Members { cursor, limit } => {
+                let page = broker.members(room, cursor.as_deref(), limit).await?;
+                let list = member_list(page.members.iter().map(|member| (member.id, &*member.name)));
+                Ok(members_frame(reference, room, &list, page.online, page.next.as_deref()))
+            }
+            Question::History { before, after, limit } => {
+                let range = match (before, after) {
+                    (_, Some(seq)) => Range::After { seq, limit },
+                    (Some(seq), None) => Range::Before { seq, limit },
+                    (None, None) => Range::Latest { limit },
+                };
+                let history = broker.history(room, range).await?;
+                Ok(self.history_page(room, reference, &history, after.is_some()))
+            }
+        }
+    }
+
+    /// A page that fits a frame; what does not is left for the next page, so `next` follows what was really sent.
+    fn history_page(&self, room: &RoomName, reference: Option<&str>, history: &History, forward: bool) -> Vec<u8> {
+        let all: Vec<(u64, Vec<u8>)> =
+            history.messages.iter().map(|message| (message.seq, message_json(room, message))).collect();
+        let mut bytes = 0;
+        let mut fits = |(_, json): &&(u64, Vec<u8>)| {
+            bytes += json.len() + 1;
+            bytes <= self.replay_bytes().max(json.len() + 1)
+        };
+        let kept = if forward {
+            &all[..all.iter().take_while(&mut fits).count()]
+        } else {
+            &all[all.len() - all.iter().rev().take_while(&mut fits).count()..]
+        };
+        let next = match (kept.first(), kept.last()) {
+            (_, Some((last, _))) if forward && *last < history.top => Some(*last),
+            (Some((first, _)), _) if !forward && *first > history.first => Some(*first),
+            _ => None,
+        };
+        let list = message_list(kept.iter().map(|(_, json)| json.as_slice()));
+        history_frame(reference, room, &list, next)
+    }
+}

@@ -1,0 +1,214 @@
+//! What the broker brings: messages and comings and goings of other nodes, and the news that some may be missing.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use roomcast_protocol::{Recovery, Term, reset_frame};
+use tokio::sync::mpsc::Receiver;
+
+use super::home::{Home, Phase, State};
+use super::publish::now_us;
+use super::sequencer::Run;
+use super::shard::Shard;
+use crate::broker::{Envelope, Event, History, Kind, Range, Sequenced};
+use crate::telemetry::metrics::DuplicateKind;
+
+/// How long a jump in seq may be a mere crossing of answer and echo before the stream is read.
+const HELD_BACK: Duration = Duration::from_millis(100);
+/// How long until a read that failed is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Messages of one read.
+const PAGE: usize = 512;
+/// Events taken before others run.
+const EVENTS_AT_ONCE: usize = 64;
+/// Rooms caught up at the same time after a subscription came back.
+const CAUGHT_UP_AT_ONCE: usize = 64;
+
+impl Shard {
+    /// Takes events as they come.
+    pub async fn run_relay(self: Rc<Self>, mut events: Receiver<Event>) {
+        let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
+        while events.recv_many(&mut batch, EVENTS_AT_ONCE).await > 0 {
+            for event in batch.drain(..) {
+                self.take_event(event);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn take_event(self: &Rc<Self>, event: Event) {
+        match event {
+            Event::Messages(envelope) => self.take_envelope(envelope),
+            Event::Presence(event) => self.take_presence(event),
+            Event::Resubscribed => self.catch_up_all(),
+        }
+    }
+
+    fn take_envelope(self: &Rc<Self>, envelope: Envelope) {
+        let Some(home) = self.home(&envelope.room) else { return };
+        let phase = home.state.borrow().phase;
+        match phase {
+            Phase::Closed => {}
+            Phase::Opening => home.state.borrow_mut().keep_early(envelope),
+            Phase::Open => self.take_open(&home, envelope),
+        }
+    }
+
+    pub(super) fn take_open(self: &Rc<Self>, home: &Rc<Home>, envelope: Envelope) {
+        let own = envelope.node == self.parts.node;
+        match envelope.kind {
+            Kind::Durable { term, first_seq, ts } => {
+                self.offer(home, Run { term, first_seq, ts, records: envelope.records, own });
+            }
+            Kind::Ephemeral { .. } if own => {
+                self.parts.metrics.deduplicated(DuplicateKind::Echo, envelope.records.len() as u64);
+            }
+            Kind::Ephemeral { ts } => {
+                let mut state = home.state.borrow_mut();
+                for record in &envelope.records {
+                    self.collect(home, &mut state, record, None, ts, true);
+                }
+                drop(state);
+                self.turn.due(home);
+            }
+        }
+    }
+
+    /// Metrics and spans of a batch that reached its last member here.
+    pub(super) fn record_delivery(&self, batch: &super::batch::Batch) {
+        let now = now_us();
+        for stamp in &batch.stamps {
+            let took = Duration::from_micros(now.saturating_sub(stamp.accepted_at_us));
+            if stamp.remote {
+                self.parts.metrics.remote_delivery_took(took);
+            } else {
+                self.parts.metrics.local_delivery_took(took);
+            }
+        }
+    }
+
+    pub(super) fn collect_reset(&self, state: &mut State, home: &Home, reason: Recovery, term: &Term, seq: u64) {
+        let label = match reason {
+            Recovery::Diverged => "diverged",
+            Recovery::UnknownTerm => "unknown_term",
+            _ => "gap",
+        };
+        self.parts.totals.hub.resets.with_label_values(&[label]).inc();
+        tracing::warn!(room = %home.name, reason = label, seq, "members are told of a break");
+        state.builder.frame(&reset_frame(&home.name, reason, Some(term), seq));
+        state.builder.forget_positions();
+        state.recent.clear();
+    }
+
+    /// The subscription was away: whatever was published meanwhile is in the stream.
+    fn catch_up_all(self: &Rc<Self>) {
+        let open: Vec<Rc<Home>> = self
+            .homes
+            .borrow()
+            .values()
+            .filter(|home| home.is_durable() && home.state.borrow().phase == Phase::Open)
+            .cloned()
+            .collect();
+        tracing::info!(rooms = open.len(), "subscription is back, catching up");
+        let queue = Rc::new(std::cell::RefCell::new(open));
+        for _ in 0..CAUGHT_UP_AT_ONCE.min(queue.borrow().len()) {
+            let (shard, queue) = (Rc::clone(self), Rc::clone(&queue));
+            tokio::task::spawn_local(async move {
+                loop {
+                    let next = queue.borrow_mut().pop();
+                    let Some(home) = next else { break };
+                    shard.repair(&home).await;
+                }
+            });
+        }
+    }
+
+    /// Reads the stream if a gap is still there in a moment.
+    pub(super) fn repair_later(self: &Rc<Self>, home: &Rc<Home>) {
+        if home.state.borrow().repairing {
+            return;
+        }
+        let (shard, home) = (Rc::clone(self), Rc::clone(home));
+        home.state.borrow_mut().repairing = true;
+        tokio::task::spawn_local(async move {
+            let before = home.state.borrow().sequencer.last();
+            tokio::time::sleep(HELD_BACK).await;
+            let stuck = {
+                let state = home.state.borrow();
+                state.sequencer.has_gap() && state.sequencer.last() == before
+            };
+            home.state.borrow_mut().repairing = false;
+            if stuck {
+                shard.repair(&home).await;
+            } else if home.state.borrow().sequencer.has_gap() {
+                shard.repair_later(&home);
+            }
+        });
+    }
+
+    /// Reads the stream from the last delivered seq on, once for all members, until nothing is missing.
+    pub(super) async fn repair(self: &Rc<Self>, home: &Rc<Home>) {
+        if std::mem::replace(&mut home.state.borrow_mut().repairing, true) {
+            return;
+        }
+        loop {
+            let last = home.state.borrow().sequencer.last();
+            let range = Range::After { seq: last, limit: PAGE };
+            let read = self.parts.broker.history(&home.name, range).await;
+            if home.state.borrow().phase != Phase::Open {
+                break;
+            }
+            match read {
+                Ok(history) => {
+                    if self.fill(home, last, history) {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.parts.totals.hub.gap_repairs.with_label_values(&["failed"]).inc();
+                    tracing::debug!(room = %home.name, %error, "reading the stream failed");
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+            }
+        }
+        home.state.borrow_mut().repairing = false;
+    }
+
+    /// Brings a page of the stream into the room's order. True when nothing more is missing.
+    fn fill(self: &Rc<Self>, home: &Rc<Home>, last: u64, history: History) -> bool {
+        let more = history.messages.len() >= PAGE;
+        let found = history.messages.len();
+        let reset = history.top < last;
+        for Sequenced { term, seq, ts, record } in history.messages {
+            self.offer_read(home, Run { term, first_seq: seq, ts, records: vec![record], own: false });
+        }
+        let mut state = home.state.borrow_mut();
+        if more {
+            return false;
+        }
+        if let Some(first) = state.sequencer.first_held() {
+            // The stream no longer has what is missing: say so and go on.
+            let mut steps = Vec::new();
+            state.sequencer.skip_to(first - 1, &mut steps);
+            self.carry_out(home, &mut state, steps);
+            self.parts.totals.hub.gap_repairs.with_label_values(&["lost"]).inc();
+        } else if found > 0 {
+            self.parts.totals.hub.gap_repairs.with_label_values(&["filled"]).inc();
+        }
+        if reset {
+            tracing::warn!(room = %home.name, last, top = history.top, "the broker went back in time");
+        }
+        true
+    }
+
+    fn offer_read(self: &Rc<Self>, home: &Rc<Home>, run: Run) {
+        let mut steps = Vec::new();
+        let mut state = home.state.borrow_mut();
+        if state.sequencer.term() == Some(&run.term) && run.first_seq > state.sequencer.last() + 1 {
+            // Reads are in order: what lies between is gone from the stream.
+            state.sequencer.skip_to(run.first_seq - 1, &mut steps);
+        }
+        state.sequencer.offer(run, &mut steps);
+        self.carry_out(home, &mut state, steps);
+    }
+}

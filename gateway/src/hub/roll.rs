@@ -1,0 +1,172 @@
+//! Who is in a room: the home tells the broker who came and went, and its members what all nodes say.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use roomcast_protocol::{ClientId, Mode, PresenceKind, RoomName, presence_frame};
+
+use super::home::{Home, Movement, Phase, State};
+use super::mail::JoinRequest;
+use super::shard::Shard;
+use crate::broker::{BrokerError, Member, PresenceEvent, PresenceOp, PresenceReply};
+
+/// Most comings and goings of one broker call.
+const MOST_AT_ONCE: usize = 256;
+
+impl Shard {
+    pub(super) fn take_leave(&self, room: &RoomName, client: ClientId, name: Arc<str>, worker: usize) {
+        let Some(home) = self.home(room) else { return };
+        let mut state = home.state.borrow_mut();
+        state.seats[worker] = state.seats[worker].saturating_sub(1);
+        if state.seated() == 0 {
+            state.empty_since = Some(self.tick.get());
+        }
+        state.roll.movements.push_back(Movement { op: PresenceOp::Leave { client, name }, join: None });
+        drop(state);
+        self.turn.due(&home);
+    }
+
+    pub(super) fn take_rename(&self, room: &RoomName, client: ClientId, name: Arc<str>) {
+        let Some(home) = self.home(room) else { return };
+        let movement = Movement { op: PresenceOp::Rename { client, name }, join: None };
+        home.state.borrow_mut().roll.movements.push_back(movement);
+        self.turn.due(&home);
+    }
+
+    /// Tells the broker what came together in this turn, one call at a time for each room.
+    pub(super) fn run_movements(self: &Rc<Self>, home: &Rc<Home>) {
+        let mut state = home.state.borrow_mut();
+        let roll = &mut state.roll;
+        if roll.calling || roll.resting || roll.movements.is_empty() || state.phase == Phase::Opening {
+            return;
+        }
+        let roll = &mut state.roll;
+        roll.calling = true;
+        let count = roll.movements.len().min(MOST_AT_ONCE);
+        let movements: Vec<Movement> = roll.movements.drain(..count).collect();
+        drop(state);
+        let (shard, home) = (Rc::clone(self), Rc::clone(home));
+        tokio::task::spawn_local(async move {
+            let ops: Vec<PresenceOp> = movements.iter().map(|movement| movement.op.clone()).collect();
+            let joins = movements.iter().any(|movement| movement.join.is_some());
+            let wanted = if joins { shard.parts.settings.members_cap } else { 0 };
+            let result = shard.parts.broker.presence(&home.name, &ops, wanted).await;
+            home.state.borrow_mut().roll.calling = false;
+            match result {
+                Ok(reply) => shard.moved(&home, movements, &reply),
+                Err(error) => shard.not_moved(&home, movements, &error),
+            }
+            shard.turn.due(&home);
+        });
+    }
+
+    fn moved(self: &Rc<Self>, home: &Rc<Home>, movements: Vec<Movement>, reply: &PresenceReply) {
+        let mut state = home.state.borrow_mut();
+        self.announce(home, &mut state, reply.version, reply.online, movements.iter().map(|movement| &movement.op));
+        drop(state);
+        let joins = movements.into_iter().filter_map(|movement| movement.join).collect();
+        self.seat(home, joins, &reply.members);
+    }
+
+    /// Joins of durable rooms fail; those of ephemeral rooms go on with what this node knows. Goings are told later.
+    fn not_moved(self: &Rc<Self>, home: &Rc<Home>, movements: Vec<Movement>, error: &BrokerError) {
+        tracing::debug!(room = %home.name, %error, "presence call failed");
+        let mut seated = Vec::new();
+        let mut again = Vec::new();
+        for movement in movements {
+            match movement.join {
+                None => again.push(movement),
+                Some(join) if home.policy.mode == Mode::Ephemeral => {
+                    again.push(Movement { op: movement.op, join: None });
+                    seated.push(join);
+                }
+                Some(join) => {
+                    if matches!(error, BrokerError::Undecided(_)) {
+                        let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
+                        again.push(Movement { op, join: None });
+                    }
+                    self.refuse_join(&join, error);
+                }
+            }
+        }
+        let mut state = home.state.borrow_mut();
+        state.roll.resting = true;
+        for movement in again.into_iter().rev() {
+            state.roll.movements.push_front(movement);
+        }
+        self.announce_alone(home, &mut state, &seated);
+        drop(state);
+        let members: Vec<Member> =
+            seated.iter().map(|join| Member { id: join.from.client, name: join.name.clone() }).collect();
+        self.seat(home, seated, &members);
+    }
+
+    /// Without the broker, `online` counts the members of this node.
+    fn announce_alone(&self, home: &Rc<Home>, state: &mut State, joins: &[JoinRequest]) {
+        if joins.is_empty() {
+            return;
+        }
+        let online = u64::from(state.seated()) + joins.len() as u64;
+        state.roll.online = online;
+        for join in joins {
+            let member = Some((join.from.client, &*join.name));
+            state.builder.frame(&presence_frame(&home.name, PresenceKind::Join, member, online));
+        }
+        self.turn.due(home);
+    }
+
+    pub(super) fn take_presence(&self, event: PresenceEvent) {
+        if event.node == self.parts.node {
+            return;
+        }
+        let Some(home) = self.home(&event.room) else { return };
+        let mut state = home.state.borrow_mut();
+        self.announce(&home, &mut state, event.version, event.online, event.ops.iter());
+        drop(state);
+        self.turn.due(&home);
+    }
+
+    /// Collects what members are told: each coming and going in small rooms, a count now and then in large ones.
+    fn announce<'a>(
+        &self,
+        home: &Home,
+        state: &mut State,
+        version: u64,
+        online: u64,
+        ops: impl Iterator<Item = &'a PresenceOp>,
+    ) {
+        let roll = &mut state.roll;
+        if version > roll.version {
+            roll.version = version;
+            roll.online = online;
+        }
+        let online = roll.online;
+        if online > self.parts.settings.presence_fold_above {
+            roll.count_due = true;
+            return;
+        }
+        for op in ops {
+            let (kind, client, name) = match op {
+                PresenceOp::Enter { client, name } => (PresenceKind::Join, client, name),
+                PresenceOp::Leave { client, name } => (PresenceKind::Leave, client, name),
+                PresenceOp::Rename { client, name } => (PresenceKind::Rename, client, name),
+            };
+            state.builder.frame(&presence_frame(&home.name, kind, Some((*client, name)), online));
+        }
+    }
+
+    /// Once a second: counts that are due, presence calls to try again, rooms to let go.
+    pub(super) fn tend_home(&self, home: &Rc<Home>) {
+        let mut state = home.state.borrow_mut();
+        let retry = std::mem::take(&mut state.roll.resting) && !state.roll.movements.is_empty();
+        let count = std::mem::take(&mut state.roll.count_due);
+        if count {
+            let online = state.roll.online;
+            state.builder.frame(&presence_frame(&home.name, PresenceKind::Count, None, online));
+        }
+        drop(state);
+        if retry || count {
+            self.turn.due(home);
+        }
+    }
+}

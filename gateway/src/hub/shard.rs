@@ -1,0 +1,270 @@
+//! The part of the hub that one worker thread owns: its connections, the rooms they are in, and the rooms at home here.
+//!
+//! Sessions call the methods of the first half and get their answers as frames in their outbox. Nothing here is
+//! shared between threads; what other workers must know goes by mail.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use foldhash::fast::RandomState;
+use roomcast_protocol::{ErrorCode, NodeId, RoomName, Since, error_frame, left_frame};
+use slab::Slab;
+
+use super::home::Home;
+use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
+use super::peer::Peer;
+use super::room::Room;
+use super::tend::Told;
+use super::turn::Turn;
+use crate::broker::{Broker, Record};
+use crate::config::Settings;
+use crate::socket::frames;
+use crate::telemetry::metrics::{Metrics, WorkerMetrics};
+use crate::telemetry::trace::Tracing;
+
+/// What a shard is made of.
+pub struct Parts {
+    /// This worker's number.
+    pub index: usize,
+    /// The ways to the workers of the node.
+    pub post: Post,
+    /// The same hasher on every worker, so that all agree on a room's home.
+    pub hasher: RandomState,
+    /// This node.
+    pub node: NodeId,
+    /// The effective settings.
+    pub settings: Arc<Settings>,
+    /// This worker's way to the broker.
+    pub broker: Rc<dyn Broker>,
+    /// This worker's metrics.
+    pub metrics: Rc<WorkerMetrics>,
+    /// The node's metrics, for what happens seldom.
+    pub totals: Arc<Metrics>,
+    /// Spans.
+    pub tracing: Tracing,
+}
+
+/// One worker's part of the hub.
+pub struct Shard {
+    pub(super) parts: Parts,
+    pub(super) peers: RefCell<Slab<Rc<Peer>>>,
+    pub(super) rooms: RefCell<HashMap<RoomName, Rc<Room>, RandomState>>,
+    pub(super) homes: RefCell<HashMap<RoomName, Rc<Home>, RandomState>>,
+    pub(super) turn: Turn,
+    pub(super) scratch: RefCell<Vec<u8>>,
+    pub(super) tick: Cell<u32>,
+    pub(super) told: Told,
+}
+
+/// A text frame around `json`.
+pub(super) fn text_frame(json: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(json.len() + 10);
+    frames::text(json, &mut out);
+    out.freeze()
+}
+
+impl Shard {
+    /// An empty shard.
+    pub fn new(parts: Parts) -> Rc<Self> {
+        let hasher = parts.hasher.clone();
+        let turn = Turn::new(parts.post.workers());
+        Rc::new(Self {
+            parts,
+            peers: RefCell::default(),
+            rooms: RefCell::new(HashMap::with_hasher(hasher.clone())),
+            homes: RefCell::new(HashMap::with_hasher(hasher)),
+            turn,
+            scratch: RefCell::default(),
+            tick: Cell::new(0),
+            told: Told::default(),
+        })
+    }
+
+    /// Takes a connection in.
+    pub fn connect(&self, peer: &Rc<Peer>) {
+        let slot = self.peers.borrow_mut().insert(Rc::clone(peer));
+        peer.slot.set(slot as u32);
+    }
+
+    /// Lets a connection go: it leaves its rooms everywhere.
+    pub fn disconnect(&self, peer: &Rc<Peer>) {
+        let slot = peer.slot.replace(u32::MAX) as usize;
+        if self.peers.borrow_mut().try_remove(slot).is_none() {
+            return;
+        }
+        for room in peer.rooms() {
+            self.unseat(peer, &room);
+        }
+    }
+
+    /// Calls `visit` for every connection.
+    pub fn visit_peers(&self, mut visit: impl FnMut(&Rc<Peer>)) {
+        for (_, peer) in self.peers.borrow().iter() {
+            visit(peer);
+        }
+    }
+
+    /// Connections of this worker.
+    pub fn peer_count(&self) -> usize {
+        self.peers.borrow().len()
+    }
+
+    /// Queues a JSON frame for `peer`, written at the end of the turn.
+    pub fn tell(&self, peer: &Rc<Peer>, json: &[u8]) {
+        self.post_frame(peer, text_frame(json));
+    }
+
+    /// Queues an `error` frame for `peer`.
+    pub fn refuse(&self, peer: &Rc<Peer>, reference: Option<&str>, code: ErrorCode, message: &str) {
+        self.tell(peer, &error_frame(reference, code, message));
+    }
+
+    /// Queues a ready-made frame for `peer`, written at the end of the turn.
+    pub fn post_frame(&self, peer: &Rc<Peer>, frame: Bytes) {
+        if peer.post(frame, 1) {
+            self.turn.dirty(peer);
+        }
+    }
+
+    /// Asks for a seat; `joined` or `error` follows.
+    pub fn join(&self, peer: &Rc<Peer>, room: RoomName, since: Option<Since>, reference: Option<&str>) {
+        peer.begin_request();
+        let request = JoinRequest {
+            from: self.address(peer),
+            name: peer.name(),
+            since,
+            reference: reference.map(Into::into),
+            room: room.clone(),
+        };
+        self.send_home(&room, Mail::Join(request));
+    }
+
+    /// Gives up a seat; `left` is queued.
+    pub fn leave(&self, peer: &Rc<Peer>, room: &RoomName, reference: Option<&str>) {
+        self.unseat(peer, room);
+        self.tell(peer, &left_frame(reference, room));
+    }
+
+    /// Publishes; `ack` or `error` follows if `reference` is given.
+    pub fn publish(&self, peer: &Rc<Peer>, room: &RoomName, record: Record, reference: Option<&str>) {
+        peer.begin_publish(record.data.len());
+        let request = PublishRequest {
+            room: room.clone(),
+            from: self.address(peer),
+            reference: reference.map(Into::into),
+            record,
+        };
+        self.send_home(room, Mail::Publish(request));
+    }
+
+    /// Asks for history or members; the answer or `error` follows.
+    pub fn ask(&self, peer: &Rc<Peer>, room: &RoomName, question: Question, reference: Option<&str>) {
+        peer.begin_request();
+        let reference = reference.map(Into::into);
+        self.send_home(room, Mail::Ask { room: room.clone(), from: self.address(peer), reference, question });
+    }
+
+    /// Changes the display name, in every room joined.
+    pub fn rename(&self, peer: &Rc<Peer>, name: &Arc<str>) {
+        peer.set_name(Arc::clone(name));
+        for room in peer.rooms() {
+            self.send_home(&room.clone(), Mail::Rename { room, client: peer.id, name: Arc::clone(name) });
+        }
+    }
+
+    fn unseat(&self, peer: &Rc<Peer>, name: &RoomName) {
+        let room = self.rooms.borrow().get(name).cloned();
+        let Some(room) = room.filter(|room| room.dismiss(peer)) else { return };
+        self.parts.totals.hub.members.dec();
+        self.forget_if_empty(&room);
+        let mail = Mail::Leave { room: name.clone(), client: peer.id, name: peer.name(), worker: self.parts.index };
+        self.send_home(name, mail);
+    }
+
+    /// A room away from home exists only while it has members or batches; at home it lives with its home.
+    pub(super) fn forget_if_empty(&self, room: &Rc<Room>) {
+        if room.len() == 0 && !room.is_busy() && self.home_of(&room.name) != self.parts.index {
+            self.rooms.borrow_mut().remove(&room.name);
+        }
+    }
+
+    pub(super) fn address(&self, peer: &Peer) -> Address {
+        Address { worker: self.parts.index, slot: peer.slot.get(), client: peer.id }
+    }
+
+    /// The connection at an address of this worker, if it is still the same one.
+    pub(super) fn resolve(&self, to: Address) -> Option<Rc<Peer>> {
+        self.peers.borrow().get(to.slot as usize).filter(|peer| peer.id == to.client).cloned()
+    }
+
+    /// Which worker a room is at home on.
+    pub(super) fn home_of(&self, room: &RoomName) -> usize {
+        match self.parts.post.workers() {
+            1 => 0,
+            workers => (self.parts.hasher.hash_one(room) % workers as u64) as usize,
+        }
+    }
+
+    pub(super) fn send_home(&self, room: &RoomName, mail: Mail) {
+        self.turn.send(self.home_of(room), self.parts.index, mail);
+    }
+
+    pub(super) fn send(&self, worker: usize, mail: Mail) {
+        self.turn.send(worker, self.parts.index, mail);
+    }
+
+    pub(super) fn home(&self, room: &RoomName) -> Option<Rc<Home>> {
+        self.homes.borrow().get(room).cloned()
+    }
+
+    pub(super) fn room(&self, name: &RoomName) -> Rc<Room> {
+        Rc::clone(self.rooms.borrow_mut().entry(name.clone()).or_insert_with(|| Room::new(name.clone())))
+    }
+
+    /// Carries out one piece of mail.
+    pub(super) fn receive(self: &Rc<Self>, mail: Mail) {
+        match mail {
+            Mail::Join(request) => self.take_join(request),
+            Mail::Leave { room, client, name, worker } => self.take_leave(&room, client, name, worker),
+            Mail::Publish(request) => self.take_publish(request),
+            Mail::Rename { room, client, name } => self.take_rename(&room, client, name),
+            Mail::Ask { room, from, reference, question } => self.take_question(room, from, reference, question),
+            Mail::Admit { to, room, name, frame } => self.admit(to, &room, name, frame),
+            Mail::Answer { to, frame } => {
+                if let Some(peer) = self.resolve(to) {
+                    self.post_frame(&peer, frame);
+                    peer.end_request();
+                }
+            }
+            Mail::Settle { to, frame, bytes } => {
+                if let Some(peer) = self.resolve(to) {
+                    if let Some(frame) = frame {
+                        self.post_frame(&peer, frame);
+                    }
+                    peer.end_publish(bytes);
+                }
+            }
+            Mail::Batch { room, batch } => {
+                let room = self.room(&room);
+                room.push(batch);
+                self.turn.activate(&room);
+            }
+        }
+    }
+
+    /// Seats a session of this worker and gives it its `joined` frame, or tells the home that it went meanwhile.
+    fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
+        let Some(peer) = self.resolve(to) else {
+            let mail = Mail::Leave { room: room.clone(), client: to.client, name, worker: self.parts.index };
+            return self.send_home(room, mail);
+        };
+        self.post_frame(&peer, frame);
+        self.room(room).admit(&peer);
+        self.parts.totals.hub.members.inc();
+        peer.end_request();
+    }
+}

@@ -1,0 +1,73 @@
+//! What a shard does by the clock: metrics, counts that are due, rooms that nobody needs any more.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::home::{Home, Phase};
+use super::shard::Shard;
+
+/// Between two flushes of the metrics.
+const BEAT: Duration = Duration::from_millis(250);
+/// Beats between two looks at the rooms.
+const BEATS_PER_ROUND: u32 = 4;
+
+/// Gauges of this worker as they were last told to the node's.
+#[derive(Default)]
+pub(super) struct Told {
+    rooms: Cell<i64>,
+    queued: Cell<i64>,
+}
+
+impl Shard {
+    /// Beats for ever.
+    pub async fn run_clock(self: Rc<Self>) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            self.tick.set(self.tick.get() + 1);
+            if self.tick.get() % BEATS_PER_ROUND == 0 {
+                self.tend_homes();
+            }
+            self.tell_gauges();
+            self.parts.metrics.flush();
+        }
+    }
+
+    fn tend_homes(&self) {
+        let homes: Vec<Rc<Home>> = self.homes.borrow().values().cloned().collect();
+        for home in homes {
+            self.tend_home(&home);
+            self.let_go(&home);
+        }
+    }
+
+    /// Closes a room whose last member left a while ago; its history stays with the broker.
+    fn let_go(&self, home: &Rc<Home>) {
+        let delay = (self.parts.settings.unsubscribe_delay.as_millis() / BEAT.as_millis()) as u32;
+        let mut state = home.state.borrow_mut();
+        let over = state.empty_since.is_some_and(|since| self.tick.get().saturating_sub(since) >= delay);
+        if !over || !state.is_idle() {
+            return;
+        }
+        if state.phase == Phase::Open {
+            self.parts.broker.unsubscribe(&home.name);
+        }
+        state.phase = Phase::Closed;
+        self.homes.borrow_mut().remove(&home.name);
+        self.rooms.borrow_mut().remove(&home.name);
+    }
+
+    /// Whether everything this shard has to tell the broker was told.
+    pub fn is_settled(&self) -> bool {
+        self.homes.borrow().values().all(|home| home.state.borrow().is_idle())
+    }
+
+    fn tell_gauges(&self) {
+        let rooms = self.rooms.borrow().values().filter(|room| room.len() > 0).count() as i64;
+        let queued: usize = self.peers.borrow().iter().map(|(_, peer)| peer.backlog()).sum();
+        self.parts.totals.hub.rooms.add(rooms - self.told.rooms.replace(rooms));
+        self.parts.metrics.queued(queued as i64 - self.told.queued.replace(queued as i64));
+    }
+}

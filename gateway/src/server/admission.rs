@@ -1,0 +1,112 @@
+//! How many connections there may be: on the node, and of one client address.
+//!
+//! One for all workers. Asked once per handshake and once per end of a connection, never on the data path.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::session::accepted::{Permit, Release};
+
+/// The bounds. Zero means unlimited.
+#[derive(Debug, Clone, Copy)]
+pub struct AdmissionLimits {
+    /// Connections of this node.
+    pub max_connections: usize,
+    /// Connections of one client address; of one /64 network for IPv6, which is what one subscriber gets.
+    pub max_connections_per_address: usize,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The node has as many connections as it may.
+    #[error("this node has as many connections as it may")]
+    Node,
+    /// The address has.
+    #[error("this address has as many connections as it may")]
+    Address,
+}
+
+/// Counts connections against the limits.
+#[derive(Debug)]
+pub struct Admission {
+    limits: AdmissionLimits,
+    total: AtomicUsize,
+    /// Only used when addresses are limited. Never empty of meaning: an address at zero is removed.
+    by_address: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
+}
+
+impl Admission {
+    /// Counts from zero.
+    pub fn new(limits: AdmissionLimits) -> Arc<Self> {
+        Arc::new(Self { limits, total: AtomicUsize::new(0), by_address: Mutex::default() })
+    }
+
+    /// Connections that are counted now.
+    pub fn connections(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// A place for one connection of `address`, until the permit is dropped.
+    ///
+    /// # Errors
+    /// [`Full`], and nothing is counted.
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Full> {
+        let address = subscriber(address);
+        let max = if self.limits.max_connections == 0 { usize::MAX } else { self.limits.max_connections };
+        self.total
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| (total < max).then(|| total + 1))
+            .map_err(|_| Full::Node)?;
+        if self.count_address(address) {
+            Ok(Permit::new(self.clone(), address))
+        } else {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            Err(Full::Address)
+        }
+    }
+
+    fn count_address(&self, address: IpAddr) -> bool {
+        let max = self.limits.max_connections_per_address;
+        if max == 0 {
+            return true;
+        }
+        // A panic elsewhere cannot have left the counts half changed.
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(address).or_insert(0);
+        if *count < max {
+            *count += 1;
+            return true;
+        }
+        false
+    }
+}
+
+impl Release for Admission {
+    fn release(&self, address: IpAddr) {
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        if self.limits.max_connections_per_address == 0 {
+            return;
+        }
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = by_address.entry(address) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// What counts as one client: an IPv4 address, or an IPv6 /64.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}

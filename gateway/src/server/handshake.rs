@@ -1,0 +1,175 @@
+//! Whether a request may become a WebSocket, and what it asks for.
+//!
+//! Called by `http` for each request that is no page; pure but for the count of connections. fastwebsockets' own
+//! upgrade accepts any method, origin and key, so all of it is checked here; only the answer's accept key is its work.
+
+mod address;
+mod origin;
+mod query;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    AUTHORIZATION, AsHeaderName, CONNECTION, HOST, HeaderMap, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, Version};
+use ipnet::IpNet;
+use roomcast_protocol::SUBPROTOCOL;
+
+pub use origin::{InvalidOrigin, Origin, OriginPolicy};
+
+use super::admission::Full;
+use super::outcome::{HandshakeOutcome as Outcome, Refusal};
+use crate::session::accepted::{Permit, Route};
+use query::{Asked, Place};
+
+/// A browser cannot set headers: it offers its token as a subprotocol with this in front. Never sent back.
+const BEARER_PROTOCOL: &str = "bearer.";
+
+/// The rules of the handshake, as the settings have them.
+#[derive(Debug, Clone)]
+pub struct HandshakeRules {
+    /// Which pages may connect. A request without Origin is no browser's and passes.
+    pub origins: OriginPolicy,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// From the first to the last byte of a request's head.
+    pub header_read_timeout: Duration,
+    /// Headers of one request.
+    pub max_headers: usize,
+    /// Bytes of one request's head.
+    pub max_header_bytes: usize,
+    /// Rooms that one connection may ask for.
+    pub rooms_per_connection: usize,
+    /// Whether `/echo` exists.
+    pub echo: bool,
+}
+
+/// A request that may become a WebSocket.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) route: Route,
+    pub(super) name: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) peer: IpAddr,
+    pub(super) permit: Permit,
+    /// Whether to answer with [`SUBPROTOCOL`].
+    pub(super) subprotocol: bool,
+}
+
+/// Judges a request from `peer`; `admit` gives it a place, and is asked last.
+pub(super) fn judge(
+    request: &Request<Incoming>,
+    peer: IpAddr,
+    rules: &HandshakeRules,
+    draining: bool,
+    admit: impl FnOnce(IpAddr) -> Result<Permit, Full>,
+) -> Result<Granted, Refusal> {
+    let uri = request.uri();
+    let Some(place) = Place::of(uri.path(), rules.echo) else {
+        let paths = "nothing here: a WebSocket is at /ws/{room}, /ws?room={room}, /ws and /connect";
+        return Err(Refusal::new(Outcome::NotFound, paths));
+    };
+    check_http(request)?;
+    check_upgrade(request.headers())?;
+    check_origin(request, &rules.origins)?;
+    if draining {
+        return Err(Refusal::new(Outcome::Draining, "this node is going away: connect again to reach another"));
+    }
+    let mut asked = Asked::read(uri.query().unwrap_or(""))?;
+    let route = asked.route(place, rules.rooms_per_connection)?;
+    let offered = || tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL);
+    let client = address::client_address(peer, request.headers(), &rules.trusted_proxies);
+    let permit = admit(client).map_err(|full| {
+        let outcome = match full {
+            Full::Node => Outcome::TooManyConnections,
+            Full::Address => Outcome::AddressLimit,
+        };
+        Refusal::new(outcome, full.to_string())
+    })?;
+    Ok(Granted {
+        subprotocol: offered().any(|token| token == SUBPROTOCOL),
+        token: authorization(request.headers())
+            .or_else(|| offered().find_map(|token| token.strip_prefix(BEARER_PROTOCOL).map(str::to_owned)))
+            .or(asked.token),
+        route,
+        name: asked.name,
+        peer: client,
+        permit,
+    })
+}
+
+fn check_http(request: &Request<Incoming>) -> Result<(), Refusal> {
+    if request.method() != Method::GET {
+        return Err(Refusal::new(Outcome::BadMethod, "a WebSocket begins with GET"));
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(Refusal::new(Outcome::BadHttpVersion, "a WebSocket begins with HTTP/1.1"));
+    }
+    if !request.body().is_end_stream() {
+        return Err(Refusal::new(Outcome::BadRequest, "a WebSocket begins with a request without a body"));
+    }
+    Ok(())
+}
+
+fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
+    if !tokens(headers, UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket")) {
+        return Err(Refusal::new(Outcome::NoUpgrade, "this is a WebSocket: expected the header Upgrade: websocket"));
+    }
+    if !tokens(headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade")) {
+        return Err(Refusal::new(Outcome::NoUpgrade, "this is a WebSocket: expected the header Connection: Upgrade"));
+    }
+    if only(headers, SEC_WEBSOCKET_VERSION) != Some("13") {
+        return Err(Refusal::new(Outcome::BadVersion, "expected the header Sec-WebSocket-Version: 13"));
+    }
+    if !only(headers, SEC_WEBSOCKET_KEY).is_some_and(is_key) {
+        return Err(Refusal::new(Outcome::BadKey, "expected one header Sec-WebSocket-Key with 16 bytes in base64"));
+    }
+    Ok(())
+}
+
+fn check_origin(request: &Request<Incoming>, origins: &OriginPolicy) -> Result<(), Refusal> {
+    let Some(host) = request.uri().authority().map(Authority::as_str).or_else(|| only(request.headers(), HOST)) else {
+        return Err(Refusal::new(Outcome::BadRequest, "expected one header Host"));
+    };
+    if !request.headers().contains_key(ORIGIN) {
+        return Ok(());
+    }
+    match only(request.headers(), ORIGIN) {
+        Some(origin) if origins.allows(origin, host) => Ok(()),
+        _ => Err(Refusal::new(Outcome::BadOrigin, "pages of this origin may not connect")),
+    }
+}
+
+/// 16 bytes in base64: 22 characters of its alphabet and two of padding.
+fn is_key(value: &str) -> bool {
+    value.len() == 24
+        && value.strip_suffix("==").is_some_and(|digits| {
+            digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+        })
+}
+
+/// The token of `Authorization: Bearer`.
+fn authorization(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = only(headers, AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+/// The value of a header that is there exactly once, and is text.
+fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok().map(str::trim),
+        _ => None,
+    }
+}
+
+/// The members of a header that is a list, over all its lines.
+fn tokens(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
+}

@@ -1,0 +1,99 @@
+//! Listening: one socket per worker on one address, and the loop that accepts from it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Context, http};
+
+/// Connections that the kernel keeps for us until they are accepted.
+const BACKLOG: i32 = 4096;
+/// Connections of one worker that are still in their HTTP part. Full: nothing more is accepted until one ends, and the
+/// kernel's backlog fills.
+const MAX_HANDSHAKES: usize = 1024;
+/// How long to wait when accepting fails, as it does when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often to say so.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Binds `address` so that each worker can have a listener of its own on it: the kernel spreads connections among them.
+///
+/// With port 0 the first call picks a port; the others are to be called with the address the first one got.
+///
+/// # Errors
+/// Whatever the system says; most likely that the address is in use.
+pub fn listen(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until `stop` resolves, each connection in a local task of its own.
+///
+/// Must run on a local runtime. The listener is closed when this returns; handshakes under way go on, within their own
+/// time limits.
+///
+/// # Errors
+/// When the listener cannot be registered with the runtime. Failing accepts are survived.
+pub async fn serve(listener: StdListener, context: Rc<Context>, stop: impl Future<Output = ()>) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let mut complained: Option<Instant> = None;
+    let mut stop = pin!(stop);
+    loop {
+        let (stream, peer, place) = tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            result = accept(&listener, &places) => match result {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                        tracing::warn!(%error, "cannot accept connections");
+                        complained = Some(Instant::now());
+                    }
+                    tokio::select! {
+                        () = &mut stop => return Ok(()),
+                        () = tokio::time::sleep(ACCEPT_PAUSE) => continue,
+                    }
+                }
+            },
+        };
+        // Batches go out whole: waiting for more to send would only add delay.
+        if stream.set_nodelay(true).is_err() {
+            continue;
+        }
+        let context = context.clone();
+        tokio::task::spawn_local(async move {
+            http::serve(stream, peer.ip(), context).await;
+            drop(place);
+        });
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    // The semaphore is never closed.
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
+}
+
+/// Errors of a connection that died in the backlog; the listener itself is well.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

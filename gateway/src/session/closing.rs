@@ -1,0 +1,84 @@
+//! How a session ends: out of its rooms at once, then the close frame, then a moment for the client to take it.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use roomcast_protocol::reconnect_frame;
+use socket2::SockRef;
+
+use super::dispatch::Dispatcher;
+use super::end::End;
+use super::{Floor, control};
+use crate::hub::Peer;
+use crate::socket::frames;
+
+/// How long a client has to take the close frame and to close its side.
+const LINGER: Duration = Duration::from_secs(2);
+/// The same for a slow consumer, whose socket is full.
+const LINGER_SLOW: Duration = Duration::from_secs(5);
+
+/// Ends a session.
+pub(super) async fn close(dispatcher: Dispatcher, end: End) {
+    let (floor, peer) = dispatcher.into_parts();
+    let row = end.row();
+    floor.totals.sockets.connections.dec();
+    floor.totals.sockets.closes.with_label_values(&[row.label]).inc();
+    tracing::debug!(client = %peer.id, reason = row.label, code = row.code, "session ended");
+    if end == End::SlowConsumer {
+        floor.totals.sockets.slow_consumers.inc();
+    }
+    floor.shard.disconnect(&peer);
+    if end == End::Gone {
+        return;
+    }
+    if end == End::Draining {
+        let after_ms = rand::random_range(0..=1000);
+        peer.append(control(|out| frames::text(&reconnect_frame("draining", after_ms), out)));
+    }
+    let frame = control(|out| match row.code {
+        Some(code) => frames::close(code, row.words, out),
+        None => frames::close_empty(out),
+    });
+    peer.begin_close(frame, end == End::SlowConsumer);
+    let linger = if end == End::SlowConsumer { LINGER_SLOW } else { LINGER };
+    // A client that does not take its close in time is cut off.
+    let _ = tokio::time::timeout(linger, part(&floor, &peer)).await;
+}
+
+/// Writes what is left, says that no more comes, and reads until the client has closed, too: closing a socket with
+/// unread input would reset it, and the close frame would be lost.
+async fn part(floor: &Rc<Floor>, peer: &Peer) {
+    while peer.backlog() > 0 {
+        poll_fn(|cx| poll_either(peer, floor, cx)).await;
+        if peer.flush().is_none() && !peer.awaits_writable() {
+            return;
+        }
+    }
+    if SockRef::from(peer.stream()).shutdown(std::net::Shutdown::Write).is_err() {
+        return;
+    }
+    poll_fn(|cx| if discard(peer, floor, cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// Ready when the socket takes more; input is thrown away meanwhile.
+fn poll_either(peer: &Peer, floor: &Floor, cx: &mut Context<'_>) -> Poll<()> {
+    if peer.stream().poll_write_ready(cx).is_ready() || discard(peer, floor, cx) {
+        return Poll::Ready(());
+    }
+    Poll::Pending
+}
+
+/// Throws input away. True when there is no more to come.
+fn discard(peer: &Peer, floor: &Floor, cx: &mut Context<'_>) -> bool {
+    let mut scratch = floor.scratch.borrow_mut();
+    while peer.stream().poll_read_ready(cx).is_ready() {
+        match peer.stream().try_read(&mut scratch) {
+            Ok(0) => return true,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return true,
+            _ => {}
+        }
+    }
+    false
+}

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Starts one node on the embedded broker. The dev profile, since it builds in a fraction of the time and optimizes the
+# dependencies already; RELEASE=1 takes the release profile. Arguments are the gateway's flags.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/need.sh cargo cc
+profile=dev dir=debug
+if [ -n "${RELEASE:-}" ]; then profile=release dir=release; fi
+cargo build --package roomcast-gateway --bin gateway --profile "$profile"
+port=$(target/$dir/gateway config "$@" 2>/dev/null | sed -n 's/^listen *= *"\{0,1\}.*:\([0-9]*\)"\{0,1\} *$/\1/p' | head -n 1) || true
+echo "Roomcast starts on http://localhost:${port:-8080}/ (open it in two tabs; Ctrl-C ends it)"
+exec "target/$dir/gateway" "$@"
