@@ -67,7 +67,17 @@ impl Floor {
         let heartbeat = Heartbeat::new(&settings);
         let scratch = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
         let (metrics, totals) = metrics;
-        Rc::new(Self { settings, shard, metrics, totals, heartbeat, tracing, lifecycle, scratch, sessions: Cell::new(0) })
+        Rc::new(Self {
+            settings,
+            shard,
+            metrics,
+            totals,
+            heartbeat,
+            tracing,
+            lifecycle,
+            scratch,
+            sessions: Cell::new(0),
+        })
     }
 }
 
@@ -214,7 +224,7 @@ impl Session {
                 break;
             }
             match self.reader.next(&mut input)? {
-                Some(event) => self.dispatcher.handle(event)?,
+                Some(event) => self.dispatcher.handle(&event)?,
                 None => break,
             }
         }
@@ -232,8 +242,8 @@ fn control(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
 
 impl Dispatcher {
     /// What one event of the socket asks for.
-    fn handle(&mut self, event: Event<'_>) -> Result<(), End> {
-        match event {
+    fn handle(&mut self, event: &Event<'_>) -> Result<(), End> {
+        match *event {
             Event::Text(text) if self.is_echo() => self.send_raw(control(|out| frames::text(text.as_bytes(), out))),
             Event::Binary(bytes) if self.is_echo() => self.send_raw(control(|out| frames::binary(bytes, out))),
             Event::Text(text) => return self.take_text(text),

@@ -22,7 +22,7 @@ pub(super) struct Stamp {
     /// True when another node published it.
     pub(super) remote: bool,
     /// When the message is traced: ends with the batch, once all workers have delivered it.
-    pub(super) span: Option<Box<Span>>,
+    pub(super) _span: Option<Box<Span>>,
 }
 
 /// Whole frames, ready for the wire.
@@ -141,7 +141,7 @@ mod tests {
         let mut scratch = Vec::new();
         for (seq, from, omit) in [(1, bob, None), (2, alice, Some(alice)), (3, bob, None)] {
             let head = MessageHead { room: &room, position: Some((&term, seq)), id: "i", from, name: "n", ts: 0 };
-            let stamp = Stamp { accepted_at_us: 0, remote: false, span: None };
+            let stamp = Stamp { accepted_at_us: 0, remote: false, _span: None };
             builder.message(&head, b"1", omit, stamp, &mut scratch);
         }
         let mut kept = Vec::new();

@@ -39,7 +39,7 @@ impl Shard {
     fn take_event(self: &Rc<Self>, event: Event) {
         match event {
             Event::Messages(envelope) => self.take_envelope(envelope),
-            Event::Presence(event) => self.take_presence(event),
+            Event::Presence(event) => self.take_presence(&event),
             Event::Resubscribed => self.catch_up_all(),
         }
     }

@@ -133,14 +133,15 @@ impl Shard {
     /// Asks for a seat; `joined` or `error` follows.
     pub fn join(&self, peer: &Rc<Peer>, room: RoomName, since: Option<Since>, reference: Option<&str>) {
         peer.begin_request();
+        let home = self.home_of(&room);
         let request = JoinRequest {
             from: self.address(peer),
             name: peer.name(),
             since,
             reference: reference.map(Into::into),
-            room: room.clone(),
+            room,
         };
-        self.send_home(&room, Mail::Join(request));
+        self.send(home, Mail::Join(request));
     }
 
     /// Gives up a seat; `left` is queued.

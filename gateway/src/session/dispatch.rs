@@ -98,7 +98,7 @@ impl Dispatcher {
         let settings = &self.floor.settings;
         let welcome = Welcome {
             client_id: self.peer.id,
-            room_id: path_room.as_ref(),
+            room_id: path_room,
             node_id: settings.node_id.as_str(),
             name: &self.peer.name(),
             session: &Uuid::new_v4().simple().to_string(),
