@@ -23,10 +23,14 @@ mod overload;
 mod plain;
 #[path = "gateway/process.rs"]
 mod process;
+#[path = "gateway/publish.rs"]
+mod publish;
 #[path = "gateway/report.rs"]
 mod report;
 #[path = "gateway/scale.rs"]
 mod scale;
+#[path = "gateway/script.rs"]
+mod script;
 #[path = "gateway/sendloop.rs"]
 mod sendloop;
 
@@ -53,8 +57,13 @@ pub struct Options {
 }
 
 type Benchmark = (&'static str, fn(&Options) -> Result<Value>);
-const ALL: [Benchmark; 4] =
-    [("fanout", fanout::run), ("overload", overload::run), ("idle", idle::run), ("scale", scale::run)];
+const ALL: [Benchmark; 5] = [
+    ("fanout", fanout::run),
+    ("overload", overload::run),
+    ("idle", idle::run),
+    ("publish", publish::run),
+    ("scale", scale::run),
+];
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

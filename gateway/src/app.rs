@@ -35,7 +35,7 @@ pub struct Node {
 ///
 /// # Errors
 /// When an address cannot be bound or a setting turns out to be unusable.
-pub async fn start(settings: Settings) -> Result<Node> {
+pub fn start(settings: Settings) -> Result<Node> {
     let settings = Arc::new(settings);
     let metrics = Metrics::new();
     let tracing = start_tracing(&settings, &metrics)?;

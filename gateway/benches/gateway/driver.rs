@@ -12,8 +12,6 @@ use crate::process::{Process, own_cpu};
 
 /// How long the last deliveries may take to arrive after the last publish.
 const DRAIN: Duration = Duration::from_secs(20);
-/// The shortest sleep worth taking; anything nearer is spun for.
-const SPIN: Duration = Duration::from_micros(1500);
 
 /// A room under load.
 pub struct Room {
@@ -26,21 +24,23 @@ pub struct Room {
     pub members: u64,
     due: usize,
     sent: u64,
+    /// When the last window was written, nanoseconds of the driver's clock.
+    at: u64,
 }
 
 impl Room {
     pub fn new(name: String, publisher: usize, pacer: usize, members: usize) -> Self {
-        Self { name, publisher, pacer, members: members as u64, due: 0, sent: 0 }
+        Self { name, publisher, pacer, members: members as u64, due: 0, sent: 0, at: 0 }
     }
 }
 
 /// What starts the next window.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// The end of the one before, in this many rooms at once.
-    Closed { rooms: usize },
-    /// The clock: windows a second, the rooms in turn.
-    Rate(f64),
+    /// The end of the one before: each room has one in flight.
+    Closed,
+    /// The end of the one before: one is in flight over all rooms, which take turns.
+    Serial,
     /// The clock, messages a second of each room, but only while TCP takes them.
     Open(f64),
 }
@@ -67,7 +67,7 @@ pub struct Measured {
     pub totals: Totals,
     /// Messages handed to TCP.
     pub sent: u64,
-    /// Publish to delivery on the sampled members, microseconds, sorted.
+    /// Publish to delivery on the checked members, or to the ack, microseconds, sorted.
     pub latencies: Vec<u64>,
     /// The server's `ts` to delivery, milliseconds, sorted.
     pub since_accepted: Vec<u64>,
@@ -111,11 +111,11 @@ impl Driver {
         let begin = Instant::now();
         let (from, until) = (begin + load.warm_up, begin + load.warm_up + load.length);
         let mut clock = Clock::new(begin, load.pace, self.rooms.len());
-        if let Pace::Closed { rooms } = load.pace {
-            for _ in 0..rooms.min(self.rooms.len()) {
-                self.start_next(load)?;
-            }
-        }
+        self.finished = match load.pace {
+            Pace::Closed => (0..self.rooms.len()).collect(),
+            Pace::Serial => vec![0],
+            Pace::Open(_) => Vec::new(),
+        };
         let mut first: Option<Snapshot> = None;
         let mut rss_max = 0;
         let mut look = from;
@@ -135,11 +135,6 @@ impl Driver {
             }
             let wait = self.publish_due(load, &mut clock, now)?;
             self.turn(wait.min(until - now))?;
-            if let Pace::Closed { .. } = load.pace {
-                for _ in 0..std::mem::take(&mut self.finished).len() {
-                    self.start_next(load)?;
-                }
-            }
         }
         let last = Snapshot::take(self, watched)?;
         let mut measured = last.since(&first.unwrap_or_default());
@@ -152,6 +147,11 @@ impl Driver {
         Ok(measured)
     }
 
+    /// Messages handed to TCP so far.
+    pub fn sent(&self) -> u64 {
+        self.rooms.iter().map(|room| room.sent).sum()
+    }
+
     /// Deliveries that are missing: none may be once a run has drained. Not counted where publishers ask for acks.
     pub fn missing(&self, acks: bool) -> i64 {
         let due: u64 = self.rooms.iter().map(|room| room.sent * room.members).sum();
@@ -160,15 +160,22 @@ impl Driver {
 
     fn publish_due(&mut self, load: &Load, clock: &mut Clock, now: Instant) -> Result<Duration> {
         match load.pace {
-            Pace::Closed { .. } => Ok(Duration::from_millis(50)),
-            Pace::Rate(_) => {
-                for _ in 0..clock.due(now, u64::MAX) {
-                    self.start_next(load)?;
+            Pace::Closed => {
+                for room in std::mem::take(&mut self.finished) {
+                    self.start(room, load.window, load.acks)?;
                 }
-                Ok(clock.wait(now))
+                Ok(Duration::from_millis(50))
+            }
+            Pace::Serial => {
+                for _ in std::mem::take(&mut self.finished) {
+                    let room = self.next_room;
+                    self.next_room = (room + 1) % self.rooms.len();
+                    self.start(room, load.window, load.acks)?;
+                }
+                Ok(Duration::from_millis(50))
             }
             Pace::Open(_) => {
-                let due = clock.due(now, 0);
+                let due = clock.due(now);
                 for room in 0..self.rooms.len() {
                     // Never more than is due, and nothing while TCP still refuses what was written before.
                     while clock.written[room] < due && self.fleet.drained(self.rooms[room].publisher) {
@@ -180,12 +187,6 @@ impl Driver {
                 Ok(Duration::from_millis(1))
             }
         }
-    }
-
-    fn start_next(&mut self, load: &Load) -> Result<()> {
-        let room = self.next_room;
-        self.next_room = (room + 1) % self.rooms.len();
-        self.start(room, load.window, load.acks)
     }
 
     fn start(&mut self, index: usize, window: usize, acks: bool) -> Result<()> {
@@ -201,6 +202,7 @@ impl Driver {
             push_publish(&room.name, Stamp { at, room: index, number: room.sent }, reply, &mut scratch, &mut out);
             room.sent += 1;
         }
+        room.at = at;
         room.due += if acks { 1 } else { window };
         let publisher = room.publisher;
         self.fleet.send(publisher, &out)
@@ -227,7 +229,8 @@ impl Driver {
                     finished.push(stamp.room);
                 }
             }
-            if kind != Kind::Message {
+            if kind == Kind::Ack {
+                latencies.push((epoch.elapsed().as_nanos() as u64).saturating_sub(rooms[stamp.room].at) / 1000);
                 return;
             }
             if let Some(check) = checks.iter_mut().find(|check| check.conn == conn && check.room == stamp.room) {
@@ -255,35 +258,23 @@ impl Driver {
     }
 }
 
-/// Counts what is due by the clock.
+/// Counts what is due by the clock, under `Pace::Open`.
 struct Clock {
     begin: Instant,
     rate: f64,
-    started: u64,
-    /// Messages of each room under `Pace::Open`.
+    /// Messages written of each room.
     written: Vec<u64>,
 }
 
 impl Clock {
     fn new(begin: Instant, pace: Pace, rooms: usize) -> Self {
-        let rate = match pace {
-            Pace::Closed { .. } => 0.0,
-            Pace::Rate(rate) | Pace::Open(rate) => rate,
-        };
-        Self { begin, rate, started: 0, written: vec![0; rooms] }
+        let rate = if let Pace::Open(rate) = pace { rate } else { 0.0 };
+        Self { begin, rate, written: vec![0; rooms] }
     }
 
-    /// How many starts are due; at most `limit` of them are taken as done.
-    fn due(&mut self, now: Instant, limit: u64) -> u64 {
-        let due = ((now - self.begin).as_secs_f64() * self.rate) as u64 - self.started;
-        self.started += due.min(limit);
-        due
-    }
-
-    fn wait(&self, now: Instant) -> Duration {
-        let next = self.begin + Duration::from_secs_f64((self.started + 1) as f64 / self.rate);
-        let wait = next.saturating_duration_since(now);
-        if wait < SPIN { Duration::ZERO } else { wait - SPIN }
+    /// Messages that each room should have got by now.
+    fn due(&self, now: Instant) -> u64 {
+        ((now - self.begin).as_secs_f64() * self.rate) as u64
     }
 }
 
@@ -302,7 +293,7 @@ impl Snapshot {
             cpu: watched.iter().map(|process| process.cpu()).collect::<Result<_>>()?,
             client: own_cpu()?,
             totals: driver.fleet.totals,
-            sent: driver.rooms.iter().map(|room| room.sent).sum(),
+            sent: driver.sent(),
             at: Some(Instant::now()),
         })
     }

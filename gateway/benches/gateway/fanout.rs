@@ -9,7 +9,7 @@ use crate::driver::{Driver, Load, Measured, Pace, Room};
 use crate::fleet::Fleet;
 use crate::node::{Node, Redis};
 use crate::report::{Readings, Table, count, percent, quantile, ratio, tenth};
-use crate::sendloop::SendLoop;
+use crate::sendloop::{Order, SendLoop};
 use crate::{Options, WINDOWS};
 
 /// Members of the room.
@@ -32,7 +32,7 @@ fn spread(members: usize) -> Vec<(usize, usize)> {
 }
 
 fn closed(window: usize, length: Duration) -> Load {
-    Load { pace: Pace::Closed { rooms: 1 }, window, acks: false, warm_up: WARM_UP, length }
+    Load { pace: Pace::Closed, window, acks: false, warm_up: WARM_UP, length }
 }
 
 #[derive(Default)]
@@ -106,7 +106,9 @@ fn memory(options: &Options) -> Result<Value> {
             let frames = writes.end(&node, &run);
             row.add(&run, frames);
             let frame_bytes = (run.totals.bytes as f64 / run.totals.messages as f64).round() as u32;
-            let beside = bare.closed(frames.round().max(1.0) as u32, frame_bytes, WARM_UP, options.length)?;
+            let frames = frames.round().max(1.0) as u32;
+            let order = Order { frames, frame_bytes, first: 0, count: MEMBERS as u32 };
+            let beside = bare.run(order, MEMBERS as u32 / 2, WARM_UP, options.length)?;
             let (own, other) = (run.totals.messages as f64 / run.cpu[0].as_secs_f64(), beside.per_cpu_second());
             row.bare.push(other);
             row.ratio.push(own / other);

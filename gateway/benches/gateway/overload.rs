@@ -16,6 +16,8 @@ const MEMBERS: usize = 1000;
 const PUBLISHERS: usize = 4;
 /// How much more is offered than was taken in the closed loop before.
 const FACTOR: f64 = 3.0;
+/// Messages in flight of each publisher in the closed loop: enough that more would not be faster.
+const CLOSED_WINDOW: usize = 256;
 /// Messages of one write: a publisher in a hurry, not one that batches.
 const CHUNK: usize = 16;
 /// What the client's kernel holds back per publisher: without a bound, the delay measured would be its own.
@@ -40,7 +42,7 @@ pub fn run(options: &Options) -> Result<Value> {
 
     let warm_up = Duration::from_millis(500);
     let load = |pace, window, length| Load { pace, window, acks: false, warm_up, length };
-    let closed = load(Pace::Closed { rooms: PUBLISHERS }, 64, options.length);
+    let closed = load(Pace::Closed, CLOSED_WINDOW, options.length);
     let taken = driver.run(&closed, &[&node.process])?;
     let per_second = taken.sent as f64 / taken.wall.as_secs_f64();
     let offered = per_second * FACTOR;

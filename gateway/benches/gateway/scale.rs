@@ -1,4 +1,5 @@
-//! Server CPU per delivery as rooms, members and nodes grow, at one rate of deliveries.
+//! Server CPU per delivery as rooms, members and nodes grow, with one publish in flight at a time, so
+//! that every shape has the same frames per write.
 
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use crate::sendloop::{Order, SendLoop};
 
 /// Frames per write: a window is published in one write.
 const WINDOW: usize = 16;
-/// Writes a second over all connections, whatever the shape: about a third of a core.
-const WRITES: f64 = 30_000.0;
+/// How long one reading takes in the short form.
+const LENGTH: Duration = Duration::from_millis(1000);
 /// Connections of one run at most.
 const CONNECTIONS: usize = 10_000;
+/// The bare loop's at most: together they must stay below a limit of 20,000 files.
+const BARE_CONNECTIONS: usize = 9000;
 
 /// One shape of the same load.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +73,7 @@ fn series(title: &str, shapes: &[Shape], options: &Options) -> Result<Value> {
         "redis",
         "to first",
     ];
-    let mut table = Table::new(format!("{title} ({WINDOW} messages a publish, {WRITES} writes/s)"), &header);
+    let mut table = Table::new(format!("{title}, {WINDOW} messages a publish, one publish at a time"), &header);
     let first = rows.first().context("a shape")?.cost.median();
     for row in &rows {
         let micros = |cost: &Readings| cost.show(|value| format!("{value:.3}"));
@@ -104,7 +107,7 @@ fn measure(shape: Shape, options: &Options) -> Result<Row> {
     let nodes = (0..shape.nodes.max(1)).map(start).collect::<Result<Vec<Node>>>()?;
     let mut driver = join(shape, &nodes)?;
     let connections = driver.fleet.len();
-    let mut bare = SendLoop::start(connections)?;
+    let mut bare = SendLoop::start(connections.min(BARE_CONNECTIONS))?;
     let mut row = Row {
         shape,
         connections,
@@ -114,9 +117,8 @@ fn measure(shape: Shape, options: &Options) -> Result<Row> {
         bare: Readings::default(),
         redis: Readings::default(),
     };
-    let windows = WRITES / shape.members as f64;
-    let warm_up = options.length / 4;
-    let load = Load { pace: Pace::Rate(windows), window: WINDOW, acks: false, warm_up, length: options.length };
+    let length = if options.long { options.length } else { LENGTH };
+    let load = Load { pace: Pace::Serial, window: WINDOW, acks: false, warm_up: length / 4, length };
     for _ in 0..options.rounds.min(2) {
         let mut watched: Vec<_> = nodes.iter().map(|node| &node.process).collect();
         watched.extend(redis.as_ref().map(|redis| &redis.process));
@@ -129,25 +131,17 @@ fn measure(shape: Shape, options: &Options) -> Result<Row> {
         if redis.is_some() {
             row.redis.push(cost(&run.cpu[nodes.len()..]));
         }
-        row.bare.push(beside(&mut bare, shape, &run, row.frames, windows, options)?);
+        row.bare.push(beside(&mut bare, shape, &run, row.frames, length)?);
     }
     Ok(row)
 }
 
-/// The bare loop, with the same bytes to groups of the same size, at the same rate.
-fn beside(
-    bare: &mut SendLoop,
-    shape: Shape,
-    run: &Measured,
-    frames: f64,
-    windows: f64,
-    options: &Options,
-) -> Result<f64> {
+/// The bare loop, with the same bytes to groups of the same size.
+fn beside(bare: &mut SendLoop, shape: Shape, run: &Measured, frames: f64, length: Duration) -> Result<f64> {
     let frame_bytes = (run.totals.bytes as f64 / run.totals.messages as f64).round() as u32;
-    let frames = frames.round().max(1.0);
-    let order = Order { frames: frames as u32, frame_bytes, first: 0, count: shape.members as u32 };
-    let measured = bare.paced(order, windows * WINDOW as f64 / frames, options.length)?;
-    Ok(1e6 / measured.per_cpu_second())
+    let count = shape.members as u32;
+    let order = Order { frames: frames.round().max(1.0) as u32, frame_bytes, first: 0, count };
+    Ok(1e6 / bare.run(order, count - 1, length / 4, length)?.per_cpu_second())
 }
 
 /// Joins everyone: each connection in one room, or in as many as it takes to stay below the limit of connections.
@@ -171,8 +165,10 @@ fn join(shape: Shape, nodes: &[Node]) -> Result<Driver> {
     let mut place = vec![0; connections];
     order.iter().enumerate().for_each(|(at, &connection)| place[connection] = at);
     let room = |index: usize| {
-        let publisher = place[(index % groups) * shape.members + shape.members / 2];
-        Room::new(format!("scale-{index}"), publisher, publisher, shape.members)
+        let first = index % groups * shape.members;
+        // The last member is on the last node: its messages have gone all the way.
+        let (publisher, pacer) = (place[first + shape.members / 2], place[first + shape.members - 1]);
+        Room::new(format!("scale-{index}"), publisher, pacer, shape.members)
     };
     let rooms = (0..shape.rooms).map(room).collect();
     Ok(Driver::new(fleet, rooms, &[(place[0], 0), (place[connections - 1], groups - 1)]))

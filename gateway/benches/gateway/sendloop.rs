@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::fleet::{Fleet, Totals};
-use crate::process::{Process, SERVER_CPU, own_cpu};
+use crate::process::{Process, SERVER_CPU};
 
 /// The subcommand of the bench binary under which the loop runs.
 pub const SUBCOMMAND: &str = "internal-send-loop";
@@ -81,9 +81,7 @@ pub fn serve(connections: usize) -> Result<()> {
 /// What a run of the loop came to.
 #[derive(Debug, Clone, Copy)]
 pub struct LoopMeasured {
-    pub wall: Duration,
     pub cpu: Duration,
-    pub client_cpu: Duration,
     pub totals: Totals,
 }
 
@@ -116,45 +114,27 @@ impl SendLoop {
         Ok(Self { process, fleet, control, members: connections as u32 })
     }
 
-    /// Rounds over all connections; the next begins when the member in the middle has its frames, as a publisher's
-    /// echo would have it.
-    pub fn closed(
-        &mut self,
-        frames: u32,
-        frame_bytes: u32,
-        warm_up: Duration,
-        length: Duration,
-    ) -> Result<LoopMeasured> {
-        let order = Order { frames, frame_bytes, first: 0, count: self.members };
-        let pacer = self.control + 1 + self.members as usize / 2;
-        self.fleet.watch(pacer);
-        self.fleet.send(self.control, &order.encode())?;
-        let mut due = frames;
-        self.measure(warm_up, length, |fleet, control, _| {
-            let got = std::cell::Cell::new(0);
-            fleet.turn(Some(Duration::from_millis(20)), |conn, _, _| {
-                got.set(got.get() + u32::from(conn == pacer));
-            })?;
-            due = due.saturating_sub(got.get());
+    /// Rounds over groups of `order.count` connections in turn; the next begins when member `pacer` of the group has
+    /// its frames, as a publisher's echo would have it.
+    pub fn run(&mut self, order: Order, pacer: u32, warm_up: Duration, length: Duration) -> Result<LoopMeasured> {
+        let groups = self.members / order.count;
+        let control = self.control;
+        let waiting_at = |group: u32| control + 1 + (group * order.count + pacer) as usize;
+        (0..groups).for_each(|group| self.fleet.watch(waiting_at(group)));
+        let in_group = |group: u32| Order { first: group * order.count, ..order }.encode();
+        let (mut group, mut due) = (0, order.frames);
+        self.fleet.send(control, &in_group(group))?;
+        self.measure(warm_up, length, |fleet| {
+            let mut got = 0;
+            let pacer = waiting_at(group);
+            fleet.turn(Some(Duration::from_millis(20)), |conn, _, _| got += u32::from(conn == pacer))?;
+            due -= got;
             if due == 0 {
-                due = frames;
-                fleet.send(control, &order.encode())?;
+                group = (group + 1) % groups;
+                due = order.frames;
+                fleet.send(control, &in_group(group))?;
             }
             Ok(())
-        })
-    }
-
-    /// Rounds by the clock, over groups of connections in turn.
-    pub fn paced(&mut self, order: Order, rounds_per_second: f64, length: Duration) -> Result<LoopMeasured> {
-        let groups = self.members / order.count;
-        let mut sent = 0_u64;
-        self.measure(length / 4, length, |fleet, control, since_begin| {
-            while sent < (since_begin.as_secs_f64() * rounds_per_second) as u64 {
-                let first = (sent % u64::from(groups)) as u32 * order.count;
-                fleet.send(control, &Order { first, ..order }.encode())?;
-                sent += 1;
-            }
-            fleet.turn(Some(Duration::ZERO), |_, _, _| {})
         })
     }
 
@@ -162,22 +142,18 @@ impl SendLoop {
         &mut self,
         warm_up: Duration,
         length: Duration,
-        mut turn: impl FnMut(&mut Fleet, usize, Duration) -> Result<()>,
+        mut turn: impl FnMut(&mut Fleet) -> Result<()>,
     ) -> Result<LoopMeasured> {
         let begin = Instant::now();
         while begin.elapsed() < warm_up {
-            turn(&mut self.fleet, self.control, begin.elapsed())?;
+            turn(&mut self.fleet)?;
         }
-        let (from, cpu, own, totals) = (Instant::now(), self.process.cpu()?, own_cpu()?, self.fleet.totals);
+        let (from, cpu, totals) = (Instant::now(), self.process.cpu()?, self.fleet.totals);
         while from.elapsed() < length {
-            turn(&mut self.fleet, self.control, begin.elapsed())?;
+            turn(&mut self.fleet)?;
         }
-        let measured = LoopMeasured {
-            wall: from.elapsed(),
-            cpu: self.process.cpu()?.saturating_sub(cpu),
-            client_cpu: own_cpu()?.saturating_sub(own),
-            totals: self.fleet.totals.since(&totals),
-        };
+        let measured =
+            LoopMeasured { cpu: self.process.cpu()?.saturating_sub(cpu), totals: self.fleet.totals.since(&totals) };
         self.settle()?;
         Ok(measured)
     }
