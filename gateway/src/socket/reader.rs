@@ -18,7 +18,7 @@ use head::Head;
 use held::{Fed, Held};
 
 /// What one frame, or one message of several, says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A whole text message.
     Text(&'a str),

@@ -1,3 +1,5 @@
+//! Counting up, down, and to the limits.
+
 use super::*;
 
 fn address(text: &str) -> IpAddr {

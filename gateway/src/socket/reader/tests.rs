@@ -1,3 +1,5 @@
+//! RFC 6455 rule by rule, each input whole and byte by byte; then any input in any pieces.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Partial writes of every kind: order, whole frames, bounds.
+
 use std::cell::RefCell;
 
 use bytes::BytesMut;
