@@ -194,5 +194,9 @@ async fn the_handshake_is_checked() {
     assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, "roomcast.v1.json"));
     assert_eq!(response.header("sec-websocket-accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     let (response, _) = upgrade(node.addr, "/ws/a", &[("sec-websocket-protocol", "other")]).await;
-    assert_eq!((response.status, response.header("sec-websocket-protocol")), (101, ""), "what we don't speak isn't chosen");
+    assert_eq!(
+        (response.status, response.header("sec-websocket-protocol")),
+        (101, ""),
+        "what we don't speak isn't chosen"
+    );
 }

@@ -51,11 +51,8 @@ pub async fn request(addr: SocketAddr, method: &str, path: &str, headers: &[(&st
         // Either the length is told or the end of the connection is the end of the body.
         let length = response.header("content-length").parse().unwrap_or(usize::MAX);
         while raw.buffer.len() < length && raw.fill().await {}
-        response.body = if response.header("transfer-encoding").contains("chunked") {
-            dechunk(&raw.buffer)
-        } else {
-            raw.buffer
-        };
+        response.body =
+            if response.header("transfer-encoding").contains("chunked") { dechunk(&raw.buffer) } else { raw.buffer };
         response
     })
     .await
