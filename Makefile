@@ -24,7 +24,7 @@ tidy: ## the rules of the house alone
 	@cargo xtask tidy
 
 deny: ## licences, bans and sources of the dependencies alone
-	@scripts/need.sh cargo-deny && .cache/tools/bin/cargo-deny --offline check bans licenses sources
+	@scripts/need.sh cargo-deny && .cache/tools/bin/cargo-deny check bans licenses sources
 
 doc: ## the API documentation, warnings denied
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

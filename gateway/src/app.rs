@@ -40,7 +40,7 @@ pub struct Node {
 ///
 /// # Errors
 /// When an address cannot be bound or a setting turns out to be unusable.
-pub async fn start(settings: Settings) -> Result<Node> {
+pub fn start(settings: Settings) -> Result<Node> {
     let settings = Arc::new(settings);
     let metrics = Metrics::new();
     let tracing = start_tracing(&settings, &metrics)?;
@@ -161,6 +161,7 @@ async fn tally(stats: Arc<BrokerStats>, metrics: Arc<Metrics>) {
             let counter = broker.reconnects.with_label_values(&[path]);
             counter.inc_by(count - counter.get());
         }
+        broker.overruns.inc_by(stats.overruns() - broker.overruns.get().min(stats.overruns()));
         tokio::time::sleep(TALLY).await;
     }
 }

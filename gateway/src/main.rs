@@ -52,7 +52,7 @@ fn run(settings: Settings) -> Result<()> {
         let broker = settings.redis.as_ref().map_or("memory", |_| "redis");
         let (node_id, workers) = (settings.node_id.clone(), settings.workers);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let node = app::start(settings).await?;
+        let node = app::start(settings)?;
         tracing::info!(
             addr = %node.address, admin = %node.admin_address, node = %node_id, workers, broker, "listening"
         );

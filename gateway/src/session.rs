@@ -25,6 +25,7 @@ use crate::hub::{Peer, Shard, Stop};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Event, Reader, frames};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
+use crate::telemetry::trace::Tracing;
 use accepted::{Accepted, Permit, Route};
 use dispatch::Dispatcher;
 pub use end::{End, Row};
@@ -45,6 +46,8 @@ pub struct Floor {
     pub totals: Arc<Metrics>,
     /// The worker's clock of pings and deadlines.
     pub heartbeat: Heartbeat,
+    /// Spans.
+    pub tracing: Tracing,
     /// Whether the node is draining.
     pub lifecycle: Lifecycle,
     scratch: RefCell<Box<[u8]>>,
@@ -58,12 +61,23 @@ impl Floor {
         settings: Arc<Settings>,
         shard: Rc<Shard>,
         metrics: (Rc<WorkerMetrics>, Arc<Metrics>),
+        tracing: Tracing,
         lifecycle: Lifecycle,
     ) -> Rc<Self> {
         let heartbeat = Heartbeat::new(&settings);
         let scratch = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
         let (metrics, totals) = metrics;
-        Rc::new(Self { settings, shard, metrics, totals, heartbeat, lifecycle, scratch, sessions: Cell::new(0) })
+        Rc::new(Self {
+            settings,
+            shard,
+            metrics,
+            totals,
+            heartbeat,
+            tracing,
+            lifecycle,
+            scratch,
+            sessions: Cell::new(0),
+        })
     }
 }
 
@@ -127,7 +141,7 @@ impl Session {
         let echo = matches!(route, Route::Echo);
         let dispatcher = Dispatcher::new(Rc::clone(floor), peer, echo);
         dispatcher.greet(route);
-        let fragments = u16::try_from(settings.max_fragments).unwrap_or(u16::MAX);
+        let fragments = u32::try_from(settings.max_fragments).unwrap_or(u32::MAX);
         let most = u32::try_from(settings.max_message_bytes).unwrap_or(u32::MAX);
         Self {
             reader: Reader::new(most, fragments),
@@ -210,7 +224,7 @@ impl Session {
                 break;
             }
             match self.reader.next(&mut input)? {
-                Some(event) => self.dispatcher.handle(event)?,
+                Some(event) => self.dispatcher.handle(&event)?,
                 None => break,
             }
         }
@@ -228,8 +242,8 @@ fn control(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
 
 impl Dispatcher {
     /// What one event of the socket asks for.
-    fn handle(&mut self, event: Event<'_>) -> Result<(), End> {
-        match event {
+    fn handle(&mut self, event: &Event<'_>) -> Result<(), End> {
+        match *event {
             Event::Text(text) if self.is_echo() => self.send_raw(control(|out| frames::text(text.as_bytes(), out))),
             Event::Binary(bytes) if self.is_echo() => self.send_raw(control(|out| frames::binary(bytes, out))),
             Event::Text(text) => return self.take_text(text),

@@ -112,6 +112,7 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         Arc::clone(&settings),
         Rc::clone(&shard),
         (Rc::clone(&local), Arc::clone(&metrics)),
+        tracing.clone(),
         lifecycle.clone(),
     );
     spawn_local(Rc::clone(&shard).run_turns());

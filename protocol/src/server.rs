@@ -30,7 +30,7 @@ pub struct Welcome<'a> {
     pub client_id: ClientId,
     /// The room of the path, or null on `/connect`.
     #[serde(serialize_with = "display_option")]
-    pub room_id: Option<&'a RoomName>,
+    pub room_id: Option<RoomName>,
     /// Which node serves this session.
     pub node_id: &'a str,
     /// The display name in force.
@@ -103,7 +103,7 @@ pub struct Ack<'a> {
     pub seq: Option<u64>,
     /// Its term, in durable rooms.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_option")]
-    pub term: Option<&'a Term>,
+    pub term: Option<Term>,
     /// True when the message had been stored before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
@@ -143,11 +143,9 @@ fn display<T: std::fmt::Display, S: Serializer>(value: &T, out: S) -> Result<S::
     out.collect_str(value)
 }
 
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
 fn display_option<T: std::fmt::Display, S: Serializer>(value: &Option<T>, out: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => out.collect_str(value),
-        None => out.serialize_none(),
-    }
+    value.as_ref().map(ToString::to_string).serialize(out)
 }
 
 /// Appends any plain value as JSON.
@@ -308,7 +306,7 @@ pub fn member_list<'a>(members: impl Iterator<Item = (ClientId, &'a str)>) -> Ve
 
 /// A JSON list of ready `message` objects, as `joined` and `history` carry it.
 pub fn message_list<'a>(messages: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    list(messages, |out, message| out.extend_from_slice(message))
+    list(messages, Vec::extend_from_slice)
 }
 
 fn list<T>(items: impl Iterator<Item = T>, mut push: impl FnMut(&mut Vec<u8>, T)) -> Vec<u8> {

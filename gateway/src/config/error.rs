@@ -103,7 +103,7 @@ pub(super) fn explain(command: &clap::Command, layer: &Layer, error: &clap::Erro
         let text = error.render().to_string();
         // A URL in the wrong place is shown, its password is not.
         let text = value.map_or_else(|| text.clone(), |value| text.replace(value, &parse::redact(value)));
-        return ConfigError::Usage(text.trim_end().to_owned());
+        return ConfigError::Usage(text.trim_start_matches("error: ").trim_end().to_owned());
     };
     ConfigError::Value(Box::new(WrongValue {
         flag: setting.flag(),

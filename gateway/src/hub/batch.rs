@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use roomcast_protocol::{ClientId, MessageHead, message_frame};
 
 use crate::socket::frames;
+use crate::telemetry::trace::Span;
 
 /// A part of a batch that one member must not get: its own message, published without echo.
 #[derive(Debug, Clone, Copy)]
@@ -14,14 +15,14 @@ pub(super) struct Omission {
 }
 
 /// When a message entered the cluster, and whether on another node.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Stamp {
     /// Microseconds since the Unix epoch, on the publishing node.
     pub(super) accepted_at_us: u64,
     /// True when another node published it.
     pub(super) remote: bool,
-    /// The publishing span, when the message is traced.
-    pub(super) trace: Option<crate::telemetry::trace::TraceParent>,
+    /// When the message is traced: ends with the batch, once all workers have delivered it.
+    pub(super) _span: Option<Box<Span>>,
 }
 
 /// Whole frames, ready for the wire.
@@ -136,11 +137,11 @@ mod tests {
     fn a_sender_without_echo_gets_everything_but_its_own() {
         let (room, term) = (RoomName::new("r").expect("valid"), Term::new("t").expect("valid"));
         let (alice, bob) = (ClientId::random(), ClientId::random());
-        let stamp = Stamp { accepted_at_us: 0, remote: false, trace: None };
         let mut builder = Builder::default();
         let mut scratch = Vec::new();
         for (seq, from, omit) in [(1, bob, None), (2, alice, Some(alice)), (3, bob, None)] {
             let head = MessageHead { room: &room, position: Some((&term, seq)), id: "i", from, name: "n", ts: 0 };
+            let stamp = Stamp { accepted_at_us: 0, remote: false, _span: None };
             builder.message(&head, b"1", omit, stamp, &mut scratch);
         }
         let mut kept = Vec::new();

@@ -55,6 +55,7 @@ pub(super) struct Roll {
 }
 
 /// Everything about the room that changes.
+#[expect(clippy::struct_excessive_bools, reason = "independent calls, each under way or not")]
 pub(super) struct State {
     pub(super) phase: Phase,
     pub(super) sequencer: Sequencer,

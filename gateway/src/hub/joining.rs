@@ -237,7 +237,7 @@ impl Shard {
                 None => return gap(),
             }
         }
-        let list = message_list(messages.iter().map(Vec::as_slice));
-        if list.len() > self.replay_bytes() { gap() } else { Past { recovery: Recovery::Resumed, messages: list } }
+        let replay = message_list(messages.iter().map(Vec::as_slice));
+        if replay.len() > self.replay_bytes() { gap() } else { Past { recovery: Recovery::Resumed, messages: replay } }
     }
 }

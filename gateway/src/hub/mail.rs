@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::batch::Batch;
 use crate::broker::Record;
+use crate::telemetry::trace::Span;
 
 /// Where a session lives. The slot may have been given to another since, so the id is compared too.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,8 @@ pub(super) struct PublishRequest {
     pub(super) from: Address,
     pub(super) reference: Option<Box<str>>,
     pub(super) record: Record,
+    /// Ends with the request, once its publisher was told.
+    pub(super) _span: Option<Box<Span>>,
 }
 
 /// A question about a room that its broker answers.

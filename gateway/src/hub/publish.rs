@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use roomcast_protocol::{Ack, ErrorCode, MessageHead, Mode, error_frame};
+use roomcast_protocol::{Ack, ErrorCode, MessageHead, Mode, Term, error_frame};
 use serde_json::value::RawValue;
 
 use super::batch::Stamp;
@@ -13,6 +13,7 @@ use super::sequencer::{Run, Step};
 use super::shard::{Shard, text_frame};
 use crate::broker::{BrokerError, Outcome, Published, Record};
 use crate::telemetry::metrics::{DuplicateKind, PublishOutcome};
+use crate::telemetry::trace::Span;
 
 /// Most messages of one broker call.
 const MOST_MESSAGES: usize = 128;
@@ -20,6 +21,13 @@ const MOST_MESSAGES: usize = 128;
 const MOST_BYTES: usize = 256 * 1024;
 /// Bytes of publishes waiting in one room before more are refused as `overloaded`.
 const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
+
+/// What an accepted publish's `ack` says.
+#[derive(Clone, Copy)]
+struct Settled<'a> {
+    position: Option<(&'a Term, u64)>,
+    duplicate: bool,
+}
 
 /// Microseconds since the Unix epoch, by this node's clock.
 pub fn now_us() -> u64 {
@@ -108,20 +116,27 @@ impl Shard {
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {
             let records: Vec<Record> = requests.iter().map(|request| request.record.clone()).collect();
+            let spans = shard.broker_spans(&records);
             let result = shard.parts.broker.publish(&home.name, &home.policy, &records).await;
             home.state.borrow_mut().publishing = false;
+            drop(spans);
             match result {
-                Ok(published) => shard.published(&home, requests, records, &published),
+                Ok(published) => shard.published(&home, &requests, records, &published),
                 Err(error) => shard.not_published(&requests, &error),
             }
             shard.turn.due(&home);
         });
     }
 
+    /// A span for each traced message of a call; empty, and not even allocated, when none is.
+    fn broker_spans(&self, records: &[Record]) -> Vec<Span> {
+        records.iter().filter_map(|record| self.parts.tracing.broker(record.trace)).collect()
+    }
+
     fn published(
         self: &Rc<Self>,
         home: &Rc<Home>,
-        requests: Vec<PublishRequest>,
+        requests: &[PublishRequest],
         records: Vec<Record>,
         published: &Published,
     ) {
@@ -140,7 +155,7 @@ impl Shard {
                     (term, *seq, true)
                 }
             };
-            self.settle(request, Ok((Some((term, seq)), duplicate)));
+            self.settle(request, Ok(Settled { position: Some((term, seq)), duplicate }));
         }
         let metrics = &self.parts.metrics;
         metrics.published(Mode::Durable, PublishOutcome::Accepted, stored.len() as u64);
@@ -179,7 +194,7 @@ impl Shard {
         }
         drop(state);
         for request in requests {
-            self.settle(request, Ok((None, false)));
+            self.settle(request, Ok(Settled { position: None, duplicate: false }));
         }
         self.parts.metrics.published(Mode::Ephemeral, PublishOutcome::Accepted, requests.len() as u64);
         if let Some(first) = requests.first() {
@@ -200,7 +215,9 @@ impl Shard {
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {
             // Ephemeral messages may be lost; the broker counts its failures.
+            let spans = shard.broker_spans(&records);
             let _ = shard.parts.broker.broadcast(&home.name, &records).await;
+            drop(spans);
             home.state.borrow_mut().broadcasting = false;
             shard.broadcast(&home);
             shard.turn.due(&home);
@@ -208,21 +225,17 @@ impl Shard {
     }
 
     /// Tells a publisher what became of its message and gives its share of the queue back.
-    fn settle(
-        &self,
-        request: &PublishRequest,
-        outcome: Result<(Option<(&roomcast_protocol::Term, u64)>, bool), (ErrorCode, &str)>,
-    ) {
+    fn settle(&self, request: &PublishRequest, outcome: Result<Settled<'_>, (ErrorCode, &'static str)>) {
         let frame = request.reference.as_deref().and_then(|reference| match outcome {
-            Ok((position, duplicate)) => {
+            Ok(settled) => {
                 let raw: &RawValue = serde_json::from_str(reference).ok()?;
                 let ack = Ack {
                     reference: raw,
                     id: &request.record.id,
                     room: &request.room,
-                    seq: position.map(|(_, seq)| seq),
-                    term: position.map(|(term, _)| term),
-                    duplicate,
+                    seq: settled.position.map(|(_, seq)| seq),
+                    term: settled.position.map(|(term, _)| term.clone()),
+                    duplicate: settled.duplicate,
                 };
                 serde_json::to_vec(&ack).ok()
             }
@@ -275,14 +288,15 @@ impl Shard {
         home: &Home,
         state: &mut State,
         record: &Record,
-        position: Option<(&roomcast_protocol::Term, u64)>,
+        position: Option<(&Term, u64)>,
         ts: u64,
         remote: bool,
     ) {
         let head =
             MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
         let omit = (!record.echo).then_some(record.from);
-        let stamp = Stamp { accepted_at_us: record.accepted_at_us, remote, trace: record.trace };
+        let span = self.parts.tracing.deliver(record.trace, remote).map(Box::new);
+        let stamp = Stamp { accepted_at_us: record.accepted_at_us, remote, _span: span };
         state.builder.message(&head, &record.data, omit, stamp, &mut self.scratch.borrow_mut());
     }
 }

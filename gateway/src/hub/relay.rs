@@ -39,7 +39,7 @@ impl Shard {
     fn take_event(self: &Rc<Self>, event: Event) {
         match event {
             Event::Messages(envelope) => self.take_envelope(envelope),
-            Event::Presence(event) => self.take_presence(event),
+            Event::Presence(event) => self.take_presence(&event),
             Event::Resubscribed => self.catch_up_all(),
         }
     }
@@ -74,7 +74,7 @@ impl Shard {
         }
     }
 
-    /// Metrics and spans of a batch that reached its last member here.
+    /// Metrics of a batch that reached its last member here.
     pub(super) fn record_delivery(&self, batch: &super::batch::Batch) {
         let now = now_us();
         for stamp in &batch.stamps {

@@ -115,7 +115,7 @@ impl Shard {
         self.turn.due(home);
     }
 
-    pub(super) fn take_presence(&self, event: PresenceEvent) {
+    pub(super) fn take_presence(&self, event: &PresenceEvent) {
         if event.node == self.parts.node {
             return;
         }

@@ -24,7 +24,7 @@ use crate::broker::{Broker, Record};
 use crate::config::Settings;
 use crate::socket::frames;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
-use crate::telemetry::trace::Tracing;
+use crate::telemetry::trace::{Span, Tracing};
 
 /// What a shard is made of.
 pub struct Parts {
@@ -133,14 +133,15 @@ impl Shard {
     /// Asks for a seat; `joined` or `error` follows.
     pub fn join(&self, peer: &Rc<Peer>, room: RoomName, since: Option<Since>, reference: Option<&str>) {
         peer.begin_request();
+        let home = self.home_of(&room);
         let request = JoinRequest {
             from: self.address(peer),
             name: peer.name(),
             since,
             reference: reference.map(Into::into),
-            room: room.clone(),
+            room,
         };
-        self.send_home(&room, Mail::Join(request));
+        self.send(home, Mail::Join(request));
     }
 
     /// Gives up a seat; `left` is queued.
@@ -150,13 +151,21 @@ impl Shard {
     }
 
     /// Publishes; `ack` or `error` follows if `reference` is given.
-    pub fn publish(&self, peer: &Rc<Peer>, room: &RoomName, record: Record, reference: Option<&str>) {
+    pub fn publish(
+        &self,
+        peer: &Rc<Peer>,
+        room: &RoomName,
+        record: Record,
+        reference: Option<&str>,
+        span: Option<Span>,
+    ) {
         peer.begin_publish(record.data.len());
         let request = PublishRequest {
             room: room.clone(),
             from: self.address(peer),
             reference: reference.map(Into::into),
             record,
+            _span: span.map(Box::new),
         };
         self.send_home(room, Mail::Publish(request));
     }

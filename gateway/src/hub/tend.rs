@@ -27,7 +27,7 @@ impl Shard {
         loop {
             beat.tick().await;
             self.tick.set(self.tick.get() + 1);
-            if self.tick.get() % BEATS_PER_ROUND == 0 {
+            if self.tick.get().is_multiple_of(BEATS_PER_ROUND) {
                 self.tend_homes();
             }
             self.tell_gauges();
@@ -65,9 +65,10 @@ impl Shard {
     }
 
     fn tell_gauges(&self) {
-        let rooms = self.rooms.borrow().values().filter(|room| room.len() > 0).count() as i64;
+        let rooms = self.rooms.borrow().values().filter(|room| room.len() > 0).count();
         let queued: usize = self.peers.borrow().iter().map(|(_, peer)| peer.backlog()).sum();
+        let (rooms, queued) = (rooms.cast_signed() as i64, queued.cast_signed() as i64);
         self.parts.totals.hub.rooms.add(rooms - self.told.rooms.replace(rooms));
-        self.parts.metrics.queued(queued as i64 - self.told.queued.replace(queued as i64));
+        self.parts.metrics.queued(queued - self.told.queued.replace(queued));
     }
 }

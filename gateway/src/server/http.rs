@@ -17,10 +17,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::server::conn::http1::{Builder, Parts};
 use hyper::service::Service;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use roomcast_protocol::SUBPROTOCOL;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,8 +50,7 @@ pub(super) fn builder(rules: &HandshakeRules) -> Builder {
         .header_read_timeout(rules.header_read_timeout)
         .max_headers(rules.max_headers)
         .max_header_size(rules.max_header_bytes)
-        .max_buf_size(rules.max_header_bytes.max(MIN_BUFFER))
-        .keep_alive(false);
+        .max_buf_size(rules.max_header_bytes.max(MIN_BUFFER));
     builder
 }
 
@@ -148,10 +147,16 @@ impl Service<Request<Incoming>> for Door {
     type Future = Ready<Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        ready(Ok(self.answer(request).unwrap_or_else(|refusal| {
+        let mut response = self.answer(request).unwrap_or_else(|refusal| {
             tracing::debug!(peer = %self.peer, outcome = refusal.outcome.label(), detail = %refusal.detail, "refused");
             self.outcome.set(refusal.outcome);
             refusal.response()
-        })))
+        });
+        // Said here and not by hyper's `keep_alive(false)`, which would also make the 101 say `upgrade, close`: strict
+        // clients refuse that.
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+        }
+        ready(Ok(response))
     }
 }

@@ -18,6 +18,7 @@ use super::end::End;
 use crate::broker::Record;
 use crate::hub::{LONGEST_PAGE, PAGE, Peer, Question, now_us};
 use crate::telemetry::metrics::ReceivedKind;
+use crate::telemetry::trace::Span;
 
 /// Pings and pongs a client may send a second, and at once.
 const CONTROL_RATE: u32 = 20;
@@ -97,7 +98,7 @@ impl Dispatcher {
         let settings = &self.floor.settings;
         let welcome = Welcome {
             client_id: self.peer.id,
-            room_id: path_room.as_ref(),
+            room_id: path_room,
             node_id: settings.node_id.as_str(),
             name: &self.peer.name(),
             session: &Uuid::new_v4().simple().to_string(),
@@ -248,6 +249,7 @@ impl Dispatcher {
                 Refused::new(ErrorCode::NotJoined, "`room` may be absent only when exactly one room is joined")
             })?,
         };
+        let span = self.floor.tracing.publish();
         let record = Record {
             idempotent: id.is_some(),
             id: id.map_or_else(|| Uuid::new_v4().hyphenated().to_string().into(), |id| Arc::from(&*id)),
@@ -255,10 +257,10 @@ impl Dispatcher {
             name: self.peer.name(),
             echo,
             accepted_at_us: now_us(),
-            trace: None,
+            trace: span.as_ref().map(Span::context),
             data: Bytes::copy_from_slice(data.as_bytes()),
         };
-        self.floor.shard.publish(&self.peer, &room, record, reference);
+        self.floor.shard.publish(&self.peer, &room, record, reference, span);
         Ok(())
     }
 

@@ -59,7 +59,7 @@ const BAD_REASON: Violation = Violation { code: 1007, reason: "close reason is n
 #[derive(Debug)]
 pub struct Reader {
     max_message: u32,
-    max_fragments: u16,
+    max_fragments: u32,
     ended: bool,
     held: Option<Box<Held>>,
 }
@@ -75,7 +75,7 @@ enum Found<'i> {
 
 impl Reader {
     /// A reader that takes messages of up to `max_message` bytes in up to `max_fragments` frames (at least one).
-    pub fn new(max_message: u32, max_fragments: u16) -> Self {
+    pub fn new(max_message: u32, max_fragments: u32) -> Self {
         Self { max_message, max_fragments: max_fragments.max(1), ended: false, held: None }
     }
 

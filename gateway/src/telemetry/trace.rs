@@ -229,6 +229,12 @@ impl Span {
         self.context
     }
 
+    /// Lets it begin earlier than it was made, for work whose sampling is decided at its end.
+    pub fn since(mut self, start: SystemTime) -> Self {
+        self.start = start;
+        self
+    }
+
     /// Notes a fact; keys are dotted words such as `roomcast.members`. Values of strangers are theirs to choose, so
     /// give only what is bounded.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {

@@ -64,7 +64,8 @@ async fn a_publish_is_followed_through_the_broker_to_another_node() {
     let (address, mut received) = collector().await;
     let (here, there) = (tracing(address, 1.0, "node-a"), tracing(address, 0.0, "node-b"));
 
-    let mut publish = here.publish().expect("sampled");
+    let began = std::time::SystemTime::now() - std::time::Duration::from_secs(1);
+    let mut publish = here.publish().expect("sampled").since(began);
     publish.set("roomcast.mode", "durable");
     let broker = here.broker(Some(publish.context())).expect("a child of a sampled parent");
     let carried = broker.context();
@@ -95,6 +96,7 @@ async fn a_publish_is_followed_through_the_broker_to_another_node() {
         assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
     }
     assert_eq!((publish.kind(), broker.kind(), remote.kind()), (Kind::Server, Kind::Producer, Kind::Consumer));
+    assert!(publish.end_time_unix_nano - publish.start_time_unix_nano >= 1_000_000_000);
     assert_eq!(publish.attributes[0].key, "roomcast.mode");
     assert_eq!(remote.status.as_ref().expect("set").message, "slow_consumer");
 }

@@ -1,20 +1,19 @@
 // Two people on two nodes chat through the plain page, in a real browser.
 //
-//   node page.mjs http://127.0.0.1:1111 http://127.0.0.1:2222 [picture.png]
+//   node page.mjs [--picture=page.png] http://127.0.0.1:1111 http://127.0.0.1:2222
 //
-// Needs playwright-core (NODE_PATH or ROOMCAST_NODE_MODULES may point at it) and a Chromium
-// (ROOMCAST_CHROMIUM, default /usr/bin/chromium). Prints a line per check; exits 1 when one fails.
+// Needs playwright-core, which NODE_PATH may point at, and a Chromium (CHROMIUM, default /usr/bin/chromium).
+// Prints a line per check, at last `N passed, N failed`; exits 1 when one failed.
 
-import { createRequire } from "node:module";
-import path from "node:path";
+import { createRequire } from "node:module"; // unlike `import`, it heeds NODE_PATH
 
-const modules = process.env.ROOMCAST_NODE_MODULES;
-const require = createRequire(modules ? path.join(path.resolve(modules), "anchor.js") : import.meta.url);
-const { chromium } = require("playwright-core");
+const { chromium } = createRequire(import.meta.url)("playwright-core");
 
-const [first, second, picture] = process.argv.slice(2);
+const options = process.argv.slice(2).filter((word) => word.startsWith("--"));
+const [first, second] = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+const picture = options.find((option) => option.startsWith("--picture="))?.slice("--picture=".length);
 if (!first || !second) {
-  console.error("usage: node page.mjs NODE-URL NODE-URL [picture.png]");
+  console.error("usage: node page.mjs [--picture=page.png] NODE-URL NODE-URL");
   process.exit(2);
 }
 
@@ -39,7 +38,7 @@ function holds(truth, words) {
 }
 
 const browser = await chromium.launch({
-  executablePath: process.env.ROOMCAST_CHROMIUM ?? "/usr/bin/chromium",
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
 });
 

@@ -1,7 +1,7 @@
 //! The gateway from outside: real processes, a real redis-server, a client that is not our own.
 //!
 //! Written from the protocol's prose, not from the code. Every wait has a condition and a deadline; nothing sleeps.
-//! `ROOMCAST_IT_GATEWAY=/path/to/gateway` runs the suite against another build.
+//! `GATEWAY_UNDER_TEST=/path/to/gateway` runs the suite against another build.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)] // a test that cannot go on should say where
 
 mod admin;

@@ -246,8 +246,10 @@ fn heads_have_limits_in_time_count_and_size() {
     run(async {
         let slow = HandshakeRules { header_read_timeout: Duration::from_millis(50), ..rules() };
         let mut server = Server::start(slow, limits());
-        assert_eq!(server.ask("G").await, "", "closed without an answer");
-        assert_eq!(server.outcome().await, Outcome::Timeout);
+        for begun in ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+            assert_eq!(server.ask(begun).await, "", "closed without an answer");
+            assert_eq!(server.outcome().await, Outcome::Timeout);
+        }
         let mut server = Server::start(rules(), limits());
         for head in
             ["X: y\r\n".repeat(200), format!("X: {}\r\n", "y".repeat(20_000)), format!("X: {}", "y".repeat(100_000))]

@@ -32,7 +32,7 @@ struct Incoming {
 #[derive(Debug)]
 struct Message {
     text: bool,
-    fragments: u16,
+    fragments: u32,
     /// How much of `data` is known to be UTF-8.
     checked: usize,
     data: Vec<u8>,
@@ -67,7 +67,7 @@ impl Held {
     }
 
     /// Length and fragment count of the unfinished message.
-    pub(super) fn message(&self) -> Option<(usize, u16)> {
+    pub(super) fn message(&self) -> Option<(usize, u32)> {
         self.message.as_ref().map(|message| (message.data.len(), message.fragments))
     }
 

@@ -20,7 +20,7 @@ use super::{Redis, eventually, get, within};
 
 /// The gateway under test.
 pub fn binary() -> PathBuf {
-    std::env::var_os("ROOMCAST_IT_GATEWAY").map_or_else(|| env!("CARGO_BIN_EXE_gateway").into(), PathBuf::from)
+    std::env::var_os("GATEWAY_UNDER_TEST").map_or_else(|| env!("CARGO_BIN_EXE_gateway").into(), PathBuf::from)
 }
 
 /// A running node; killed when dropped. What it logged is shown when the test fails.
