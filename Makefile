@@ -32,8 +32,8 @@ doc: ## the API documentation, warnings denied
 conformance: ## the Autobahn cases of RFC 6455 alone (ARGS="--cases 6.4." narrows them)
 	@scripts/conformance.sh $(ARGS)
 
-bench: ## the benchmarks; docs/benchmarks.md says what they measure
-	@cargo bench --workspace $(ARGS)
+bench: ## the benchmarks, short form, 5 minutes (ARGS="fanout --long" chooses); docs/benchmarks.md says what they measure
+	@cargo bench --package roomcast-gateway --bench gateway -- $(ARGS)
 
 fuzz: ## every fuzz target for SECONDS=120 each
 	@scripts/fuzz.sh $(SECONDS)

@@ -56,6 +56,13 @@ pub struct Options {
     names: Vec<String>,
 }
 
+impl Options {
+    /// Readings of each figure in benchmarks with many cases: fewer in the short form.
+    pub fn rounds_of_many(&self) -> usize {
+        if self.long { self.rounds } else { self.rounds.min(2) }
+    }
+}
+
 type Benchmark = (&'static str, fn(&Options) -> Result<Value>);
 const ALL: [Benchmark; 5] = [
     ("fanout", fanout::run),

@@ -156,6 +156,8 @@ impl FramesPerWrite {
     }
 
     fn scrape(node: &Node) -> Option<(f64, f64)> {
+        // Workers publish their counts every 250 ms.
+        std::thread::sleep(Duration::from_millis(300));
         node.metric(&format!("{}_sum", Self::NAME)).zip(node.metric(&format!("{}_count", Self::NAME)))
     }
 }

@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<Value> {
         drivers.push(join(&node, case, rooms)?);
     }
     let mut rows: Vec<Row> = CASES.iter().map(|_| Row::default()).collect();
-    for _ in 0..if options.long { options.rounds } else { options.rounds.min(2) } {
+    for _ in 0..options.rounds_of_many() {
         for (case, (row, driver)) in rows.iter_mut().zip(&mut drivers).enumerate() {
             let (rooms, window) = CASES[case];
             let load = Load { pace: Pace::Closed, window, acks: true, warm_up: WARM_UP, length: options.length };

@@ -18,7 +18,8 @@ impl Readings {
 
     /// 0 without readings.
     pub fn median(&self) -> f64 {
-        self.0.get(self.0.len() / 2).copied().unwrap_or_default()
+        let at = |index: usize| self.0.get(index).copied().unwrap_or_default();
+        f64::midpoint(at(self.0.len().saturating_sub(1) / 2), at(self.0.len() / 2))
     }
 
     /// Median with its range, each through `show`.

@@ -38,6 +38,7 @@ struct Row {
     rate: f64,
     cost: Readings,
     bare: Readings,
+    over_bare: Readings,
     redis: Readings,
 }
 
@@ -70,6 +71,7 @@ fn series(title: &str, shapes: &[Shape], options: &Options) -> Result<Value> {
         "deliveries/s",
         "CPU us/delivery",
         "bare loop",
+        "over bare",
         "redis",
         "to first",
     ];
@@ -86,6 +88,7 @@ fn series(title: &str, shapes: &[Shape], options: &Options) -> Result<Value> {
             count(row.rate),
             micros(&row.cost),
             micros(&row.bare),
+            row.over_bare.show(ratio),
             micros(&row.redis),
             ratio(row.cost.median() / first),
         ]);
@@ -95,7 +98,7 @@ fn series(title: &str, shapes: &[Shape], options: &Options) -> Result<Value> {
         json!({
             "rooms": row.shape.rooms, "members": row.shape.members, "nodes": row.shape.nodes.max(1),
             "connections": row.connections, "frames_per_write": row.frames, "deliveries_per_second": row.rate,
-            "cpu_us_per_delivery": row.cost.json(), "bare": row.bare.json(), "redis": row.redis.json(),
+            "cpu_us_per_delivery": row.cost.json(), "bare": row.bare.json(), "over_bare": row.over_bare.json(), "redis": row.redis.json(),
         })
     };
     Ok(rows.iter().map(json).collect())
@@ -115,11 +118,12 @@ fn measure(shape: Shape, options: &Options) -> Result<Row> {
         rate: 0.0,
         cost: Readings::default(),
         bare: Readings::default(),
+        over_bare: Readings::default(),
         redis: Readings::default(),
     };
     let length = if options.long { options.length } else { LENGTH };
     let load = Load { pace: Pace::Serial, window: WINDOW, acks: false, warm_up: length / 4, length };
-    for _ in 0..options.rounds.min(2) {
+    for _ in 0..options.rounds_of_many() {
         let mut watched: Vec<_> = nodes.iter().map(|node| &node.process).collect();
         watched.extend(redis.as_ref().map(|redis| &redis.process));
         let writes = FramesPerWrite::begin(&nodes[0]);
@@ -127,11 +131,14 @@ fn measure(shape: Shape, options: &Options) -> Result<Row> {
         row.frames = writes.end(&nodes[0], &run);
         row.rate = run.totals.messages as f64 / run.wall.as_secs_f64();
         let cost = |cpu: &[Duration]| cpu.iter().sum::<Duration>().as_secs_f64() * 1e6 / run.totals.messages as f64;
-        row.cost.push(cost(&run.cpu[..nodes.len()]));
+        let own = cost(&run.cpu[..nodes.len()]);
+        row.cost.push(own);
         if redis.is_some() {
             row.redis.push(cost(&run.cpu[nodes.len()..]));
         }
-        row.bare.push(beside(&mut bare, shape, &run, row.frames, length)?);
+        let bare = beside(&mut bare, shape, &run, row.frames, length)?;
+        row.bare.push(bare);
+        row.over_bare.push(own / bare);
     }
     Ok(row)
 }

@@ -128,7 +128,7 @@ impl SendLoop {
             let mut got = 0;
             let pacer = waiting_at(group);
             fleet.turn(Some(Duration::from_millis(20)), |conn, _, _| got += u32::from(conn == pacer))?;
-            due -= got;
+            due = due.saturating_sub(got);
             if due == 0 {
                 group = (group + 1) % groups;
                 due = order.frames;
