@@ -86,10 +86,8 @@ async fn metrics_are_well_formed_and_name_nobody() {
         ("process_resident_memory_bytes", &[], 1.0),
     ] {
         // Workers fold their counts in from time to time.
-        crate::support::eventually(metric, || async {
-            (node.metric(metric, labels).await >= least).then_some(())
-        })
-        .await;
+        crate::support::eventually(metric, || async { (node.metric(metric, labels).await >= least).then_some(()) })
+            .await;
     }
     assert!(node.metric("roomcast_connections", &[]).await < 2.0, "one of the two has left");
 }

@@ -37,7 +37,7 @@ async fn a_wrong_value_is_named_and_nothing_starts() {
         (&["--redis", "http://127.0.0.1"], &[], "redis"),
         (&["--ping-interval", "soon"], &[], "ping"),
         (&["--ping-interval", "25"], &[], "ping"),
-        (&["--max-connections", "-1"], &[], "max"),
+        (&["--max-connections=-1"], &[], "max"),
         (&["--workers", "0"], &[], "workers"),
         (&["--node-id", "a b"], &[], "node"),
         (&["--trusted-proxies", "10.0.0.300/8"], &[], "proxies"),
@@ -48,7 +48,7 @@ async fn a_wrong_value_is_named_and_nothing_starts() {
         (&["--config", "not-there.toml"], &[], "not-there.toml"),
         (&["--config", "unknown.toml"], &[], "publish_raet"),
         (&["--config", "mode.toml"], &[], "mode"),
-        (&["--config", "type.toml"], &[], "max_connections"),
+        (&["--config", "type.toml"], &[], "max-connections"),
         (&["--config", "broken.toml"], &[], "broken.toml"),
         (&["--no-such-flag"], &[], "no-such-flag"),
     ] {
@@ -94,8 +94,11 @@ async fn what_config_prints_can_be_fed_back() {
 #[tokio::test]
 async fn flags_outrank_the_environment_the_env_file_and_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join(".env"), "ROOMCAST_PUBLISH_RATE=2\nROOMCAST_PUBLISH_BURST=2\nROOMCAST_JOIN_HISTORY=2\n")
-        .unwrap();
+    std::fs::write(
+        dir.path().join(".env"),
+        "ROOMCAST_PUBLISH_RATE=2\nROOMCAST_PUBLISH_BURST=2\nROOMCAST_JOIN_HISTORY=2\n",
+    )
+    .unwrap();
     let file = "publish_rate = 1\npublish_burst = 1\njoin_history = 1\nmembers_cap = 1\n";
     std::fs::write(dir.path().join("file.toml"), file).unwrap();
     let env = [("ROOMCAST_PUBLISH_RATE", "3"), ("ROOMCAST_PUBLISH_BURST", "3"), ("ROOMCAST_CONFIG", "file.toml")];

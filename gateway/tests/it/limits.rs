@@ -131,13 +131,13 @@ async fn other_sites_are_refused_by_their_origin() {
 
 #[tokio::test]
 async fn headers_are_limited() {
-    let node = Node::start(&["--max-headers", "16", "--max-header-bytes", "4096"]).await;
+    let node = Node::start(&["--max-headers", "16", "--max-header-bytes", "8192"]).await;
     let many: Vec<(String, String)> = (0..40).map(|number| (format!("x-{number}"), "1".to_owned())).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let long = "x".repeat(20_000);
     for headers in [many, vec![("x-long", long.as_str())]] {
         let (response, _) = upgrade(node.addr, "/ws/a", &headers).await;
-        assert!([0, 400, 413, 414, 431].contains(&response.status), "{response:?}");
+        assert_eq!(response.status, 431, "{response:?}");
     }
     let (mut client, joined) = Client::enter(&node, &room()).await;
     assert_eq!(joined["messages"], Value::Array(vec![]));

@@ -17,9 +17,10 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits for `future`, and fails with `what` when the deadline passes.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(DEADLINE, future).await {
+    // Boxed: futures in futures would outgrow a test thread's stack.
+    match tokio::time::timeout(DEADLINE, Box::pin(future)).await {
         Ok(value) => value,
-        Err(_) => panic!("deadline of {DEADLINE:?} passed, waiting for {what}"),
+        Err(tokio::time::error::Elapsed { .. }) => panic!("deadline of {DEADLINE:?} passed, waiting for {what}"),
     }
 }
 

@@ -141,7 +141,7 @@ async fn data_passes_byte_for_byte(site: Site) {
         r#""\u0041\u00e9\ud83d\ude00 é😀 \/ \t""#,
         r#""</script><img src=x onerror=alert(1)>""#,
         r#""\u0000\u2028""#,
-        r#"[ 1 ,  2 ]"#,
+        "[ 1 ,  2 ]",
         r#"{"type":"ack","ref":1,"room":"x"}"#,
     ];
     for data in written {
@@ -178,7 +178,9 @@ async fn unknown_keys_are_ignored(site: Site) {
     let name = room();
     let (mut client, _) = Client::enter(&node, &name).await;
     client
-        .send(json!({"type": "publish", "data": 1, "ref": 1, "from": {"id": "forged"}, "seq": 99, "x": [{}], "ts": "y"}))
+        .send(
+            json!({"type": "publish", "data": 1, "ref": 1, "from": {"id": "forged"}, "seq": 99, "x": [{}], "ts": "y"}),
+        )
         .await;
     assert_eq!(client.expect("ack").await.seq(), 1);
     let message = client.expect("message").await;
@@ -192,7 +194,8 @@ async fn an_id_is_stored_once(site: Site) {
     let node = site.node(&[]).await;
     let (name, other) = (room(), room());
     let mut client = Client::connect(&node, &format!("/ws?room={name}&room={other}")).await;
-    let publish = |room: &str, id: &str, data: Value| json!({"type": "publish", "room": room, "id": id, "data": data, "ref": id});
+    let publish =
+        |room: &str, id: &str, data: Value| json!({"type": "publish", "room": room, "id": id, "data": data, "ref": id});
     client.send(publish(&name, "k-1", json!("first"))).await;
     let first = client.answer(&json!("k-1")).await;
     assert_eq!((first.str("id"), first.seq()), ("k-1", 1));

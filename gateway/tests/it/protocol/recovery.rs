@@ -64,7 +64,12 @@ async fn the_query_can_carry_since(site: Site) {
     let (_stayed, name, ack) = talked(&node, 5).await;
     let mut back = Client::connect(&node, &format!("/ws/{name}?since={}:3", ack.str("term"))).await;
     let joined = back.expect("joined").await;
-    assert_eq!((&joined["recovery"], seqs(joined.list("messages"))), (&json!("resumed"), vec![4, 5]), "{}", joined.text);
+    assert_eq!(
+        (&joined["recovery"], seqs(joined.list("messages"))),
+        (&json!("resumed"), vec![4, 5]),
+        "{}",
+        joined.text
+    );
 }
 
 async fn a_seq_from_the_future_diverged(site: Site) {

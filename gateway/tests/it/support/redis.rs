@@ -61,7 +61,11 @@ impl Redis {
         let answers = eventually("redis-server to answer", || {
             let ended = child.try_wait().unwrap().is_some();
             async move {
-                if ended { Some(false) } else { this.command("PING").await.filter(|a| a.starts_with("+PONG")).map(|_| true) }
+                if ended {
+                    Some(false)
+                } else {
+                    this.command("PING").await.filter(|a| a.starts_with("+PONG")).map(|_| true)
+                }
             }
         })
         .await;
