@@ -1,1 +1,15 @@
-//! To come.
+//! Several nodes on one Redis: rooms span them, order is one, nothing is lost and nothing comes twice.
+
+mod outage;
+mod spread;
+
+use crate::support::{Node, Redis};
+
+/// `count` nodes on `redis`, with `args`.
+async fn nodes(redis: &Redis, count: usize, args: &[&str]) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for number in 1..=count {
+        nodes.push(Node::join(redis, &format!("n-{number}"), args).await);
+    }
+    nodes
+}

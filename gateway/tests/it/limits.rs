@@ -1,1 +1,145 @@
-//! To come.
+//! What one client may cost the others: nothing.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Node, eventually, room, upgrade};
+
+#[tokio::test]
+async fn a_slow_consumer_is_closed_and_nobody_else_notices() {
+    let node = Node::start(&["--publish-rate", "0", "--outbound-queue-bytes", "131072"]).await;
+    let name = room();
+    let (mut publisher, _) = Client::enter(&node, &name).await;
+    let (mut fast, _) = Client::enter(&node, &name).await;
+    let (response, mut slow) = upgrade(node.addr, &format!("/ws/{name}?name=Slow"), &[]).await;
+    assert_eq!(response.status, 101);
+    publisher.presence("join").await;
+
+    let reader = tokio::spawn(async move {
+        let mut seqs = Vec::new();
+        loop {
+            let message = fast.expect("message").await;
+            seqs.push(message.seq());
+            if message["data"] == "end" {
+                return seqs;
+            }
+        }
+    });
+    // The kernel takes some megabytes before the node's own queue begins to fill.
+    let load = "x".repeat(32 * 1024);
+    let mut sent = 0;
+    while node.metric("roomcast_slow_consumers_total", &[]).await < 1.0 {
+        for _ in 0..16 {
+            publisher.send(json!({"type": "publish", "data": load, "echo": false, "ref": sent})).await;
+            assert_eq!(publisher.answer(&json!(sent)).await.kind(), "ack");
+            sent += 1;
+        }
+        assert!(sent < 4000, "125 MB were said to a client that reads nothing, and it is still there");
+    }
+    let gone = publisher.presence("leave").await;
+    assert_eq!(gone["member"]["name"], "Slow");
+    publisher.publish(&name, json!("end")).await;
+    assert_eq!(reader.await.unwrap(), (1..=sent + 1).collect::<Vec<u64>>(), "the fast one got everything");
+    assert_eq!(slow.close_code().await, Some(4408));
+}
+
+#[tokio::test]
+async fn connections_are_limited() {
+    let node = Node::start(&["--max-connections", "3"]).await;
+    let mut inside = Vec::new();
+    for _ in 0..3 {
+        inside.push(Client::enter(&node, &room()).await.0);
+    }
+    let (response, _) = upgrade(node.addr, "/ws/a", &[]).await;
+    assert_eq!(response.status, 503, "{response:?}");
+    assert!(response.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{response:?}");
+    assert!(!response.text().trim().is_empty());
+    inside.pop().unwrap().leave().await;
+    eventually("the place to be free", || async {
+        (upgrade(node.addr, "/ws/a", &[]).await.0.status == 101).then_some(())
+    })
+    .await;
+    for client in &mut inside {
+        client.settle().await;
+    }
+}
+
+#[tokio::test]
+async fn addresses_behind_a_trusted_proxy_are_limited_each() {
+    let node = Node::start(&["--max-connections-per-address", "2", "--trusted-proxies", "127.0.0.0/8"]).await;
+    let mut open = Vec::new();
+    for (forwarded, status) in [
+        ("10.0.0.1", 101),
+        ("10.0.0.1", 101),
+        ("10.0.0.1", 503),
+        ("10.0.0.2", 101),
+        // What a client claims stands before what the proxy saw, and is not believed.
+        ("10.9.9.9, 10.0.0.1", 503),
+        ("10.0.0.1, 10.0.0.2", 101),
+        ("10.0.0.3, 10.0.0.2", 503),
+        ("2001:db8::1", 101),
+    ] {
+        let (response, raw) = upgrade(node.addr, "/ws/a", &[("x-forwarded-for", forwarded)]).await;
+        assert_eq!(response.status, status, "{forwarded}: {response:?}");
+        if status == 503 {
+            assert_ne!(response.header("retry-after"), "", "{response:?}");
+        }
+        open.push(raw);
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_choose_its_address() {
+    let node = Node::start(&["--max-connections-per-address", "2"]).await;
+    let mut open = Vec::new();
+    for (forwarded, status) in [("10.0.0.1", 101), ("10.0.0.2", 101), ("10.0.0.3", 503)] {
+        let (response, raw) = upgrade(node.addr, "/ws/a", &[("x-forwarded-for", forwarded)]).await;
+        assert_eq!(response.status, status, "{forwarded}: {response:?}");
+        open.push(raw);
+    }
+}
+
+#[tokio::test]
+async fn other_sites_are_refused_by_their_origin() {
+    let own = |node: &Node| format!("http://{}", node.addr);
+    let check = |node: &Node, origin: &str| {
+        let (addr, origin) = (node.addr, origin.to_owned());
+        async move { upgrade(addr, "/ws/a", &[("origin", origin.as_str())]).await.0 }
+    };
+    let strict = Node::start(&[]).await;
+    assert_eq!(check(&strict, &own(&strict)).await.status, 101, "its own page");
+    assert_eq!(upgrade(strict.addr, "/ws/a", &[]).await.0.status, 101, "not a browser");
+    let near = format!("{}.evil.example", own(&strict));
+    for evil in ["https://evil.example", "null", "", "http://127.0.0.1", near.as_str()] {
+        let response = check(&strict, evil).await;
+        assert_eq!(response.status, 403, "{evil}: {response:?}");
+        assert!(!response.text().trim().is_empty());
+    }
+
+    let listed = Node::start(&["--allowed-origins", "https://app.example,https://two.example:8443"]).await;
+    for (origin, status) in [
+        ("https://app.example", 101),
+        ("https://two.example:8443", 101),
+        ("http://app.example", 403),
+        ("https://app.example.evil", 403),
+        ("https://two.example", 403),
+    ] {
+        assert_eq!(check(&listed, origin).await.status, status, "{origin}");
+    }
+    let open = Node::start(&["--allowed-origins", "*"]).await;
+    assert_eq!(check(&open, "https://anyone.example").await.status, 101);
+}
+
+#[tokio::test]
+async fn headers_are_limited() {
+    let node = Node::start(&["--max-headers", "16", "--max-header-bytes", "8192"]).await;
+    let many: Vec<(String, String)> = (0..40).map(|number| (format!("x-{number}"), "1".to_owned())).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let long = "x".repeat(20_000);
+    for headers in [many, vec![("x-long", long.as_str())]] {
+        let (response, _) = upgrade(node.addr, "/ws/a", &headers).await;
+        assert_eq!(response.status, 431, "{response:?}");
+    }
+    let (mut client, joined) = Client::enter(&node, &room()).await;
+    assert_eq!(joined["messages"], Value::Array(vec![]));
+    client.settle().await;
+}

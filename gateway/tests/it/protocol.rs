@@ -13,7 +13,7 @@ use crate::support::{Node, Redis};
 /// Where a scenario's node keeps its rooms.
 pub enum Site {
     Memory,
-    Redis(Redis),
+    Redis(Box<Redis>),
 }
 
 impl Site {
@@ -42,7 +42,7 @@ macro_rules! on_both_brokers {
         }
         mod redis {
             $(#[tokio::test] async fn $scenario() {
-                super::$scenario($crate::protocol::Site::Redis($crate::support::Redis::start().await)).await;
+                super::$scenario($crate::protocol::Site::Redis(Box::new($crate::support::Redis::start().await))).await;
             })+
         }
     };

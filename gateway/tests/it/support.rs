@@ -8,7 +8,7 @@ mod redis;
 use std::{future::Future, time::Duration};
 
 pub use client::{Client, Frame, assert_error, seqs};
-pub use http::{Raw, Response, get, request, upgrade};
+pub use http::{get, request, upgrade};
 pub use node::{Node, binary};
 pub use redis::Redis;
 
@@ -17,9 +17,10 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits for `future`, and fails with `what` when the deadline passes.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(DEADLINE, future).await {
+    // Boxed: futures in futures would outgrow a test thread's stack.
+    match tokio::time::timeout(DEADLINE, Box::pin(future)).await {
         Ok(value) => value,
-        Err(_) => panic!("deadline of {DEADLINE:?} passed, waiting for {what}"),
+        Err(tokio::time::error::Elapsed { .. }) => panic!("deadline of {DEADLINE:?} passed, waiting for {what}"),
     }
 }
 

@@ -86,8 +86,9 @@ async fn fragments_count_together() {
     }
 
     let (_, mut raw) = upgrade(node.addr, &path, &[]).await;
-    raw.send(0x01, &[b'x'; 40_000]).await;
-    raw.send(0x00, &[b'x'; 40_000]).await;
+    let part = vec![b'x'; 40_000];
+    raw.send(0x01, &part).await;
+    raw.send(0x00, &part).await;
     assert_eq!(raw.close_code().await, Some(1009));
 }
 

@@ -165,13 +165,14 @@ async fn a_bad_room_name_is_refused_before_the_upgrade() {
     }
 }
 
+const KEY: (&str, &str) = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+const UP: (&str, &str) = ("upgrade", "websocket");
+const V13: (&str, &str) = ("sec-websocket-version", "13");
+
 #[tokio::test]
 async fn the_handshake_is_checked() {
     let node = Site::Memory.node(&[]).await;
     let with = |headers: &'static [(&'static str, &'static str)]| request(node.addr, "GET", "/ws/a", headers);
-    const KEY: (&str, &str) = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    const UP: (&str, &str) = ("upgrade", "websocket");
-    const V13: (&str, &str) = ("sec-websocket-version", "13");
     // The first `Connection: close` is what `request` always sends.
     for (headers, what) in [
         (&[] as &[_], "a plain GET"),

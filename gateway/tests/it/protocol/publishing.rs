@@ -141,7 +141,7 @@ async fn data_passes_byte_for_byte(site: Site) {
         r#""\u0041\u00e9\ud83d\ude00 é😀 \/ \t""#,
         r#""</script><img src=x onerror=alert(1)>""#,
         r#""\u0000\u2028""#,
-        r#"[ 1 ,  2 ]"#,
+        "[ 1 ,  2 ]",
         r#"{"type":"ack","ref":1,"room":"x"}"#,
     ];
     for data in written {

@@ -5,10 +5,7 @@ use std::collections::VecDeque;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json, value::RawValue};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, protocol::CloseFrame},
-};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 use super::{Node, within};
 
@@ -84,7 +81,8 @@ pub struct Client {
     /// The frame that came first.
     pub welcome: Frame,
     held: VecDeque<Frame>,
-    closed: Option<Option<CloseFrame>>,
+    /// The close code, once it is over; 1006 when none came.
+    closed: Option<u16>,
 }
 
 impl Client {
@@ -192,7 +190,7 @@ impl Client {
         while let Some(frame) = self.receive().await {
             self.held.push_back(frame);
         }
-        self.closed.clone().flatten().map_or(1006, |frame| frame.code.into())
+        self.closed.unwrap_or(1006)
     }
 
     /// Closes from this side.
@@ -217,11 +215,11 @@ impl Client {
             };
             match message {
                 Some(Ok(Message::Text(text))) => return Some(Frame::new(text.to_string())),
-                Some(Ok(Message::Close(frame))) => self.closed = Some(frame),
+                Some(Ok(Message::Close(frame))) => self.closed = Some(frame.map_or(1005, |frame| frame.code.into())),
                 Some(Ok(Message::Binary(_))) => panic!("the gateway sent a binary frame"),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => {
-                    self.closed.get_or_insert(None);
+                    self.closed.get_or_insert(1006);
                     return None;
                 }
             }

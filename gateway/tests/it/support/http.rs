@@ -43,7 +43,7 @@ pub async fn request(addr: SocketAddr, method: &str, path: &str, headers: &[(&st
         let mut stream = TcpStream::connect(addr).await.unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n");
         for (key, value) in headers {
-            head.push_str(&format!("{key}: {value}\r\n"));
+            head.extend([key, ": ", value, "\r\n"]);
         }
         stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
         let mut raw = Raw { stream, buffer: Vec::new() };
@@ -70,10 +70,10 @@ pub async fn upgrade(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> 
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         );
         if !headers.iter().any(|(key, _)| key.eq_ignore_ascii_case("host")) {
-            head.push_str(&format!("host: {addr}\r\n"));
+            head.extend(["host: ", &addr.to_string(), "\r\n"]);
         }
         for (key, value) in headers {
-            head.push_str(&format!("{key}: {value}\r\n"));
+            head.extend([key, ": ", value, "\r\n"]);
         }
         stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
         let mut raw = Raw { stream, buffer: Vec::new() };
@@ -97,14 +97,8 @@ pub struct Raw {
 impl Raw {
     /// Reads more; false at the end, however it came.
     async fn fill(&mut self) -> bool {
-        let mut chunk = [0; 16 * 1024];
-        match self.stream.read(&mut chunk).await {
-            Ok(0) | Err(_) => false,
-            Ok(read) => {
-                self.buffer.extend_from_slice(&chunk[..read]);
-                true
-            }
-        }
+        self.buffer.reserve(16 * 1024);
+        matches!(self.stream.read_buf(&mut self.buffer).await, Ok(read) if read > 0)
     }
 
     async fn read_head(&mut self) -> Response {
@@ -156,11 +150,11 @@ impl Raw {
         match payload.len() {
             short @ ..126 => frame.push(0x80 | u8::try_from(short).unwrap()),
             long @ ..65_536 => {
-                frame.push(0x80 | 126);
+                frame.push(0xFE);
                 frame.extend_from_slice(&u16::try_from(long).unwrap().to_be_bytes());
             }
             longer => {
-                frame.push(0x80 | 127);
+                frame.push(0xFF);
                 frame.extend_from_slice(&(longer as u64).to_be_bytes());
             }
         }
