@@ -55,7 +55,7 @@ impl Violation {
 const BAD_TEXT: Violation = Violation { code: 1007, reason: "text is not UTF-8" };
 const BAD_REASON: Violation = Violation { code: 1007, reason: "close reason is not UTF-8" };
 
-/// The reading half of one connection. 16 bytes while nothing is partial.
+/// The reading half of one connection. 24 bytes while nothing is partial.
 #[derive(Debug)]
 pub struct Reader {
     max_message: u32,

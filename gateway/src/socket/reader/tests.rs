@@ -97,7 +97,7 @@ fn text(text: &str) -> Seen {
 
 #[test]
 fn an_idle_reader_is_small_and_holds_nothing() {
-    assert!(size_of::<Reader>() <= 16);
+    assert!(size_of::<Reader>() <= 24);
     let (mut reader, mut seen) = (reader(), Vec::new());
     drain(&mut reader, &[frame(0x81, b"one"), frame(0x82, &[1, 2])].concat(), &mut seen);
     assert_eq!(seen, [text("one"), Seen::Binary(vec![1, 2])]);
