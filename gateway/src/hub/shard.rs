@@ -266,7 +266,7 @@ impl Shard {
     }
 
     /// Seats a session of this worker and gives it its `joined` frame, or tells the home that it went meanwhile.
-    fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
+    pub(super) fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
         let Some(peer) = self.resolve(to) else {
             let mail = Mail::Leave { room: room.clone(), client: to.client, name, worker: self.parts.index };
             return self.send_home(room, mail);

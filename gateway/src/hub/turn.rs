@@ -128,7 +128,7 @@ impl Shard {
         }
     }
 
-    fn run_turn(self: &Rc<Self>) {
+    pub(super) fn run_turn(self: &Rc<Self>) {
         loop {
             let next = self.turn.inbox.borrow_mut().pop_front();
             let Some(mail) = next else { break };
