@@ -1,5 +1,7 @@
 //! A new member's place in the room's order.
 
+use std::rc::Rc;
+
 use super::super::mail::{Address, JoinRequest};
 use super::{Client, Node, local, run};
 use crate::config::Settings;
@@ -25,6 +27,25 @@ async fn a_batch_sealed_right_behind_a_seat_reaches_the_new_member() {
         assert_eq!(new.expect("joined").await["seq"], 0);
         shard.offer(&home, run("t", 2, 1));
         assert_eq!(new.expect("message").await["seq"], 1, "nothing is missing behind `joined`");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_that_is_forgotten_late_does_not_take_its_successor_along() {
+    local(async {
+        let node = Node::start(2, Settings::default());
+        let (room, away) = (node.room(0), &node.workers[1].shard);
+        let first = Client::enter(away, &room).await;
+        // The room is still in some task's hands, as it is while it is held.
+        let old = away.room(&room);
+        away.leave(&first.peer, &room, None);
+        let mut second = Client::enter(away, &room).await;
+        assert!(!Rc::ptr_eq(&old, &away.room(&room)));
+        away.forget_if_empty(&old);
+        let home = node.shard().home(&room).expect("open");
+        node.shard().offer(&home, run("t", 1, 1));
+        assert_eq!(second.expect("message").await["seq"], 1);
     })
     .await;
 }
