@@ -27,6 +27,7 @@ use crate::socket::frames::first_frame_len;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Tracing;
 
+mod delivery;
 mod joining;
 
 /// The longest any wait of a test lasts before it fails.
