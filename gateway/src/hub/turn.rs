@@ -167,6 +167,7 @@ impl Shard {
         if home.waits.replace(true) {
             return;
         }
+        self.parts.totals.hub.shard_handover_stalls.inc();
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {
             tokio::time::sleep(HOLD_STEP).await;
