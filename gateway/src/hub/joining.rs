@@ -76,6 +76,7 @@ impl Shard {
 
     async fn connect_room(&self, home: &Home) -> Result<Option<History>, BrokerError> {
         let broker = &self.parts.broker;
+        let _turn = self.calls.acquire().await;
         let subscribed = broker.subscribe(&home.name).await;
         if !home.is_durable() {
             // An ephemeral room works on this node alone until the broker is back.
@@ -213,20 +214,30 @@ impl Shard {
         home.state.borrow_mut().resuming += 1;
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {
-            let read = shard.parts.broker.history(&home.name, Range::After { seq: since, limit: PAGE }).await;
+            let read = {
+                let _turn = shard.calls.acquire().await;
+                shard.parts.broker.history(&home.name, Range::After { seq: since, limit: PAGE }).await
+            };
             shard.seal(&home);
-            let past = shard.joined_past(&home.state.borrow(), &home, since, read);
-            shard.seat_one(&home, &join, &past, &members);
+            match read {
+                Ok(history) => {
+                    let past = shard.joined_past(&home.state.borrow(), &home, since, &history);
+                    shard.seat_one(&home, &join, &past, &members);
+                }
+                Err(error) => {
+                    shard.take_back(&home, &join);
+                    shard.refuse_join(&join, &error);
+                }
+            }
             home.state.borrow_mut().resuming -= 1;
             shard.turn.due(&home);
         });
     }
 
     /// Joins what the stream holds behind `since` with what came meanwhile, without gap or repeat.
-    fn joined_past(&self, state: &State, home: &Home, since: u64, read: Result<History, BrokerError>) -> Past {
+    fn joined_past(&self, state: &State, home: &Home, since: u64, history: &History) -> Past {
         let last = state.sequencer.last();
         let gap = || Past { recovery: Recovery::Gap, messages: self.newest(state) };
-        let Ok(history) = read else { return gap() };
         let mut next = since + 1;
         let mut messages: Vec<Vec<u8>> = Vec::new();
         for message in history.messages.iter().filter(|message| message.seq <= last) {

@@ -50,7 +50,10 @@ impl Shard {
             let ops: Vec<PresenceOp> = movements.iter().map(|movement| movement.op.clone()).collect();
             let joins = movements.iter().any(|movement| movement.join.is_some());
             let wanted = if joins { shard.parts.settings.members_cap } else { 0 };
-            let result = shard.parts.broker.presence(&home.name, &ops, wanted).await;
+            let result = {
+                let _turn = shard.calls.acquire().await;
+                shard.parts.broker.presence(&home.name, &ops, wanted).await
+            };
             home.state.borrow_mut().roll.calling = false;
             match result {
                 Ok(reply) => shard.moved(&home, movements, &reply),
@@ -99,6 +102,13 @@ impl Shard {
         let members: Vec<Member> =
             seated.iter().map(|join| Member { id: join.from.client, name: join.name.clone() }).collect();
         self.seat(home, seated, &members);
+    }
+
+    /// A join that was told to the broker and then failed: tells it that the client is gone.
+    pub(super) fn take_back(&self, home: &Rc<Home>, join: &JoinRequest) {
+        let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
+        home.state.borrow_mut().roll.movements.push_back(Movement { op, join: None });
+        self.turn.due(home);
     }
 
     /// Without the broker, `online` counts the members of this node.

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
 use roomcast_protocol::{ErrorCode, NodeId, RoomName, Since, error_frame, left_frame};
 use slab::Slab;
+use tokio::sync::Semaphore;
 
 use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
@@ -58,6 +59,8 @@ pub struct Shard {
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) tick: Cell<u32>,
     pub(super) told: Told,
+    /// Turns at the broker for joins: a storm of them waits here instead of being refused there.
+    pub(super) calls: Semaphore,
 }
 
 /// A text frame around `json`.
@@ -81,6 +84,7 @@ impl Shard {
             scratch: RefCell::default(),
             tick: Cell::new(0),
             told: Told::default(),
+            calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
         })
     }
 
