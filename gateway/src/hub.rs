@@ -17,6 +17,8 @@ mod room;
 mod sequencer;
 mod shard;
 mod tend;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use mail::{Inbox, Post, Question};

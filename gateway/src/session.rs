@@ -223,10 +223,12 @@ impl Session {
                 self.leftover.extend_from_slice(input);
                 break;
             }
-            match self.reader.next(&mut input)? {
-                Some(event) => self.dispatcher.handle(&event)?,
-                None => break,
+            let Some(event) = self.reader.next(&mut input)? else { break };
+            if matches!(event, Event::Text(_) | Event::Binary(_)) {
+                // What is begun behind it has a deadline of its own. Control frames buy an unfinished message no time.
+                self.dispatcher.mind_deadline(false);
             }
+            self.dispatcher.handle(&event)?;
         }
         self.dispatcher.mind_deadline(self.reader.is_mid_message());
         Ok(())

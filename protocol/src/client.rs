@@ -3,6 +3,7 @@
 //! Decoding borrows from the frame: `data` is passed through as the text the client wrote, never as a tree.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -133,7 +134,7 @@ impl<'a> ClientFrame<'a> {
                 .ok()
                 .and_then(|only| checked_ref(only.reference).ok())
                 .flatten(),
-            error: bad(ErrorCode::BadFrame, error.to_string()),
+            error: bad(ErrorCode::BadFrame, brief(&error)),
         })?;
         let reference = checked_ref(raw.reference).map_err(|error| Rejected { reference: None, error })?;
         Self::from_raw(raw).map(|frame| (reference, frame)).map_err(|error| Rejected { reference, error })
@@ -169,6 +170,28 @@ impl<'a> ClientFrame<'a> {
             )),
         }
     }
+}
+
+/// Longest words about a frame that is not JSON or has a field of the wrong kind, in bytes.
+const MAX_WORDS_BYTES: usize = 256;
+
+/// What `error` says, cut: serde quotes what it found, however long that is, and escapes can make it seven times longer.
+fn brief(error: &serde_json::Error) -> String {
+    struct Brief(String);
+
+    impl Write for Brief {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let room = MAX_WORDS_BYTES - self.0.len();
+            self.0.push_str(&text[..text.floor_char_boundary(room)]);
+            if text.len() > room { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+
+    let mut words = Brief(String::new());
+    if write!(words, "{error}").is_err() {
+        words.0.push('…');
+    }
+    words.0
 }
 
 fn missing(field: &str) -> FrameError {
@@ -266,6 +289,20 @@ mod tests {
             (None, ErrorCode::TooLarge)
         );
         assert_eq!(code(r#"{"type":"join","room":"a","since":{"term":"A!","seq":1}}"#), (None, ErrorCode::BadFrame));
+    }
+
+    #[test]
+    fn words_do_not_grow_with_what_they_quote() {
+        for quoted in ["x", "\u{7f}", "☃"] {
+            let text = format!(r#"{{"type":"history","room":"a","limit":"{}","ref":1}}"#, quoted.repeat(60_000));
+            let rejected = ClientFrame::decode(&text).expect_err("not a number");
+            assert_eq!((rejected.reference, rejected.error.code), (Some("1"), ErrorCode::BadFrame));
+            let words = rejected.error.message;
+            assert!(words.starts_with("invalid type: string ") && words.ends_with('…'), "{words}");
+            assert!(words.len() <= MAX_WORDS_BYTES + '…'.len_utf8(), "{} bytes", words.len());
+        }
+        let short = ClientFrame::decode(r#"{"type":"ping","limit":-1}"#).expect_err("negative").error.message;
+        assert_eq!(short, "invalid value: integer `-1`, expected usize at line 1 column 25");
     }
 
     #[test]

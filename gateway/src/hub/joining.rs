@@ -161,8 +161,13 @@ impl Shard {
         let frame = text_frame(&joined_frame(join.reference.as_deref(), &head, members, &past.messages));
         state.seats[join.from.worker] += 1;
         drop(state);
-        let (room, name) = (home.name.clone(), join.name.clone());
-        self.send(join.from.worker, Mail::Admit { to: join.from, room, name, frame });
+        let (room, name, to) = (home.name.clone(), join.name.clone(), join.from);
+        if to.worker == self.parts.index {
+            // At once: batches reach the members at home without mail, and the next one may be sealed before mail is.
+            self.admit(to, &room, name, frame);
+        } else {
+            self.send(to.worker, Mail::Admit { to, room, name, frame });
+        }
     }
 
     /// Bytes of messages one `joined` frame may carry: half of what a connection may have queued.

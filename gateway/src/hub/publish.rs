@@ -22,6 +22,9 @@ const MOST_BYTES: usize = 256 * 1024;
 /// Bytes of publishes waiting in one room before more are refused as `overloaded`.
 const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
 
+/// About what a frame takes beside its data.
+const FRAME_BYTES: usize = 320;
+
 /// What an accepted publish's `ack` says.
 #[derive(Clone, Copy)]
 struct Settled<'a> {
@@ -270,6 +273,11 @@ impl Shard {
 
     /// Collects the sequencer's steps as frames.
     pub(super) fn carry_out(&self, home: &Rc<Home>, state: &mut State, steps: Vec<Step>) {
+        let bytes = |step: &Step| match step {
+            Step::Message(message, _) => message.record.data.len() + FRAME_BYTES,
+            Step::Reset { .. } => FRAME_BYTES,
+        };
+        state.builder.reserve(steps.iter().map(bytes).sum());
         for step in steps {
             match step {
                 Step::Message(message, own) => {

@@ -196,8 +196,13 @@ impl Shard {
 
     /// A room away from home exists only while it has members or batches; at home it lives with its home.
     pub(super) fn forget_if_empty(&self, room: &Rc<Room>) {
-        if room.len() == 0 && !room.is_busy() && self.home_of(&room.name) != self.parts.index {
-            self.rooms.borrow_mut().remove(&room.name);
+        if room.len() > 0 || room.is_busy() || self.home_of(&room.name) == self.parts.index {
+            return;
+        }
+        let mut rooms = self.rooms.borrow_mut();
+        // A room that was held may be let go a moment after it was forgotten and made anew: that one has members.
+        if rooms.get(&room.name).is_some_and(|known| Rc::ptr_eq(known, room)) {
+            rooms.remove(&room.name);
         }
     }
 
@@ -266,7 +271,7 @@ impl Shard {
     }
 
     /// Seats a session of this worker and gives it its `joined` frame, or tells the home that it went meanwhile.
-    fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
+    pub(super) fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
         let Some(peer) = self.resolve(to) else {
             let mail = Mail::Leave { room: room.clone(), client: to.client, name, worker: self.parts.index };
             return self.send_home(room, mail);

@@ -128,7 +128,7 @@ impl Shard {
         }
     }
 
-    fn run_turn(self: &Rc<Self>) {
+    pub(super) fn run_turn(self: &Rc<Self>) {
         loop {
             let next = self.turn.inbox.borrow_mut().pop_front();
             let Some(mail) = next else { break };
@@ -216,7 +216,8 @@ impl Shard {
                 Progress::Empty => self.retire(&room),
                 Progress::Finished { batch, lagging } => {
                     self.finished(&room, &batch);
-                    if lagging && !self.is_pressed(&room) {
+                    // Away from home, batches wait one by one: a hold for each would let a few slow members delay all.
+                    if lagging && !room.is_busy() && !self.is_pressed(&room) {
                         self.hold(room);
                     } else if room.is_busy() {
                         self.turn.ring.borrow_mut().push_back(room);
@@ -275,7 +276,8 @@ impl Shard {
 
     /// Whether a room has collected so much that it must go on although its members lag.
     fn is_pressed(&self, room: &Room) -> bool {
-        self.home(&room.name).is_some_and(|home| home.state.borrow().builder.len() > super::MOST_COLLECTED_BYTES)
+        let collected = self.home(&room.name).map_or(0, |home| home.state.borrow().builder.len());
+        collected + room.queued_bytes() > super::MOST_COLLECTED_BYTES
     }
 
     /// Most members have not taken the last batch: wait for them, but not for long, while publishers wait in turn.

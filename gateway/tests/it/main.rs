@@ -8,6 +8,7 @@ mod admin;
 mod cluster;
 mod config;
 mod heartbeat;
+mod hostile;
 mod limits;
 mod protocol;
 mod support;

@@ -95,6 +95,22 @@ pub struct Raw {
 }
 
 impl Raw {
+    /// A connection on which nothing has been said.
+    pub async fn connect(addr: SocketAddr) -> Self {
+        let stream = within("a connection", TcpStream::connect(addr)).await.unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends bytes as they are. False when the server has closed already; the reading side will tell how.
+    pub async fn write(&mut self, bytes: &[u8]) -> bool {
+        within("bytes to be taken", self.stream.write_all(bytes)).await.is_ok()
+    }
+
+    /// Reads to the end, whatever comes.
+    pub async fn ended(&mut self) {
+        within("the connection to end", async { while self.fill().await {} }).await;
+    }
+
     /// Reads more; false at the end, however it came.
     async fn fill(&mut self) -> bool {
         self.buffer.reserve(16 * 1024);
@@ -160,8 +176,7 @@ impl Raw {
         }
         frame.extend_from_slice(&[0; 4]); // a mask of zeros leaves the payload as it is
         frame.extend_from_slice(payload);
-        // A server that has closed already makes this fail; the reading side will tell.
-        let _ = within("a frame to be taken", self.stream.write_all(&frame)).await;
+        self.write(&frame).await;
     }
 }
 

@@ -100,6 +100,17 @@ impl Node {
             .sum()
     }
 
+    /// Memory of the process in bytes: what is resident, and all that is mapped.
+    pub fn memory(&self) -> (u64, u64) {
+        let path = format!("/proc/{}/status", self.child.id().expect("it runs"));
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let kib = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("such a line");
+            line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap()
+        };
+        (kib("VmRSS:") * 1024, kib("VmSize:") * 1024)
+    }
+
     pub fn terminate(&self) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
         kill_process(pid, Signal::TERM).unwrap();

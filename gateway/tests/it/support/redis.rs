@@ -97,4 +97,22 @@ impl Redis {
         let read = stream.read(&mut answer).await.ok()?;
         Some(String::from_utf8_lossy(&answer[..read]).into_owned())
     }
+
+    /// Sends one command with binary arguments, and returns the beginning of the answer.
+    pub async fn call(&self, arguments: &[&[u8]]) -> String {
+        let mut request = format!("*{}\r\n", arguments.len()).into_bytes();
+        for argument in arguments {
+            request.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+            request.extend_from_slice(argument);
+            request.extend_from_slice(b"\r\n");
+        }
+        within("an answer of redis-server", async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+            stream.write_all(&request).await.unwrap();
+            let mut answer = vec![0; 4096];
+            let read = stream.read(&mut answer).await.unwrap();
+            String::from_utf8_lossy(&answer[..read]).into_owned()
+        })
+        .await
+    }
 }
