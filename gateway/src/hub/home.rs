@@ -75,6 +75,8 @@ pub(super) struct State {
     /// True if `early` was full once.
     pub(super) missed_early: bool,
     pub(super) repairing: bool,
+    /// True when the stream must be read again, whatever the read under way brings.
+    pub(super) reread: bool,
     /// Joins that wait for a read of the stream.
     pub(super) resuming: u32,
     /// The tick at which the last member went.
@@ -117,6 +119,7 @@ impl Home {
             early: Vec::new(),
             missed_early: false,
             repairing: false,
+            reread: false,
             resuming: 0,
             empty_since: None,
         };

@@ -1,6 +1,6 @@
 //! Shards on one thread, with sockets of their own and a broker that fails on demand.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use crate::socket::frames::first_frame_len;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Tracing;
 
+mod catching_up;
 mod delivery;
 mod joining;
 
@@ -38,6 +39,8 @@ struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
     reads: Semaphore,
+    /// Reads that stand at the gate.
+    waiting: Cell<usize>,
 }
 
 #[async_trait(?Send)]
@@ -60,7 +63,10 @@ impl Broker for Faulty {
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
         let history = self.inner.history(room, range).await;
-        self.reads.acquire().await.expect("open").forget();
+        self.waiting.set(self.waiting.get() + 1);
+        let pass = self.reads.acquire().await.expect("open");
+        self.waiting.set(self.waiting.get() - 1);
+        drop(pass);
         history
     }
 
@@ -104,7 +110,7 @@ impl Node {
             let (events, arriving) = mpsc::channel(64);
             let inner = memory.handle(settings.node_id.clone(), events.clone(), BrokerStats::new(&metrics));
             let reads = Semaphore::new(1 << 20);
-            let broker = Rc::new(Faulty { inner, presence_fails: RefCell::default(), reads });
+            let broker = Rc::new(Faulty { inner, presence_fails: RefCell::default(), reads, waiting: Cell::new(0) });
             let shard = Shard::new(Parts {
                 index,
                 post: post.clone(),
