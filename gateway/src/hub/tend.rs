@@ -47,8 +47,12 @@ impl Shard {
     fn let_go(&self, home: &Rc<Home>) {
         let delay = (self.parts.settings.unsubscribe_delay.as_millis() / BEAT.as_millis()) as u32;
         let mut state = home.state.borrow_mut();
-        let over = state.empty_since.is_some_and(|since| self.tick.get().saturating_sub(since) >= delay);
-        if !over || !state.is_idle() {
+        if !state.is_idle() {
+            return;
+        }
+        // A room whose only join was refused never had a last member to leave.
+        let since = *state.empty_since.get_or_insert(self.tick.get());
+        if self.tick.get().saturating_sub(since) < delay {
             return;
         }
         if state.phase == Phase::Open {

@@ -30,6 +30,7 @@ use crate::telemetry::trace::Tracing;
 mod catching_up;
 mod delivery;
 mod joining;
+mod outage;
 
 /// The longest any wait of a test lasts before it fails.
 const DEADLINE: Duration = Duration::from_secs(20);
