@@ -184,7 +184,7 @@ async fn drain(floor: &Floor, patience: Duration) {
     let all_gone = async {
         loop {
             floor.shard.visit_peers(|peer| peer.request_stop(Stop::Draining));
-            if floor.sessions() == 0 && floor.shard.is_settled() {
+            if floor.shard.agree(floor.sessions() == 0 && floor.shard.is_settled()) {
                 break;
             }
             tokio::time::sleep(DRAIN_LOOK).await;

@@ -29,6 +29,7 @@ use crate::telemetry::trace::Tracing;
 
 mod catching_up;
 mod delivery;
+mod ending;
 mod joining;
 mod outage;
 
