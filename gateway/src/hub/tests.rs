@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
+use roomcast_protocol::{ClientId, RoomName, Term};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -99,8 +99,6 @@ struct Worker {
 /// A node of some workers.
 struct Node {
     workers: Vec<Worker>,
-    memory: Memory,
-    metrics: Arc<Metrics>,
 }
 
 impl Node {
@@ -131,18 +129,12 @@ impl Node {
             Worker { shard, broker, events }
         };
         let workers = inboxes.into_iter().enumerate().map(one).collect();
-        Self { workers, memory, metrics }
+        Self { workers }
     }
 
     /// The only worker.
     fn shard(&self) -> &Rc<Shard> {
         &self.workers[0].shard
-    }
-
-    /// Another node's way to the same rooms; its events are not read.
-    fn elsewhere(&self) -> MemoryBroker {
-        let node = NodeId::new("elsewhere").expect("valid");
-        self.memory.handle(node, mpsc::channel(1).0, BrokerStats::new(&self.metrics))
     }
 
     /// A room at home on worker `home`.
