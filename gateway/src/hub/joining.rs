@@ -39,7 +39,7 @@ impl Shard {
         let op = PresenceOp::Enter { client: request.from.client, name: request.name.clone() };
         let mut state = home.state.borrow_mut();
         state.empty_since = None;
-        state.roll.movements.push_back(Movement { op, join: Some(request) });
+        state.roll.movements.push_back(Movement { op, join: Some(request), known: false });
         let phase = state.phase;
         drop(state);
         match phase {

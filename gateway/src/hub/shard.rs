@@ -94,15 +94,16 @@ impl Shard {
         peer.slot.set(slot as u32);
     }
 
-    /// Lets a connection go: it leaves its rooms everywhere.
-    pub fn disconnect(&self, peer: &Rc<Peer>) {
+    /// Lets a connection go: it leaves its rooms everywhere. False if it had gone before.
+    pub fn disconnect(&self, peer: &Rc<Peer>) -> bool {
         let slot = peer.slot.replace(u32::MAX) as usize;
         if self.peers.borrow_mut().try_remove(slot).is_none() {
-            return;
+            return false;
         }
         for room in peer.rooms() {
             self.unseat(peer, &room);
         }
+        true
     }
 
     /// Calls `visit` for every connection.

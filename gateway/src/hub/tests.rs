@@ -1,6 +1,6 @@
 //! Shards on one thread, with sockets of their own and a broker that fails on demand.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
+use roomcast_protocol::{ClientId, RoomName, Term};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,8 +27,11 @@ use crate::socket::frames::first_frame_len;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Tracing;
 
+mod catching_up;
 mod delivery;
+mod ending;
 mod joining;
+mod outage;
 
 /// The longest any wait of a test lasts before it fails.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -38,6 +41,8 @@ struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
     reads: Semaphore,
+    /// Reads that stand at the gate.
+    waiting: Cell<usize>,
 }
 
 #[async_trait(?Send)]
@@ -60,7 +65,10 @@ impl Broker for Faulty {
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
         let history = self.inner.history(room, range).await;
-        self.reads.acquire().await.expect("open").forget();
+        self.waiting.set(self.waiting.get() + 1);
+        let pass = self.reads.acquire().await.expect("open");
+        self.waiting.set(self.waiting.get() - 1);
+        drop(pass);
         history
     }
 
@@ -91,8 +99,6 @@ struct Worker {
 /// A node of some workers.
 struct Node {
     workers: Vec<Worker>,
-    memory: Memory,
-    metrics: Arc<Metrics>,
 }
 
 impl Node {
@@ -104,7 +110,7 @@ impl Node {
             let (events, arriving) = mpsc::channel(64);
             let inner = memory.handle(settings.node_id.clone(), events.clone(), BrokerStats::new(&metrics));
             let reads = Semaphore::new(1 << 20);
-            let broker = Rc::new(Faulty { inner, presence_fails: RefCell::default(), reads });
+            let broker = Rc::new(Faulty { inner, presence_fails: RefCell::default(), reads, waiting: Cell::new(0) });
             let shard = Shard::new(Parts {
                 index,
                 post: post.clone(),
@@ -123,18 +129,12 @@ impl Node {
             Worker { shard, broker, events }
         };
         let workers = inboxes.into_iter().enumerate().map(one).collect();
-        Self { workers, memory, metrics }
+        Self { workers }
     }
 
     /// The only worker.
     fn shard(&self) -> &Rc<Shard> {
         &self.workers[0].shard
-    }
-
-    /// Another node's way to the same rooms; its events are not read.
-    fn elsewhere(&self) -> MemoryBroker {
-        let node = NodeId::new("elsewhere").expect("valid");
-        self.memory.handle(node, mpsc::channel(1).0, BrokerStats::new(&self.metrics))
     }
 
     /// A room at home on worker `home`.

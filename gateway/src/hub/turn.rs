@@ -103,6 +103,11 @@ impl Turn {
         .await;
     }
 
+    /// Whether mail waits to be carried out or handed over.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.inbox.borrow().is_empty() || self.outgoing.borrow().iter().any(|mail| !mail.is_empty())
+    }
+
     fn rooms_active(&self) -> usize {
         self.ring.borrow().len()
     }
