@@ -28,7 +28,7 @@ use crate::telemetry::trace::Tracing;
 const EVENTS: usize = 8192;
 /// How often the broker's state and the thread's load are looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often a draining worker looks whether it is done.
+/// How often a draining worker looks whether it is done, and a starting one whether its broker is there.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 /// Where messages go between nodes.
@@ -122,9 +122,10 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     vital.spawn_local(Rc::clone(&shard).run_relay(arriving));
     vital.spawn_local(Rc::clone(&shard).run_clock());
     vital.spawn_local(session::beat(Rc::clone(&floor)));
-    vital.spawn_local(watch(broker, lifecycle.broker_flag(), Rc::clone(&local)));
+    vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
     let context = door(&floor, seed.rules, seed.admission, metrics, tracing);
     let life = async {
+        first_contact(&*broker, settings.redis_timeout).await;
         serve(listener, context, lifecycle.reached(Stage::Draining)).await?;
         drain(&floor, settings.shutdown_timeout).await;
         Ok(())
@@ -144,6 +145,17 @@ async fn unless_one_ends(
         result = life => result,
         Some(_) = vital.join_next() => Err(WorkerError::Broken),
     }
+}
+
+/// Gives the broker a moment to be there before the first client is: it would be refused its rooms. Clients wait in
+/// the kernel's queue meanwhile. A broker that stays away does not keep the node from serving.
+async fn first_contact(broker: &dyn Broker, patience: Duration) {
+    let up = async {
+        while !broker.is_up() {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(patience, up).await;
 }
 
 fn make_broker(

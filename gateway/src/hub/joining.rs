@@ -3,8 +3,7 @@
 use std::rc::Rc;
 
 use roomcast_protocol::{
-    ErrorCode, JoinedHead, MessageHead, Recovery, Since, error_frame, joined_frame, member_list, message_frame,
-    message_list,
+    ErrorCode, JoinedHead, MessageHead, Recovery, Since, joined_frame, member_list, message_frame, message_list,
 };
 
 use super::home::{Home, Movement, Phase, State};
@@ -127,7 +126,7 @@ impl Shard {
         let (code, _, words) = refusal(error);
         // A join that was not answered has not happened: what it left behind is taken back.
         let code = if code == ErrorCode::Undecided { ErrorCode::BrokerUnavailable } else { code };
-        let frame = text_frame(&error_frame(join.reference.as_deref(), code, words));
+        let frame = self.error(join.reference.as_deref(), code, words);
         self.send(join.from.worker, Mail::Answer { to: join.from, frame });
     }
 

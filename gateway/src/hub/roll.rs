@@ -111,7 +111,7 @@ impl Shard {
     /// A join that was told to the broker and then failed: tells it that the client is gone.
     pub(super) fn take_back(&self, home: &Rc<Home>, join: &JoinRequest) {
         let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
-        home.state.borrow_mut().roll.movements.push_back(Movement { op, join: None });
+        home.state.borrow_mut().roll.movements.push_back(Movement { op, join: None, known: true });
         self.turn.due(home);
     }
 

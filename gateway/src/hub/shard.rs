@@ -125,7 +125,13 @@ impl Shard {
 
     /// Queues an `error` frame for `peer`.
     pub fn refuse(&self, peer: &Rc<Peer>, reference: Option<&str>, code: ErrorCode, message: &str) {
-        self.tell(peer, &error_frame(reference, code, message));
+        self.post_frame(peer, self.error(reference, code, message));
+    }
+
+    /// An `error` frame, counted.
+    pub(super) fn error(&self, reference: Option<&str>, code: ErrorCode, message: &str) -> Bytes {
+        self.parts.totals.sockets.protocol_errors.with_label_values(&[code.as_str()]).inc();
+        text_frame(&error_frame(reference, code, message))
     }
 
     /// Queues a ready-made frame for `peer`, written at the end of the turn.
