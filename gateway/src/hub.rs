@@ -12,6 +12,7 @@ mod publish;
 mod questions;
 mod recent;
 mod relay;
+mod resume;
 mod roll;
 mod room;
 mod sequencer;
@@ -31,5 +32,7 @@ pub use shard::{Parts, Shard};
 const MOST_HANDED_OVER_BYTES: usize = 4 * 1024 * 1024;
 /// Broker calls that joins of one worker may have under way at once; a quarter of what a broker takes.
 const MOST_CALLS_FOR_JOINS: usize = 256;
+/// Reads of streams one worker may have under way at once.
+const MOST_READS: usize = 16;
 /// Bytes a room may collect before it goes on although its members lag: what comes from other nodes cannot wait.
 const MOST_COLLECTED_BYTES: usize = 1024 * 1024;

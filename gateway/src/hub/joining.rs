@@ -2,25 +2,14 @@
 
 use std::rc::Rc;
 
-use roomcast_protocol::{
-    ErrorCode, JoinedHead, MessageHead, Recovery, Since, joined_frame, member_list, message_frame, message_list,
-};
+use bytes::Bytes;
+use roomcast_protocol::{ErrorCode, MessageHead, member_list, message_frame};
 
-use super::home::{Home, Movement, Phase, State};
+use super::home::{Home, Movement, Phase};
 use super::mail::{JoinRequest, Mail};
 use super::publish::refusal;
-use super::shard::{Shard, text_frame};
+use super::shard::Shard;
 use crate::broker::{BrokerError, History, Member, PresenceOp, Range, Sequenced};
-
-/// Messages of one read for a resume.
-const PAGE: usize = 1024;
-
-/// What a joiner is told about the past.
-struct Past {
-    recovery: Recovery,
-    /// A JSON list.
-    messages: Vec<u8>,
-}
 
 /// One stored message as the JSON of a `message` frame.
 pub(super) fn message_json(room: &roomcast_protocol::RoomName, message: &Sequenced) -> Vec<u8> {
@@ -82,7 +71,7 @@ impl Shard {
             return Ok(None);
         }
         subscribed?;
-        broker.history(&home.name, Range::Latest { limit: self.parts.settings.join_history }).await.map(Some)
+        self.read(&home.name, Range::Latest { limit: self.parts.settings.join_history }).await.map(Some)
     }
 
     fn opened(self: &Rc<Self>, home: &Rc<Home>, history: Option<History>) {
@@ -139,26 +128,13 @@ impl Shard {
         for join in joins {
             // Whatever was collected before goes to the old members and into the recent messages first.
             self.seal(home);
-            let past = self.past(&home.state.borrow(), join.since.as_ref());
-            match past {
-                Ok(past) => self.seat_one(home, &join, &past, &list),
-                Err(since) => self.resume_from_stream(home, join, since, Rc::clone(&list)),
-            }
+            self.bring_up(home, join, &list);
         }
     }
 
-    fn seat_one(&self, home: &Rc<Home>, join: &JoinRequest, past: &Past, members: &[u8]) {
+    /// Makes the joiner a member, with its last frame before what comes live. To be called right behind a seal.
+    pub(super) fn seat_one(&self, home: &Rc<Home>, join: &JoinRequest, frame: Bytes) {
         let mut state = home.state.borrow_mut();
-        let durable = home.is_durable();
-        let head = JoinedHead {
-            room: &home.name,
-            mode: home.policy.mode,
-            term: state.sequencer.term().filter(|_| durable),
-            seq: durable.then(|| state.sequencer.last()),
-            recovery: past.recovery,
-            online: state.roll.online,
-        };
-        let frame = text_frame(&joined_frame(join.reference.as_deref(), &head, members, &past.messages));
         state.seats[join.from.worker] += 1;
         drop(state);
         let (room, name, to) = (home.name.clone(), join.name.clone(), join.from);
@@ -168,91 +144,5 @@ impl Shard {
         } else {
             self.send(to.worker, Mail::Admit { to, room, name, frame });
         }
-    }
-
-    /// Bytes of messages one `joined` frame may carry: half of what a connection may have queued.
-    pub(super) fn replay_bytes(&self) -> usize {
-        self.parts.settings.outbound_queue_bytes / 2
-    }
-
-    /// What a joiner is told, or the seq from which the stream must be read for it.
-    fn past(&self, state: &State, since: Option<&Since>) -> Result<Past, u64> {
-        let fresh = |recovery| Past { recovery, messages: self.newest(state) };
-        let Some(since) = since else { return Ok(fresh(Recovery::Fresh)) };
-        let (term, last) = (state.sequencer.term(), state.sequencer.last());
-        if term != Some(&since.term) {
-            return Ok(fresh(Recovery::UnknownTerm));
-        }
-        if since.seq > last {
-            return Ok(fresh(Recovery::Diverged));
-        }
-        if since.seq == last {
-            return Ok(Past { recovery: Recovery::Resumed, messages: b"[]".to_vec() });
-        }
-        let Some(missed) = state.recent.after(since.seq) else { return Err(since.seq) };
-        let messages = message_list(missed);
-        if messages.len() > self.replay_bytes() {
-            return Ok(fresh(Recovery::Gap));
-        }
-        Ok(Past { recovery: Recovery::Resumed, messages })
-    }
-
-    /// The newest messages that fit a frame.
-    fn newest(&self, state: &State) -> Vec<u8> {
-        let mut bytes: usize = state.recent.all().map(|json| json.len() + 1).sum();
-        let most = self.replay_bytes();
-        message_list(state.recent.all().skip_while(|json| {
-            let skip = bytes > most;
-            bytes -= json.len() + 1;
-            skip
-        }))
-    }
-
-    /// A resume from further back than what is kept here: one read, then the seat.
-    fn resume_from_stream(self: &Rc<Self>, home: &Rc<Home>, join: JoinRequest, since: u64, members: Rc<Vec<u8>>) {
-        home.state.borrow_mut().resuming += 1;
-        let (shard, home) = (Rc::clone(self), Rc::clone(home));
-        tokio::task::spawn_local(async move {
-            let read = {
-                let _turn = shard.calls.acquire().await;
-                shard.parts.broker.history(&home.name, Range::After { seq: since, limit: PAGE }).await
-            };
-            shard.seal(&home);
-            match read {
-                Ok(history) => {
-                    let past = shard.joined_past(&home.state.borrow(), &home, since, &history);
-                    shard.seat_one(&home, &join, &past, &members);
-                }
-                Err(error) => {
-                    shard.take_back(&home, &join);
-                    shard.refuse_join(&join, &error);
-                }
-            }
-            home.state.borrow_mut().resuming -= 1;
-            shard.turn.due(&home);
-        });
-    }
-
-    /// Joins what the stream holds behind `since` with what came meanwhile, without gap or repeat.
-    fn joined_past(&self, state: &State, home: &Home, since: u64, history: &History) -> Past {
-        let last = state.sequencer.last();
-        let gap = || Past { recovery: Recovery::Gap, messages: self.newest(state) };
-        let mut next = since + 1;
-        let mut messages: Vec<Vec<u8>> = Vec::new();
-        for message in history.messages.iter().filter(|message| message.seq <= last) {
-            if message.seq != next {
-                return gap();
-            }
-            messages.push(message_json(&home.name, message));
-            next += 1;
-        }
-        if next <= last {
-            match state.recent.after(next - 1) {
-                Some(rest) => messages.extend(rest.map(<[u8]>::to_vec)),
-                None => return gap(),
-            }
-        }
-        let replay = message_list(messages.iter().map(Vec::as_slice));
-        if replay.len() > self.replay_bytes() { gap() } else { Past { recovery: Recovery::Resumed, messages: replay } }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use roomcast_protocol::{ClientId, RoomName, Since};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use crate::broker::Record;
@@ -80,6 +81,8 @@ pub(super) enum Mail {
     Ask { room: RoomName, from: Address, reference: Option<Box<str>>, question: Question },
     /// From the home: the session is a member from here on; its `joined` frame.
     Admit { to: Address, room: RoomName, name: Arc<str>, frame: Bytes },
+    /// From the home: a part of what a joiner missed; `taken` is told once its socket has all of it.
+    Replay { to: Address, frames: Bytes, taken: oneshot::Sender<()> },
     /// From the home: a request's answer.
     Answer { to: Address, frame: Bytes },
     /// From the home: what became of a publish of that many bytes; a frame if one was asked for.

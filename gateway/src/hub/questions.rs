@@ -13,7 +13,7 @@ use crate::broker::{BrokerError, History, Range};
 /// Entries of a page when the client names no limit.
 pub const PAGE: usize = 50;
 /// Most entries of a page.
-pub const LONGEST_PAGE: usize = 500;
+pub const LONGEST_PAGE: usize = 200;
 
 impl Shard {
     pub(super) fn take_question(
@@ -59,7 +59,7 @@ impl Shard {
                     (Some(seq), None) => Range::Before { seq, limit },
                     (None, None) => Range::Latest { limit },
                 };
-                let history = broker.history(room, range).await?;
+                let history = self.read(room, range).await?;
                 Ok(self.history_page(room, reference, &history, after.is_some()))
             }
         }

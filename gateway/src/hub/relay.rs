@@ -20,7 +20,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often a read is done again that ended before what is held back: it was begun too early.
 const MOST_STALE: u32 = 3;
 /// Messages of one read.
-const PAGE: usize = 512;
+const PAGE: usize = 128;
 /// Events taken before others run.
 const EVENTS_AT_ONCE: usize = 64;
 /// Rooms caught up at the same time after a subscription came back.
@@ -170,7 +170,7 @@ impl Shard {
                 state.sequencer.last()
             };
             let range = Range::After { seq: last, limit: PAGE };
-            let read = self.parts.broker.history(&home.name, range).await;
+            let read = self.read(&home.name, range).await;
             if home.state.borrow().phase != Phase::Open {
                 break;
             }

@@ -21,7 +21,7 @@ use super::peer::Peer;
 use super::room::Room;
 use super::tend::Told;
 use super::turn::Turn;
-use crate::broker::{Broker, Record};
+use crate::broker::{Broker, BrokerError, History, Range, Record};
 use crate::config::Settings;
 use crate::socket::frames;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -61,6 +61,8 @@ pub struct Shard {
     pub(super) told: Told,
     /// Turns at the broker for joins: a storm of them waits here instead of being refused there.
     pub(super) calls: Semaphore,
+    /// Turns at reading streams.
+    reads: Semaphore,
 }
 
 /// A text frame around `json`.
@@ -85,6 +87,7 @@ impl Shard {
             tick: Cell::new(0),
             told: Told::default(),
             calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
+            reads: Semaphore::new(super::MOST_READS),
         })
     }
 
@@ -242,6 +245,12 @@ impl Shard {
         self.turn.send(worker, self.parts.index, mail);
     }
 
+    /// A part of a room's stream. Few reads at a time: a page of large messages is megabytes.
+    pub(super) async fn read(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
+        let _turn = self.reads.acquire().await;
+        self.parts.broker.history(room, range).await
+    }
+
     pub(super) fn home(&self, room: &RoomName) -> Option<Rc<Home>> {
         self.homes.borrow().get(room).cloned()
     }
@@ -259,6 +268,12 @@ impl Shard {
             Mail::Rename { room, client, name } => self.take_rename(&room, client, name),
             Mail::Ask { room, from, reference, question } => self.take_question(room, from, reference, question),
             Mail::Admit { to, room, name, frame } => self.admit(to, &room, name, frame),
+            Mail::Replay { to, frames, taken } => {
+                if let Some(peer) = self.resolve(to) {
+                    peer.tell_when_empty(taken);
+                    self.post_frame(&peer, frames);
+                }
+            }
             Mail::Answer { to, frame } => {
                 if let Some(peer) = self.resolve(to) {
                     self.post_frame(&peer, frame);

@@ -7,6 +7,8 @@ use crate::support::{Client, Frame, Node, room, seqs};
 
 on_both_brokers!(
     what_was_missed_is_brought,
+    a_long_absence_is_brought_too,
+    a_replay_meets_live_messages_without_a_seam,
     nothing_missed_nothing_brought,
     the_query_can_carry_since,
     a_seq_from_the_future_diverged,
@@ -47,6 +49,26 @@ async fn what_was_missed_is_brought(site: Site) {
         seen.push(back.expect("message").await.seq());
     }
     assert_eq!(seen, (11..=101).collect::<Vec<_>>());
+}
+
+/// `gap` means "older than what is kept", and a thousand messages are: what does not fit `joined` follows.
+async fn a_long_absence_is_brought_too(site: Site) {
+    let node = site.node(&["--publish-rate", "0"]).await;
+    let name = room();
+    let (mut stayed, _) = Client::enter(&node, &name).await;
+    let load = "x".repeat(1500);
+    let mut term = Value::Null;
+    for number in 1..=200 {
+        stayed.send(json!({"type": "publish", "data": load, "echo": false, "ref": number})).await;
+        term = stayed.answer(&json!(number)).await["term"].clone();
+    }
+    let (mut back, joined) = come_back(&node, &name, &term, 1).await;
+    assert_eq!(joined["recovery"], "resumed", "199 messages of 1.5 KB, of 1000 that are kept");
+    let mut seen = seqs(joined.list("messages"));
+    while seen.last() != Some(&200) {
+        seen.push(back.expect("message").await.seq());
+    }
+    assert_eq!(seen, (2..=200).collect::<Vec<_>>());
 }
 
 async fn nothing_missed_nothing_brought(site: Site) {
@@ -102,4 +124,33 @@ async fn what_is_no_longer_kept_is_a_gap(site: Site) {
         (&json!("resumed"), (396..=400).collect()),
         "ten are kept"
     );
+}
+
+/// The replay takes many steps, others go on publishing meanwhile, and still every seq comes once and in order.
+async fn a_replay_meets_live_messages_without_a_seam(site: Site) {
+    let node = site.node(&["--publish-rate", "0", "--workers", "2"]).await;
+    let name = room();
+    let (mut stayed, _) = Client::enter(&node, &name).await;
+    let load = "x".repeat(8000);
+    let mut term = Value::Null;
+    for number in 1..=120 {
+        stayed.send(json!({"type": "publish", "data": load, "echo": false, "ref": number})).await;
+        term = stayed.answer(&json!(number)).await["term"].clone();
+    }
+    let talking = async {
+        for number in 121..=300 {
+            stayed.send(json!({"type": "publish", "data": load, "echo": false, "ref": number})).await;
+            stayed.answer(&json!(number)).await;
+        }
+    };
+    let returning = async {
+        let (mut back, joined) = come_back(&node, &name, &term, 1).await;
+        assert_eq!(joined["recovery"], "resumed");
+        let mut seen = seqs(joined.list("messages"));
+        while seen.last() != Some(&300) {
+            seen.push(back.expect("message").await.seq());
+        }
+        assert_eq!(seen, (2..=300).collect::<Vec<_>>());
+    };
+    tokio::join!(talking, returning);
 }
