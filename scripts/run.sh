@@ -7,6 +7,5 @@ scripts/need.sh cargo cc
 profile=dev dir=debug
 if [ -n "${RELEASE:-}" ]; then profile=release dir=release; fi
 cargo build --package roomcast-gateway --bin gateway --profile "$profile"
-port=$(target/$dir/gateway config "$@" 2>/dev/null | sed -n 's/^listen *= *"\{0,1\}.*:\([0-9]*\)"\{0,1\} *$/\1/p' | head -n 1) || true
-echo "Roomcast starts on http://localhost:${port:-8080}/ (open it in two tabs; Ctrl-C ends it)"
+echo "Roomcast starts: open the page it names in two tabs; Ctrl-C ends it."
 exec "target/$dir/gateway" "$@"

@@ -103,9 +103,23 @@ fn start_workers(
             tracing: tracing.clone(),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
-        thread.spawn(move || worker::run(seed)).context("cannot start a worker thread")
+        let end = End(lifecycle.clone());
+        let life = move || {
+            let _end = end;
+            worker::run(seed)
+        };
+        thread.spawn(life).context("cannot start a worker thread")
     };
     listeners.into_iter().zip(inboxes).enumerate().map(start_one).collect()
+}
+
+/// Held by each worker thread. One worker less means a part of the rooms is deaf: however it ends, the whole node goes.
+struct End(Lifecycle);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.advance(Stage::Draining);
+    }
 }
 
 fn handshake_rules(settings: &Settings) -> Result<HandshakeRules> {
@@ -145,7 +159,6 @@ impl Node {
     /// # Errors
     /// The first worker's that failed.
     pub async fn finished(self) -> Result<()> {
-        let lifecycle = self.lifecycle.clone();
         let workers = self.workers;
         let outcome = tokio::task::spawn_blocking(move || {
             let mut outcome = Ok(());
@@ -154,8 +167,6 @@ impl Node {
                     Ok(result) => result.map_err(anyhow::Error::from),
                     Err(_) => Err(anyhow::anyhow!("a worker thread panicked")),
                 };
-                // One worker less means a part of the rooms is deaf: the whole node goes.
-                lifecycle.advance(Stage::Draining);
                 outcome = outcome.and(result);
             }
             outcome

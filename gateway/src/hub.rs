@@ -17,6 +17,8 @@ mod room;
 mod sequencer;
 mod shard;
 mod tend;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use mail::{Inbox, Post, Question};
@@ -27,5 +29,7 @@ pub use shard::{Parts, Shard};
 
 /// Bytes of batches another worker may have waiting before rooms with members there make their publishers wait.
 const MOST_HANDED_OVER_BYTES: usize = 4 * 1024 * 1024;
+/// Broker calls that joins of one worker may have under way at once; a quarter of what a broker takes.
+const MOST_CALLS_FOR_JOINS: usize = 256;
 /// Bytes a room may collect before it goes on although its members lag: what comes from other nodes cannot wait.
 const MOST_COLLECTED_BYTES: usize = 1024 * 1024;

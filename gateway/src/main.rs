@@ -54,7 +54,8 @@ fn run(settings: Settings) -> Result<()> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let node = app::start(settings)?;
         tracing::info!(
-            addr = %node.address, admin = %node.admin_address, node = %node_id, workers, broker, "listening"
+            addr = %node.address, admin = %node.admin_address, page = format!("http://localhost:{}/", node.address.port()),
+            node = %node_id, workers, broker, "listening"
         );
         let lifecycle = node.lifecycle().clone();
         let signals = tokio::spawn(async move {

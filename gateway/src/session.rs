@@ -88,19 +88,26 @@ impl Floor {
     }
 }
 
-/// A session's place in [`Floor::sessions`].
-struct Alive(Rc<Floor>);
+/// A session's place in [`Floor::sessions`], and in the shard: even a session that panics leaves its rooms.
+struct Alive(Rc<Floor>, Rc<Peer>);
 
 impl Alive {
-    fn new(floor: &Rc<Floor>) -> Self {
+    fn new(floor: &Rc<Floor>, peer: &Rc<Peer>) -> Self {
         floor.sessions.set(floor.sessions.get() + 1);
-        Self(Rc::clone(floor))
+        floor.shard.connect(peer);
+        floor.totals.sockets.connections.inc();
+        floor.totals.sockets.connections_total.inc();
+        Self(Rc::clone(floor), Rc::clone(peer))
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.sessions.set(self.0.sessions.get() - 1);
+        let Self(floor, peer) = self;
+        if floor.shard.disconnect(peer) {
+            floor.totals.sockets.connections.dec();
+        }
+        floor.sessions.set(floor.sessions.get() - 1);
     }
 }
 
@@ -135,9 +142,7 @@ impl Session {
         let id = ClientId::random();
         let name: Arc<str> = name.map_or_else(|| format!("guest-{}", &id.to_string()[..4]).into(), Into::into);
         let peer = Peer::new(id, name, stream, settings.outbound_queue_bytes, floor.heartbeat.now());
-        floor.shard.connect(&peer);
-        floor.totals.sockets.connections.inc();
-        floor.totals.sockets.connections_total.inc();
+        let alive = Alive::new(floor, &peer);
         let echo = matches!(route, Route::Echo);
         let dispatcher = Dispatcher::new(Rc::clone(floor), peer, echo);
         dispatcher.greet(route);
@@ -148,7 +153,7 @@ impl Session {
             leftover: leftover.to_vec(),
             dispatcher,
             _permit: permit,
-            _alive: Alive::new(floor),
+            _alive: alive,
         }
     }
 

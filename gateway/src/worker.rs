@@ -13,7 +13,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::spawn_local;
+use tokio::task::JoinSet;
 
 use crate::broker::{Broker, BrokerError, BrokerStats, Event, Memory, RedisBroker, RedisOptions};
 use crate::config::Settings;
@@ -28,7 +28,7 @@ use crate::telemetry::trace::Tracing;
 const EVENTS: usize = 8192;
 /// How often the broker's state and the thread's load are looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often a draining worker looks whether it is done.
+/// How often a draining worker looks whether it is done, and a starting one whether its broker is there.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 /// Where messages go between nodes.
@@ -74,6 +74,9 @@ pub enum WorkerError {
     /// The runtime or the listener failed.
     #[error("worker cannot run: {0}")]
     Io(#[from] io::Error),
+    /// A task that the worker cannot do without has panicked.
+    #[error("worker has lost one of its tasks")]
+    Broken,
     /// The broker's settings cannot be used.
     #[error("broker cannot be used: {0}")]
     Broker(#[from] BrokerError),
@@ -113,17 +116,46 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         tracing.clone(),
         lifecycle.clone(),
     );
-    spawn_local(Rc::clone(&shard).run_turns());
-    spawn_local(Rc::clone(&shard).run_inbox(inbox));
-    spawn_local(Rc::clone(&shard).run_relay(arriving));
-    spawn_local(Rc::clone(&shard).run_clock());
-    spawn_local(session::beat(Rc::clone(&floor)));
-    spawn_local(watch(broker, lifecycle.broker_flag(), Rc::clone(&local)));
+    let mut vital = JoinSet::new();
+    vital.spawn_local(Rc::clone(&shard).run_turns());
+    vital.spawn_local(Rc::clone(&shard).run_inbox(inbox));
+    vital.spawn_local(Rc::clone(&shard).run_relay(arriving));
+    vital.spawn_local(Rc::clone(&shard).run_clock());
+    vital.spawn_local(session::beat(Rc::clone(&floor)));
+    vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
     let context = door(&floor, seed.rules, seed.admission, metrics, tracing);
-    serve(listener, context, lifecycle.reached(Stage::Draining)).await?;
-    drain(&floor, settings.shutdown_timeout).await;
+    let life = async {
+        first_contact(&*broker, settings.redis_timeout).await;
+        serve(listener, context, lifecycle.reached(Stage::Draining)).await?;
+        drain(&floor, settings.shutdown_timeout).await;
+        Ok(())
+    };
+    let result = unless_one_ends(&mut vital, life).await;
     local.flush();
-    Ok(())
+    result
+}
+
+/// Runs `life`, but not without one of the tasks that must never end: a worker that no longer delivers, or no longer
+/// hears the others, must not go on looking well.
+async fn unless_one_ends(
+    vital: &mut JoinSet<()>,
+    life: impl Future<Output = Result<(), WorkerError>>,
+) -> Result<(), WorkerError> {
+    tokio::select! {
+        result = life => result,
+        Some(_) = vital.join_next() => Err(WorkerError::Broken),
+    }
+}
+
+/// Gives the broker a moment to be there before the first client is: it would be refused its rooms. Clients wait in
+/// the kernel's queue meanwhile. A broker that stays away does not keep the node from serving.
+async fn first_contact(broker: &dyn Broker, patience: Duration) {
+    let up = async {
+        while !broker.is_up() {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(patience, up).await;
 }
 
 fn make_broker(
@@ -184,7 +216,7 @@ async fn drain(floor: &Floor, patience: Duration) {
     let all_gone = async {
         loop {
             floor.shard.visit_peers(|peer| peer.request_stop(Stop::Draining));
-            if floor.sessions() == 0 && floor.shard.is_settled() {
+            if floor.shard.agree(floor.sessions() == 0 && floor.shard.is_settled()) {
                 break;
             }
             tokio::time::sleep(DRAIN_LOOK).await;
@@ -192,5 +224,19 @@ async fn drain(floor: &Floor, patience: Duration) {
     };
     if tokio::time::timeout(patience, all_gone).await.is_err() {
         tracing::warn!(sessions = floor.sessions(), "not everything was done in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_ends_the_worker() {
+        let mut vital = JoinSet::new();
+        vital.spawn(std::future::pending());
+        vital.spawn(async { panic!("as it would be by a bug") });
+        let result = unless_one_ends(&mut vital, std::future::pending()).await;
+        assert!(matches!(result, Err(WorkerError::Broken)));
     }
 }

@@ -98,8 +98,9 @@ pub struct Driver {
 impl Driver {
     /// Takes connections that have joined, the rooms, and the (connection, room) pairs whose order and delay are checked.
     pub fn new(mut fleet: Fleet, rooms: Vec<Room>, checked: &[(usize, usize)]) -> Self {
-        rooms.iter().for_each(|room| fleet.watch(room.pacer));
-        checked.iter().for_each(|&(conn, _)| fleet.watch(conn));
+        for conn in rooms.iter().map(|room| room.pacer).chain(checked.iter().map(|&(conn, _)| conn)) {
+            fleet.watch(conn);
+        }
         let checks = checked.iter().map(|&(conn, room)| Check { conn, room, next: 0 }).collect();
         let (finished, latencies, since_accepted) = (Vec::new(), Vec::new(), Vec::new());
         let epoch = Instant::now();
@@ -152,10 +153,9 @@ impl Driver {
         self.rooms.iter().map(|room| room.sent).sum()
     }
 
-    /// Deliveries that are missing: none may be once a run has drained. Not counted where publishers ask for acks.
-    pub fn missing(&self, acks: bool) -> i64 {
-        let due: u64 = self.rooms.iter().map(|room| room.sent * room.members).sum();
-        if acks { 0 } else { due as i64 - self.fleet.totals.messages as i64 }
+    /// Deliveries due by what was sent. Not known where publishers ask for acks.
+    fn due(&self) -> u64 {
+        self.rooms.iter().map(|room| room.sent * room.members).sum()
     }
 
     fn publish_due(&mut self, load: &Load, clock: &mut Clock, now: Instant) -> Result<Duration> {
@@ -245,13 +245,19 @@ impl Driver {
 
     fn drain(&mut self, load: &Load) -> Result<()> {
         let deadline = Instant::now() + DRAIN;
-        let waiting = |driver: &Self| driver.rooms.iter().any(|room| room.due > 0) || driver.missing(load.acks) > 0;
+        let missing = |driver: &Self| {
+            if load.acks { 0 } else { driver.due().saturating_sub(driver.fleet.totals.messages) }
+        };
+        let waiting = |driver: &Self| driver.rooms.iter().any(|room| room.due > 0) || missing(driver) > 0;
         while waiting(self) && self.fleet.totals.closed == 0 {
             self.turn(Duration::from_millis(20))?;
             if Instant::now() > deadline {
                 let said = self.fleet.first_error.as_deref().unwrap_or("nothing");
-                bail!("{} deliveries did not arrive; the server said: {said}", self.missing(load.acks));
+                bail!("{} deliveries did not arrive; the server said: {said}", missing(self));
             }
+        }
+        if !load.acks && self.fleet.totals.messages > self.due() {
+            bail!("{} deliveries came, {} were due", self.fleet.totals.messages, self.due());
         }
         self.finished.clear();
         Ok(())

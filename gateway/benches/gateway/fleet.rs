@@ -96,7 +96,7 @@ impl Fleet {
 
     /// Opens one WebSocket per path and waits until each has seen `joins` frames `joined`.
     pub fn open(&mut self, address: SocketAddr, paths: &[String], joins: u64) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         for chunk in paths.chunks(OPENING) {
             let (mut upgraded, mut joined) = (self.upgraded, self.totals.joined);
             for path in chunk {
@@ -302,9 +302,9 @@ pub fn push_text(payload: &[u8], out: &mut Vec<u8>) {
 fn push_masked(first: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.push(first);
     match payload.len() {
-        short @ 0..=125 => out.push(0x80 | short as u8),
+        short @ 0..=125 => out.push(0x80 + short as u8),
         long => {
-            out.push(0x80 | 126);
+            out.push(0x80 + 126);
             out.extend_from_slice(&(long as u16).to_be_bytes());
         }
     }

@@ -17,7 +17,7 @@ use crate::sendloop::{Order, SendLoop};
 /// Frames per write: a window is published in one write.
 const WINDOW: usize = 16;
 /// How long one reading takes in the short form.
-const LENGTH: Duration = Duration::from_millis(1000);
+const LENGTH: Duration = Duration::from_secs(1);
 /// Connections of one run at most.
 const CONNECTIONS: usize = 10_000;
 /// The bare loop's at most: together they must stay below a limit of 20,000 files.

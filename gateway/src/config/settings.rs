@@ -136,7 +136,7 @@ pub struct Settings {
     #[arg(long, default_value = "50", value_parser = count::<usize>(0, 1000))]
     pub join_history: usize,
 
-    /// Members listed in `joined` and in one page of `members`
+    /// Members listed in `joined`; the others are read with `members`
     #[arg(long, default_value = "100", value_parser = count::<usize>(0, 1000))]
     pub members_cap: usize,
 

@@ -22,7 +22,7 @@ const PREFIX: &str = "ROOMCAST_";
 /// Every option is also an environment variable (--ping-interval is `ROOMCAST_PING_INTERVAL`), a line in `.env` and a
 /// key of the file given with --config (`ping_interval`); the first of these that has it wins.
 #[derive(Debug, Parser)]
-#[command(name = "gateway", version, max_term_width = 110)]
+#[command(name = "gateway", version, max_term_width = 110, allow_negative_numbers = true)]
 pub(super) struct Cli {
     #[command(flatten)]
     settings: Settings,

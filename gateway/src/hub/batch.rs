@@ -79,6 +79,11 @@ impl Builder {
         self.frames.len()
     }
 
+    /// Makes room for that many more bytes at once, so that a batch is not copied as it grows.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.frames.reserve(bytes);
+    }
+
     /// Adds a message. `omit` names the sender if it asked for no echo. `scratch` is only used inside.
     pub(super) fn message(
         &mut self,

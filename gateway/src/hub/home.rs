@@ -21,6 +21,8 @@ use crate::config::RoomPolicy;
 pub(super) const CONGESTED_BYTES: usize = 64 * 1024;
 /// Envelopes kept while a room is being opened; beyond, the stream is read once more.
 const MOST_EARLY: usize = 256;
+/// The same in bytes of data.
+const MOST_EARLY_BYTES: usize = 1024 * 1024;
 
 /// How far the room is connected to the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(super) struct Movement {
     pub(super) op: PresenceOp,
     /// The request to answer, when it is a join.
     pub(super) join: Option<JoinRequest>,
+    /// True if the broker may know of the client already.
+    pub(super) known: bool,
 }
 
 /// Who is there and who comes and goes.
@@ -75,6 +79,8 @@ pub(super) struct State {
     /// True if `early` was full once.
     pub(super) missed_early: bool,
     pub(super) repairing: bool,
+    /// True when the stream must be read again, whatever the read under way brings.
+    pub(super) reread: bool,
     /// Joins that wait for a read of the stream.
     pub(super) resuming: u32,
     /// The tick at which the last member went.
@@ -117,6 +123,7 @@ impl Home {
             early: Vec::new(),
             missed_early: false,
             repairing: false,
+            reread: false,
             resuming: 0,
             empty_since: None,
         };
@@ -149,7 +156,9 @@ impl State {
 
     /// Keeps what the bus brings while the room is being opened.
     pub(super) fn keep_early(&mut self, envelope: Envelope) {
-        if self.early.len() < MOST_EARLY {
+        let bytes = |envelope: &Envelope| envelope.records.iter().map(|record| record.data.len()).sum::<usize>();
+        let held: usize = self.early.iter().map(bytes).sum();
+        if self.early.len() < MOST_EARLY && held + bytes(&envelope) <= MOST_EARLY_BYTES {
             self.early.push(envelope);
         } else {
             self.missed_early = true;

@@ -3,8 +3,7 @@
 use std::rc::Rc;
 
 use roomcast_protocol::{
-    ErrorCode, JoinedHead, MessageHead, Recovery, Since, error_frame, joined_frame, member_list, message_frame,
-    message_list,
+    ErrorCode, JoinedHead, MessageHead, Recovery, Since, joined_frame, member_list, message_frame, message_list,
 };
 
 use super::home::{Home, Movement, Phase, State};
@@ -39,7 +38,7 @@ impl Shard {
         let op = PresenceOp::Enter { client: request.from.client, name: request.name.clone() };
         let mut state = home.state.borrow_mut();
         state.empty_since = None;
-        state.roll.movements.push_back(Movement { op, join: Some(request) });
+        state.roll.movements.push_back(Movement { op, join: Some(request), known: false });
         let phase = state.phase;
         drop(state);
         match phase {
@@ -76,6 +75,7 @@ impl Shard {
 
     async fn connect_room(&self, home: &Home) -> Result<Option<History>, BrokerError> {
         let broker = &self.parts.broker;
+        let _turn = self.calls.acquire().await;
         let subscribed = broker.subscribe(&home.name).await;
         if !home.is_durable() {
             // An ephemeral room works on this node alone until the broker is back.
@@ -126,7 +126,7 @@ impl Shard {
         let (code, _, words) = refusal(error);
         // A join that was not answered has not happened: what it left behind is taken back.
         let code = if code == ErrorCode::Undecided { ErrorCode::BrokerUnavailable } else { code };
-        let frame = text_frame(&error_frame(join.reference.as_deref(), code, words));
+        let frame = self.error(join.reference.as_deref(), code, words);
         self.send(join.from.worker, Mail::Answer { to: join.from, frame });
     }
 
@@ -161,8 +161,13 @@ impl Shard {
         let frame = text_frame(&joined_frame(join.reference.as_deref(), &head, members, &past.messages));
         state.seats[join.from.worker] += 1;
         drop(state);
-        let (room, name) = (home.name.clone(), join.name.clone());
-        self.send(join.from.worker, Mail::Admit { to: join.from, room, name, frame });
+        let (room, name, to) = (home.name.clone(), join.name.clone(), join.from);
+        if to.worker == self.parts.index {
+            // At once: batches reach the members at home without mail, and the next one may be sealed before mail is.
+            self.admit(to, &room, name, frame);
+        } else {
+            self.send(to.worker, Mail::Admit { to, room, name, frame });
+        }
     }
 
     /// Bytes of messages one `joined` frame may carry: half of what a connection may have queued.
@@ -208,20 +213,30 @@ impl Shard {
         home.state.borrow_mut().resuming += 1;
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {
-            let read = shard.parts.broker.history(&home.name, Range::After { seq: since, limit: PAGE }).await;
+            let read = {
+                let _turn = shard.calls.acquire().await;
+                shard.parts.broker.history(&home.name, Range::After { seq: since, limit: PAGE }).await
+            };
             shard.seal(&home);
-            let past = shard.joined_past(&home.state.borrow(), &home, since, read);
-            shard.seat_one(&home, &join, &past, &members);
+            match read {
+                Ok(history) => {
+                    let past = shard.joined_past(&home.state.borrow(), &home, since, &history);
+                    shard.seat_one(&home, &join, &past, &members);
+                }
+                Err(error) => {
+                    shard.take_back(&home, &join);
+                    shard.refuse_join(&join, &error);
+                }
+            }
             home.state.borrow_mut().resuming -= 1;
             shard.turn.due(&home);
         });
     }
 
     /// Joins what the stream holds behind `since` with what came meanwhile, without gap or repeat.
-    fn joined_past(&self, state: &State, home: &Home, since: u64, read: Result<History, BrokerError>) -> Past {
+    fn joined_past(&self, state: &State, home: &Home, since: u64, history: &History) -> Past {
         let last = state.sequencer.last();
         let gap = || Past { recovery: Recovery::Gap, messages: self.newest(state) };
-        let Ok(history) = read else { return gap() };
         let mut next = since + 1;
         let mut messages: Vec<Vec<u8>> = Vec::new();
         for message in history.messages.iter().filter(|message| message.seq <= last) {

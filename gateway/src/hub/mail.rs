@@ -5,7 +5,7 @@
 //! at most one request and a bounded number of publishes under way, and batches are counted in `Post::load`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use roomcast_protocol::{ClientId, RoomName, Since};
@@ -93,6 +93,7 @@ pub(super) enum Mail {
 pub struct Post {
     boxes: Arc<[UnboundedSender<Vec<Mail>>]>,
     load: Arc<[AtomicUsize]>,
+    settled: Arc<[AtomicBool]>,
 }
 
 /// What one worker receives.
@@ -109,12 +110,20 @@ impl Post {
     pub fn new(workers: usize) -> (Self, Vec<Inbox>) {
         let (boxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
         let load = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        (Self { boxes: boxes.into(), load }, inboxes.into_iter().map(Inbox).collect())
+        let settled = (0..workers).map(|_| AtomicBool::new(false)).collect();
+        (Self { boxes: boxes.into(), load, settled }, inboxes.into_iter().map(Inbox).collect())
     }
 
     /// How many workers there are.
     pub fn workers(&self) -> usize {
         self.boxes.len()
+    }
+
+    /// Notes whether `worker` has anything left to do; true if no worker has. Those that have ended have not.
+    pub(super) fn agree(&self, worker: usize, settled: bool) -> bool {
+        self.settled[worker].store(settled, Ordering::Release);
+        let mut others = self.settled.iter().zip(&*self.boxes);
+        settled && others.all(|(settled, mail)| settled.load(Ordering::Acquire) || mail.is_closed())
     }
 
     /// Hands over a turn's mail. A worker that has ended takes none; its members are gone too.

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use roomcast_protocol::{Ack, ErrorCode, MessageHead, Mode, Term, error_frame};
+use bytes::Bytes;
+use roomcast_protocol::{Ack, ErrorCode, MessageHead, Mode, Term};
 use serde_json::value::RawValue;
 
 use super::batch::Stamp;
@@ -21,6 +22,9 @@ const MOST_MESSAGES: usize = 128;
 const MOST_BYTES: usize = 256 * 1024;
 /// Bytes of publishes waiting in one room before more are refused as `overloaded`.
 const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
+
+/// About what a frame takes beside its data.
+const FRAME_BYTES: usize = 320;
 
 /// What an accepted publish's `ack` says.
 #[derive(Clone, Copy)]
@@ -57,6 +61,19 @@ pub(super) fn refusal(error: &BrokerError) -> (ErrorCode, PublishOutcome, &'stat
             (ErrorCode::Internal, PublishOutcome::Failed, "the broker refused the request")
         }
     }
+}
+
+fn acknowledgement(request: &PublishRequest, reference: &str, settled: Settled<'_>) -> Option<Bytes> {
+    let reference: &RawValue = serde_json::from_str(reference).ok()?;
+    let ack = Ack {
+        reference,
+        id: &request.record.id,
+        room: &request.room,
+        seq: settled.position.map(|(_, seq)| seq),
+        term: settled.position.map(|(term, _)| term.clone()),
+        duplicate: settled.duplicate,
+    };
+    serde_json::to_vec(&ack).ok().map(|json| text_frame(&json))
 }
 
 impl State {
@@ -226,30 +243,13 @@ impl Shard {
 
     /// Tells a publisher what became of its message and gives its share of the queue back.
     fn settle(&self, request: &PublishRequest, outcome: Result<Settled<'_>, (ErrorCode, &'static str)>) {
-        let frame = request.reference.as_deref().and_then(|reference| match outcome {
-            Ok(settled) => {
-                let raw: &RawValue = serde_json::from_str(reference).ok()?;
-                let ack = Ack {
-                    reference: raw,
-                    id: &request.record.id,
-                    room: &request.room,
-                    seq: settled.position.map(|(_, seq)| seq),
-                    term: settled.position.map(|(term, _)| term.clone()),
-                    duplicate: settled.duplicate,
-                };
-                serde_json::to_vec(&ack).ok()
-            }
-            Err((code, words)) => Some(error_frame(Some(reference), code, words)),
-        });
-        let frame = match (frame, outcome) {
-            (None, Err((code, words))) => Some(error_frame(None, code, words)),
-            (frame, _) => frame,
+        let reference = request.reference.as_deref();
+        let frame = match outcome {
+            Ok(settled) => reference.and_then(|reference| acknowledgement(request, reference, settled)),
+            // An error is told even to those who asked for no answer.
+            Err((code, words)) => Some(self.error(reference, code, words)),
         };
-        let mail = Mail::Settle {
-            to: request.from,
-            frame: frame.map(|json| text_frame(&json)),
-            bytes: request.record.data.len(),
-        };
+        let mail = Mail::Settle { to: request.from, frame, bytes: request.record.data.len() };
         self.send(request.from.worker, mail);
     }
 
@@ -270,6 +270,11 @@ impl Shard {
 
     /// Collects the sequencer's steps as frames.
     pub(super) fn carry_out(&self, home: &Rc<Home>, state: &mut State, steps: Vec<Step>) {
+        let bytes = |step: &Step| match step {
+            Step::Message(message, _) => message.record.data.len() + FRAME_BYTES,
+            Step::Reset { .. } => FRAME_BYTES,
+        };
+        state.builder.reserve(steps.iter().map(bytes).sum());
         for step in steps {
             match step {
                 Step::Message(message, own) => {

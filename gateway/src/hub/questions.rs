@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use roomcast_protocol::{RoomName, error_frame, history_frame, member_list, members_frame, message_list};
+use roomcast_protocol::{ErrorCode, RoomName, history_frame, member_list, members_frame, message_list};
 
 use super::joining::message_json;
 use super::mail::{Address, Mail, Question};
@@ -25,14 +25,18 @@ impl Shard {
     ) {
         let shard = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let json = match shard.answer(&room, reference.as_deref(), question).await {
-                Ok(json) => json,
+            let has_cursor = matches!(question, Question::Members { cursor: Some(_), .. });
+            let frame = match shard.answer(&room, reference.as_deref(), question).await {
+                Ok(json) => text_frame(&json),
+                Err(BrokerError::Rejected(_)) if has_cursor => {
+                    shard.error(reference.as_deref(), ErrorCode::BadFrame, "`cursor` is not the `next` of a page")
+                }
                 Err(error) => {
                     let (code, _, words) = refusal(&error);
-                    error_frame(reference.as_deref(), code, words)
+                    shard.error(reference.as_deref(), code, words)
                 }
             };
-            shard.send(from.worker, Mail::Answer { to: from, frame: text_frame(&json) });
+            shard.send(from.worker, Mail::Answer { to: from, frame });
         });
     }
 

@@ -17,6 +17,8 @@ use crate::telemetry::metrics::DuplicateKind;
 const HELD_BACK: Duration = Duration::from_millis(100);
 /// How long until a read that failed is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How often a read is done again that ended before what is held back: it was begun too early.
+const MOST_STALE: u32 = 3;
 /// Messages of one read.
 const PAGE: usize = 512;
 /// Events taken before others run.
@@ -102,13 +104,13 @@ impl Shard {
 
     /// The subscription was away: whatever was published meanwhile is in the stream.
     fn catch_up_all(self: &Rc<Self>) {
-        let open: Vec<Rc<Home>> = self
-            .homes
-            .borrow()
-            .values()
-            .filter(|home| home.is_durable() && home.state.borrow().phase == Phase::Open)
-            .cloned()
-            .collect();
+        let durable: Vec<Rc<Home>> = self.homes.borrow().values().filter(|home| home.is_durable()).cloned().collect();
+        let (open, rest): (Vec<_>, Vec<_>) =
+            durable.into_iter().partition(|home| home.state.borrow().phase == Phase::Open);
+        for home in rest {
+            // What is being opened may have been read before the subscription broke off.
+            home.state.borrow_mut().missed_early = true;
+        }
         tracing::info!(rooms = open.len(), "subscription is back, catching up");
         let queue = Rc::new(std::cell::RefCell::new(open));
         for _ in 0..CAUGHT_UP_AT_ONCE.min(queue.borrow().len()) {
@@ -125,42 +127,60 @@ impl Shard {
 
     /// Reads the stream if a gap is still there in a moment.
     pub(super) fn repair_later(self: &Rc<Self>, home: &Rc<Home>) {
-        if home.state.borrow().repairing {
+        let mut state = home.state.borrow_mut();
+        if std::mem::replace(&mut state.repairing, true) {
             return;
         }
+        state.reread = false;
+        let before = state.sequencer.last();
+        drop(state);
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
-        home.state.borrow_mut().repairing = true;
         tokio::task::spawn_local(async move {
-            let before = home.state.borrow().sequencer.last();
             tokio::time::sleep(HELD_BACK).await;
-            let stuck = {
-                let state = home.state.borrow();
-                state.sequencer.has_gap() && state.sequencer.last() == before
+            let (stuck, gap) = {
+                let mut state = home.state.borrow_mut();
+                state.repairing = false;
+                let gap = state.sequencer.has_gap();
+                (state.reread || (gap && state.sequencer.last() == before), gap)
             };
-            home.state.borrow_mut().repairing = false;
             if stuck {
                 shard.repair(&home).await;
-            } else if home.state.borrow().sequencer.has_gap() {
+            } else if gap {
                 shard.repair_later(&home);
             }
         });
     }
 
-    /// Reads the stream from the last delivered seq on, once for all members, until nothing is missing.
+    /// Reads the stream from the last delivered seq on, once for all members, until nothing is missing. Who comes while
+    /// that is under way has it read once more: what was read already may be older than what was missed.
     pub(super) async fn repair(self: &Rc<Self>, home: &Rc<Home>) {
-        if std::mem::replace(&mut home.state.borrow_mut().repairing, true) {
-            return;
+        {
+            let mut state = home.state.borrow_mut();
+            state.reread = true;
+            if std::mem::replace(&mut state.repairing, true) {
+                return;
+            }
         }
+        let mut useless_reads = 0;
         loop {
-            let last = home.state.borrow().sequencer.last();
+            let last = {
+                let mut state = home.state.borrow_mut();
+                state.reread = false;
+                state.sequencer.begin_read();
+                state.sequencer.last()
+            };
             let range = Range::After { seq: last, limit: PAGE };
             let read = self.parts.broker.history(&home.name, range).await;
             if home.state.borrow().phase != Phase::Open {
                 break;
             }
             match read {
+                Ok(history) if useless_reads < MOST_STALE && is_stale(&home.state.borrow(), last, &history) => {
+                    useless_reads += 1;
+                    tokio::time::sleep(HELD_BACK).await;
+                }
                 Ok(history) => {
-                    if self.fill(home, last, history) {
+                    if self.fill(home, last, history) && !home.state.borrow().reread {
                         break;
                     }
                 }
@@ -176,14 +196,14 @@ impl Shard {
 
     /// Brings a page of the stream into the room's order. True when nothing more is missing.
     fn fill(self: &Rc<Self>, home: &Rc<Home>, last: u64, history: History) -> bool {
-        let more = history.messages.len() >= PAGE;
         let found = history.messages.len();
         let reset = history.top < last;
         for Sequenced { term, seq, ts, record } in history.messages {
             self.offer_read(home, Run { term, first_seq: seq, ts, records: vec![record], own: false });
         }
         let mut state = home.state.borrow_mut();
-        if more {
+        // A full page that brought nothing new would come again for ever.
+        if found >= PAGE && state.sequencer.last() > last {
             return false;
         }
         if let Some(first) = state.sequencer.first_held() {
@@ -198,7 +218,7 @@ impl Shard {
         if reset {
             tracing::warn!(room = %home.name, last, top = history.top, "the broker went back in time");
         }
-        true
+        !state.sequencer.has_gap()
     }
 
     fn offer_read(self: &Rc<Self>, home: &Rc<Home>, run: Run) {
@@ -211,4 +231,10 @@ impl Shard {
         state.sequencer.offer(run, &mut steps);
         self.carry_out(home, &mut state, steps);
     }
+}
+
+/// Whether a read ended before the gap that it is to fill: nothing follows from what it lacks.
+fn is_stale(state: &State, last: u64, history: &History) -> bool {
+    let gap_end = state.sequencer.first_held().map_or(0, |first| first - 1);
+    history.messages.len() < PAGE && history.top >= last && history.top < gap_end
 }

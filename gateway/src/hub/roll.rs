@@ -1,5 +1,7 @@
 //! Who is in a room: the home tells the broker who came and went, and its members what all nodes say.
 
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,14 +23,14 @@ impl Shard {
         if state.seated() == 0 {
             state.empty_since = Some(self.tick.get());
         }
-        state.roll.movements.push_back(Movement { op: PresenceOp::Leave { client, name }, join: None });
+        state.roll.movements.push_back(Movement { op: PresenceOp::Leave { client, name }, join: None, known: true });
         drop(state);
         self.turn.due(&home);
     }
 
     pub(super) fn take_rename(&self, room: &RoomName, client: ClientId, name: Arc<str>) {
         let Some(home) = self.home(room) else { return };
-        let movement = Movement { op: PresenceOp::Rename { client, name }, join: None };
+        let movement = Movement { op: PresenceOp::Rename { client, name }, join: None, known: true };
         home.state.borrow_mut().roll.movements.push_back(movement);
         self.turn.due(&home);
     }
@@ -50,7 +52,10 @@ impl Shard {
             let ops: Vec<PresenceOp> = movements.iter().map(|movement| movement.op.clone()).collect();
             let joins = movements.iter().any(|movement| movement.join.is_some());
             let wanted = if joins { shard.parts.settings.members_cap } else { 0 };
-            let result = shard.parts.broker.presence(&home.name, &ops, wanted).await;
+            let result = {
+                let _turn = shard.calls.acquire().await;
+                shard.parts.broker.presence(&home.name, &ops, wanted).await
+            };
             home.state.borrow_mut().roll.calling = false;
             match result {
                 Ok(reply) => shard.moved(&home, movements, &reply),
@@ -68,22 +73,26 @@ impl Shard {
         self.seat(home, joins, &reply.members);
     }
 
-    /// Joins of durable rooms fail; those of ephemeral rooms go on with what this node knows. Goings are told later.
+    /// Joins of durable rooms fail; those of ephemeral rooms go on with what this node knows. Goings are told later. That
+    /// holds for those behind the failed call, too: nobody waits for a broker that is away.
     fn not_moved(self: &Rc<Self>, home: &Rc<Home>, movements: Vec<Movement>, error: &BrokerError) {
         tracing::debug!(room = %home.name, %error, "presence call failed");
+        let told = if matches!(error, BrokerError::Undecided(_)) { movements.len() } else { 0 };
+        let behind = std::mem::take(&mut home.state.borrow_mut().roll.movements);
         let mut seated = Vec::new();
         let mut again = Vec::new();
-        for movement in movements {
-            match movement.join {
+        for (index, mut movement) in movements.into_iter().chain(behind).enumerate() {
+            movement.known |= index < told;
+            match movement.join.take() {
                 None => again.push(movement),
                 Some(join) if home.policy.mode == Mode::Ephemeral => {
-                    again.push(Movement { op: movement.op, join: None });
+                    again.push(movement);
                     seated.push(join);
                 }
                 Some(join) => {
-                    if matches!(error, BrokerError::Undecided(_)) {
+                    if movement.known {
                         let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
-                        again.push(Movement { op, join: None });
+                        again.push(Movement { op, join: None, known: true });
                     }
                     self.refuse_join(&join, error);
                 }
@@ -91,14 +100,19 @@ impl Shard {
         }
         let mut state = home.state.borrow_mut();
         state.roll.resting = true;
-        for movement in again.into_iter().rev() {
-            state.roll.movements.push_front(movement);
-        }
+        state.roll.movements = last_words(again);
         self.announce_alone(home, &mut state, &seated);
         drop(state);
         let members: Vec<Member> =
             seated.iter().map(|join| Member { id: join.from.client, name: join.name.clone() }).collect();
         self.seat(home, seated, &members);
+    }
+
+    /// A join that was told to the broker and then failed: tells it that the client is gone.
+    pub(super) fn take_back(&self, home: &Rc<Home>, join: &JoinRequest) {
+        let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
+        home.state.borrow_mut().roll.movements.push_back(Movement { op, join: None, known: true });
+        self.turn.due(home);
     }
 
     /// Without the broker, `online` counts the members of this node.
@@ -108,6 +122,10 @@ impl Shard {
         }
         let online = u64::from(state.seated()) + joins.len() as u64;
         state.roll.online = online;
+        if online > self.parts.settings.presence_fold_above {
+            state.roll.count_due = true;
+            return;
+        }
         for join in joins {
             let member = Some((join.from.client, &*join.name));
             state.builder.frame(&presence_frame(&home.name, PresenceKind::Join, member, online));
@@ -168,5 +186,50 @@ impl Shard {
         if retry || count {
             self.turn.due(home);
         }
+    }
+}
+
+/// What is left to be told after a failed call: one word about each client, and none about those who came and went
+/// meanwhile. So a long outage costs no more than the members there were and are.
+fn last_words(movements: Vec<Movement>) -> VecDeque<Movement> {
+    let mut words: Vec<Option<Movement>> = Vec::with_capacity(movements.len());
+    let mut places = HashMap::with_capacity(movements.len());
+    for movement in movements {
+        match places.entry(movement.client()) {
+            Entry::Vacant(place) => {
+                place.insert(words.len());
+                words.push(Some(movement));
+            }
+            Entry::Occupied(place) => {
+                let word = &mut words[*place.get()];
+                *word = match word.take() {
+                    Some(before) => before.then(movement),
+                    None => Some(movement),
+                };
+            }
+        }
+    }
+    words.into_iter().flatten().collect()
+}
+
+impl Movement {
+    fn client(&self) -> ClientId {
+        match self.op {
+            PresenceOp::Enter { client, .. } | PresenceOp::Leave { client, .. } | PresenceOp::Rename { client, .. } => {
+                client
+            }
+        }
+    }
+
+    /// This and the same client's next movement in one, if anything is left of them.
+    fn then(self, next: Self) -> Option<Self> {
+        let known = self.known || !matches!(self.op, PresenceOp::Enter { .. });
+        let op = match (self.op, next.op) {
+            (PresenceOp::Enter { .. }, PresenceOp::Leave { .. }) if !known => return None,
+            (PresenceOp::Enter { client, .. }, PresenceOp::Rename { name, .. }) => PresenceOp::Enter { client, name },
+            (leave @ PresenceOp::Leave { .. }, PresenceOp::Rename { .. }) => leave,
+            (_, op) => op,
+        };
+        Some(Self { op, join: next.join, known })
     }
 }

@@ -69,6 +69,11 @@ impl Room {
         !self.queue.borrow().is_empty()
     }
 
+    /// Bytes of the batches that wait or are being delivered.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queue.borrow().iter().map(|batch| batch.frames.len()).sum()
+    }
+
     /// Seats `peer`: it gets every batch pushed from now on.
     pub(super) fn admit(self: &Rc<Self>, peer: &Rc<Peer>) {
         let mut seats = self.seats.borrow_mut();

@@ -11,6 +11,8 @@ use crate::broker::{Record, Sequenced};
 
 /// Most messages held back behind a gap; what comes beyond is read from the stream again.
 const MOST_HELD: usize = 1024;
+/// The same in bytes of data.
+const MOST_HELD_BYTES: usize = 4 * 1024 * 1024;
 /// Terms remembered so that stragglers of an ended term are known.
 const PAST_TERMS: usize = 4;
 
@@ -49,6 +51,9 @@ pub(super) struct Sequencer {
     past: Vec<Term>,
     last: u64,
     held: BTreeMap<u64, (Sequenced, bool)>,
+    held_bytes: usize,
+    /// Something was not even held back: only the stream has it.
+    missed: bool,
 }
 
 impl Sequencer {
@@ -68,9 +73,14 @@ impl Sequencer {
         self.last
     }
 
-    /// Whether messages are held back behind a gap.
+    /// Whether messages are held back behind a gap, or must be read from the stream.
     pub(super) fn has_gap(&self) -> bool {
-        !self.held.is_empty()
+        !self.held.is_empty() || self.missed
+    }
+
+    /// The stream is being read from [`Sequencer::last`] on: what was missed up to now will be found there.
+    pub(super) fn begin_read(&mut self) {
+        self.missed = false;
     }
 
     /// Takes a run in; what became due is appended to `steps`.
@@ -89,8 +99,11 @@ impl Sequencer {
             } else if seq == self.last + 1 {
                 self.last = seq;
                 steps.push(Step::Message(message, run.own));
-            } else if self.held.len() < MOST_HELD {
+            } else if self.held.len() < MOST_HELD && self.held_bytes < MOST_HELD_BYTES {
+                self.held_bytes += message.record.data.len();
                 self.held.insert(seq, (message, run.own));
+            } else {
+                self.missed = true;
             }
         }
         self.release(steps);
@@ -101,7 +114,9 @@ impl Sequencer {
     pub(super) fn skip_to(&mut self, seq: u64, steps: &mut Vec<Step>) {
         let Some(term) = self.term.clone().filter(|_| seq > self.last) else { return };
         self.last = seq;
-        self.held.retain(|held, _| *held > seq);
+        let rest = self.held.split_off(&(seq + 1));
+        self.held_bytes = rest.values().map(|(message, _)| message.record.data.len()).sum();
+        self.held = rest;
         steps.push(Step::Reset { reason: Recovery::Gap, term, seq });
         self.release(steps);
     }
@@ -114,6 +129,7 @@ impl Sequencer {
     fn release(&mut self, steps: &mut Vec<Step>) {
         while let Some((message, own)) = self.held.remove(&(self.last + 1)) {
             self.last += 1;
+            self.held_bytes -= message.record.data.len();
             steps.push(Step::Message(message, own));
         }
     }
@@ -133,6 +149,7 @@ impl Sequencer {
             }
             self.last = before;
             self.held.clear();
+            (self.held_bytes, self.missed) = (0, false);
         }
     }
 }
@@ -216,5 +233,19 @@ mod tests {
         sequencer.start(Some(Term::new("a").expect("valid")), 0);
         sequencer.offer(run("a", 2, MOST_HELD + 500), &mut steps);
         assert_eq!(sequencer.held.len(), MOST_HELD);
+        sequencer.offer(run("a", 1, 1), &mut steps);
+        assert_eq!((sequencer.held.len(), sequencer.held_bytes, steps.len()), (0, 0, MOST_HELD + 1));
+        assert!(sequencer.has_gap(), "what was not held is still to be read");
+        sequencer.begin_read();
+        assert!(!sequencer.has_gap());
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_in_bytes() {
+        let (mut sequencer, mut steps) = (Sequencer::default(), Vec::new());
+        let mut large = run("a", 2, 200);
+        large.records.iter_mut().for_each(|record| record.data = vec![b'1'; 64 * 1024].into());
+        sequencer.offer(large, &mut steps);
+        assert_eq!(sequencer.held.len(), MOST_HELD_BYTES / (64 * 1024));
     }
 }

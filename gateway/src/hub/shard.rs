@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
 use roomcast_protocol::{ErrorCode, NodeId, RoomName, Since, error_frame, left_frame};
 use slab::Slab;
+use tokio::sync::Semaphore;
 
 use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
@@ -58,6 +59,8 @@ pub struct Shard {
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) tick: Cell<u32>,
     pub(super) told: Told,
+    /// Turns at the broker for joins: a storm of them waits here instead of being refused there.
+    pub(super) calls: Semaphore,
 }
 
 /// A text frame around `json`.
@@ -81,6 +84,7 @@ impl Shard {
             scratch: RefCell::default(),
             tick: Cell::new(0),
             told: Told::default(),
+            calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
         })
     }
 
@@ -90,15 +94,16 @@ impl Shard {
         peer.slot.set(slot as u32);
     }
 
-    /// Lets a connection go: it leaves its rooms everywhere.
-    pub fn disconnect(&self, peer: &Rc<Peer>) {
+    /// Lets a connection go: it leaves its rooms everywhere. False if it had gone before.
+    pub fn disconnect(&self, peer: &Rc<Peer>) -> bool {
         let slot = peer.slot.replace(u32::MAX) as usize;
         if self.peers.borrow_mut().try_remove(slot).is_none() {
-            return;
+            return false;
         }
         for room in peer.rooms() {
             self.unseat(peer, &room);
         }
+        true
     }
 
     /// Calls `visit` for every connection.
@@ -120,7 +125,13 @@ impl Shard {
 
     /// Queues an `error` frame for `peer`.
     pub fn refuse(&self, peer: &Rc<Peer>, reference: Option<&str>, code: ErrorCode, message: &str) {
-        self.tell(peer, &error_frame(reference, code, message));
+        self.post_frame(peer, self.error(reference, code, message));
+    }
+
+    /// An `error` frame, counted.
+    pub(super) fn error(&self, reference: Option<&str>, code: ErrorCode, message: &str) -> Bytes {
+        self.parts.totals.sockets.protocol_errors.with_label_values(&[code.as_str()]).inc();
+        text_frame(&error_frame(reference, code, message))
     }
 
     /// Queues a ready-made frame for `peer`, written at the end of the turn.
@@ -196,8 +207,13 @@ impl Shard {
 
     /// A room away from home exists only while it has members or batches; at home it lives with its home.
     pub(super) fn forget_if_empty(&self, room: &Rc<Room>) {
-        if room.len() == 0 && !room.is_busy() && self.home_of(&room.name) != self.parts.index {
-            self.rooms.borrow_mut().remove(&room.name);
+        if room.len() > 0 || room.is_busy() || self.home_of(&room.name) == self.parts.index {
+            return;
+        }
+        let mut rooms = self.rooms.borrow_mut();
+        // A room that was held may be let go a moment after it was forgotten and made anew: that one has members.
+        if rooms.get(&room.name).is_some_and(|known| Rc::ptr_eq(known, room)) {
+            rooms.remove(&room.name);
         }
     }
 
@@ -266,7 +282,7 @@ impl Shard {
     }
 
     /// Seats a session of this worker and gives it its `joined` frame, or tells the home that it went meanwhile.
-    fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
+    pub(super) fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
         let Some(peer) = self.resolve(to) else {
             let mail = Mail::Leave { room: room.clone(), client: to.client, name, worker: self.parts.index };
             return self.send_home(room, mail);

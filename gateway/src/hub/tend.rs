@@ -47,8 +47,12 @@ impl Shard {
     fn let_go(&self, home: &Rc<Home>) {
         let delay = (self.parts.settings.unsubscribe_delay.as_millis() / BEAT.as_millis()) as u32;
         let mut state = home.state.borrow_mut();
-        let over = state.empty_since.is_some_and(|since| self.tick.get().saturating_sub(since) >= delay);
-        if !over || !state.is_idle() {
+        if !state.is_idle() {
+            return;
+        }
+        // A room whose only join was refused never had a last member to leave.
+        let since = *state.empty_since.get_or_insert(self.tick.get());
+        if self.tick.get().saturating_sub(since) < delay {
             return;
         }
         if state.phase == Phase::Open {
@@ -59,9 +63,15 @@ impl Shard {
         self.rooms.borrow_mut().remove(&home.name);
     }
 
-    /// Whether everything this shard has to tell the broker was told.
+    /// Whether everything this shard has to tell the broker and the other workers was told.
     pub fn is_settled(&self) -> bool {
-        self.homes.borrow().values().all(|home| home.state.borrow().is_idle())
+        !self.turn.has_mail() && self.homes.borrow().values().all(|home| home.state.borrow().is_idle())
+    }
+
+    /// Tells the other workers whether this one is done; true when all are. Until then it must go on: a seat asked for
+    /// by a client that is gone comes back to its worker, and only the worker tells the home that nobody is there.
+    pub fn agree(&self, done: bool) -> bool {
+        self.parts.post.agree(self.parts.index, done)
     }
 
     fn tell_gauges(&self) {

@@ -103,6 +103,11 @@ impl Turn {
         .await;
     }
 
+    /// Whether mail waits to be carried out or handed over.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.inbox.borrow().is_empty() || self.outgoing.borrow().iter().any(|mail| !mail.is_empty())
+    }
+
     fn rooms_active(&self) -> usize {
         self.ring.borrow().len()
     }
@@ -128,7 +133,7 @@ impl Shard {
         }
     }
 
-    fn run_turn(self: &Rc<Self>) {
+    pub(super) fn run_turn(self: &Rc<Self>) {
         loop {
             let next = self.turn.inbox.borrow_mut().pop_front();
             let Some(mail) = next else { break };
@@ -167,6 +172,7 @@ impl Shard {
         if home.waits.replace(true) {
             return;
         }
+        self.parts.totals.hub.shard_handover_stalls.inc();
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {
             tokio::time::sleep(HOLD_STEP).await;
@@ -215,7 +221,8 @@ impl Shard {
                 Progress::Empty => self.retire(&room),
                 Progress::Finished { batch, lagging } => {
                     self.finished(&room, &batch);
-                    if lagging && !self.is_pressed(&room) {
+                    // Away from home, batches wait one by one: a hold for each would let a few slow members delay all.
+                    if lagging && !room.is_busy() && !self.is_pressed(&room) {
                         self.hold(room);
                     } else if room.is_busy() {
                         self.turn.ring.borrow_mut().push_back(room);
@@ -274,7 +281,8 @@ impl Shard {
 
     /// Whether a room has collected so much that it must go on although its members lag.
     fn is_pressed(&self, room: &Room) -> bool {
-        self.home(&room.name).is_some_and(|home| home.state.borrow().builder.len() > super::MOST_COLLECTED_BYTES)
+        let collected = self.home(&room.name).map_or(0, |home| home.state.borrow().builder.len());
+        collected + room.queued_bytes() > super::MOST_COLLECTED_BYTES
     }
 
     /// Most members have not taken the last batch: wait for them, but not for long, while publishers wait in turn.

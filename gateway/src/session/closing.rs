@@ -23,13 +23,14 @@ const LINGER_SLOW: Duration = Duration::from_secs(5);
 pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     let (floor, peer) = dispatcher.into_parts();
     let row = end.row();
-    floor.totals.sockets.connections.dec();
     floor.totals.sockets.closes.with_label_values(&[row.label]).inc();
     tracing::debug!(client = %peer.id, reason = row.label, code = row.code, "session ended");
     if end == End::SlowConsumer {
         floor.totals.sockets.slow_consumers.inc();
     }
-    floor.shard.disconnect(&peer);
+    if floor.shard.disconnect(&peer) {
+        floor.totals.sockets.connections.dec();
+    }
     if end == End::Gone {
         return;
     }

@@ -168,7 +168,6 @@ impl Dispatcher {
 
     /// Answers with an error; a client that goes on being wrong is closed.
     fn refuse(&mut self, reference: Option<&str>, code: ErrorCode, words: &str) -> Result<(), End> {
-        self.floor.totals.sockets.protocol_errors.with_label_values(&[code.as_str()]).inc();
         self.floor.shard.refuse(&self.peer, reference, code, words);
         let abusive = matches!(
             code,
@@ -208,6 +207,8 @@ impl Dispatcher {
             }
             ClientFrame::Rename { name } => {
                 metrics.received(ReceivedKind::Rename);
+                // Every member of every room joined is told: it counts as a publish.
+                self.spend()?;
                 self.floor.shard.rename(&self.peer, &Arc::from(&*name));
                 Ok(())
             }
@@ -236,10 +237,7 @@ impl Dispatcher {
         echo: bool,
         reference: Option<&str>,
     ) -> Result<(), Refused> {
-        if !self.publishes.take(millis_since(self.floor.heartbeat.start)) {
-            self.floor.totals.sockets.rate_limited.inc();
-            return Err(Refused::new(ErrorCode::RateLimited, "publishing faster than the allowed rate"));
-        }
+        self.spend()?;
         let room = match room {
             Some(room) => {
                 self.must_be_in(&room)?;
@@ -262,6 +260,15 @@ impl Dispatcher {
         };
         self.floor.shard.publish(&self.peer, &room, record, reference, span);
         Ok(())
+    }
+
+    /// Takes one from the publish rate.
+    fn spend(&mut self) -> Result<(), Refused> {
+        if self.publishes.take(millis_since(self.floor.heartbeat.start)) {
+            return Ok(());
+        }
+        self.floor.totals.sockets.rate_limited.inc();
+        Err(Refused::new(ErrorCode::RateLimited, "faster than the allowed rate"))
     }
 
     fn join(&self, room: Option<RoomName>, since: Option<Since>, reference: Option<&str>) -> Result<(), Refused> {

@@ -64,7 +64,8 @@ const say = async (page, text) => {
 };
 const said = (page, text) => page.locator(".message .text").getByText(text, { exact: true });
 const online = (page, count) => page.locator("#online").getByText(`${count} online`, { exact: true }).waitFor();
-const member = (page, name) => page.locator("#members li").getByText(name, { exact: true });
+const member = (page, name) => page.locator("#members li").filter({ has: page.getByText(name.replace(" (you)", ""), { exact: true }) })
+  .filter({ hasText: name });
 
 const ana = await person();
 const bo = await person();
@@ -152,6 +153,25 @@ await check("a second room stands beside the first, with a count of what was not
   await bo.getByRole("button", { name: "Leave" }).click();
   await bo.locator("#room-name").getByText(link.slice(6)).waitFor();
   holds((await bo.getByRole("tab").count()) === 1, "the tab stayed");
+});
+
+await check("after a lost connection nothing is missing and nothing is there twice", async () => {
+  const sockets = [];
+  const dee = await person();
+  await dee.routeWebSocket(/\/connect/, (page) => sockets.push({ page, node: page.connectToServer() }));
+  await dee.goto(new URL(link, first).href);
+  await dee.locator(".message").nth(4).waitFor();
+  await sockets[0].node.close();
+  await sockets[0].page.close({ code: 1012, reason: "as a drain would" });
+  await say(bo, "Said while Dee was away");
+  await said(dee, "Said while Dee was away").waitFor();
+  await connected(dee);
+  await say(dee, "Back again");
+  await said(bo, "Back again").waitFor();
+  holds(sockets.length > 1, "it never came back");
+  const [left, right] = await Promise.all([bo, dee].map((page) => page.locator(".message .text").allTextContents()));
+  holds(left.join("|") === right.join("|"), `${left.join("|")} against ${right.join("|")}`);
+  await dee.context().close();
 });
 
 await check("a hostile name and message are shown as text", async () => {

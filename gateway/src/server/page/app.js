@@ -116,7 +116,7 @@ const receive = {
     const own = mine.has(frame.from.id);
     if (!own && (room !== current || document.hidden)) room.unread++;
     line(room, own ? "message mine" : "message", [
-      element("span", `author ${tone(frame.from.id)}`, frame.from.name),
+      element("bdi", `author ${tone(frame.from.id)}`, frame.from.name),
       clock(frame.ts),
       element("div", "text", words(frame.data)),
     ]);
@@ -130,16 +130,17 @@ const receive = {
     if (event === "count") recount(room); // in a crowd only the count is told
     else if (event === "leave") room.members.delete(member.id);
     else room.members.set(member.id, member.name);
-    if (event === "leave" && before) system(room, `${before} left`);
-    if (event === "join" && !before && !mine.has(member.id)) system(room, `${member.name} joined`);
-    if (event === "rename" && before) system(room, `${before} is now ${member.name}`);
+    if (event === "leave" && before) system(room, before, " left");
+    if (event === "join" && !before && !mine.has(member.id)) system(room, member.name, " joined");
+    if (event === "rename" && before) system(room, before, " is now ", member.name);
     paint(room);
   },
   members: (frame) => rooms.has(frame.room) && setMembers(rooms.get(frame.room), frame.members),
   left: (frame) => forget(rooms.get(frame.room)), // by the server's will; of our own we know
   ack: (frame) => rooms.get(frame.room)?.pending.delete(frame.id),
   reset(frame) {
-    const room = roomOf(frame.room);
+    const room = rooms.get(frame.room);
+    if (!room) return;
     if (frame.reason === "gap") system(room, "Some messages are missing here.");
     else startOver(room);
     Object.assign(room, { term: frame.term, seq: frame.seq });
@@ -228,8 +229,9 @@ function line(room, className, children) {
   if (room === current && atEnd) log.scrollTop = log.scrollHeight;
 }
 
-function system(room, text) {
-  line(room, "system", [text]);
+// Each part stands for itself: a name cannot turn the direction of what follows.
+function system(room, ...parts) {
+  line(room, "system", parts.map((part) => element("bdi", "", part)));
 }
 
 function setMembers(room, list) {
@@ -264,7 +266,7 @@ function paint(room) {
   $("online").textContent = `${room.online} online`;
   $("members").replaceChildren(...[...room.members].map(([id, name]) => {
     const item = element("li", tone(id));
-    item.append(element("span", "", mine.has(id) ? `${name} (you)` : name));
+    item.append(element("bdi", "", name), mine.has(id) ? " (you)" : "");
     return item;
   }));
   const more = room.online - room.members.size;

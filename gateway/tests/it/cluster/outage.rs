@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::nodes;
-use crate::support::{Client, Frame, Node, Redis, room, seqs};
+use crate::support::{Client, Frame, Node, Redis, eventually, room, seqs};
 
 const LIVE: &str = "[[rooms]]\npattern = \"live-*\"\nmode = \"ephemeral\"\n";
 
@@ -116,6 +116,34 @@ async fn members_stay_through_a_restart_of_redis() {
     assert_eq!(orders[0][10..], ["after-1", "after-2", "after-3", "after-4"]);
     let (_, joined) = Client::enter(&nodes[1], &name).await;
     assert_eq!(joined["online"], 5);
+}
+
+/// The last message before silence is the hard one: no later seq shows that it is missing.
+#[tokio::test]
+async fn what_was_said_while_a_node_was_deaf_is_caught_up() {
+    let redis = Redis::start().await;
+    let nodes = nodes(&redis, 2, &[]).await;
+    let name = room();
+    let (mut ana, _) = Client::enter(&nodes[0], &name).await;
+    let (mut bo, _) = Client::enter(&nodes[1], &name).await;
+    for round in 1..=5 {
+        let killed = redis.command("CLIENT KILL TYPE pubsub").await.expect("it runs");
+        assert!(killed.starts_with(':') && !killed.starts_with(":0"), "nobody was subscribed: {killed}");
+        assert_eq!(ana.publish(&name, json!(round)).await.seq(), round);
+        let heard = bo.find("what was said meanwhile", |f| ["message", "reset"].contains(&f.kind())).await;
+        assert_eq!((heard.kind(), &heard["data"]), ("message", &json!(round)), "{}", heard.text);
+        // Both hear again before the next round cuts them off.
+        eventually("both nodes to be subscribed", || async {
+            let clients = redis.command("CLIENT LIST TYPE pubsub").await?;
+            (clients.matches(" sub=").count() >= integer(&killed)).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Redis' integer answer.
+fn integer(answer: &str) -> usize {
+    answer.trim_start_matches(':').trim().parse().unwrap_or(1)
 }
 
 #[tokio::test]

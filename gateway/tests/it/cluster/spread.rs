@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::nodes;
-use crate::support::{Client, Frame, Node, Redis, room};
+use crate::support::{Client, Frame, Node, Redis, room, within};
 
 const ROOMS: usize = 50;
 const MEMBERS: usize = 20;
@@ -218,4 +218,27 @@ async fn what_was_said_on_one_node_can_be_read_on_another() {
     assert_eq!(seqs, (5..=10).collect::<Vec<_>>());
     bo.send(json!({"type": "history", "room": name, "after": 0, "limit": 100, "ref": 2})).await;
     assert_eq!(crate::support::seqs(bo.answer(&json!(2)).await.list("messages")), (1..=10).collect::<Vec<_>>());
+}
+
+/// A storm of joins is worked through, not refused: 48 clients ask for 64 rooms each, no two the same.
+#[tokio::test]
+async fn thousands_of_rooms_are_joined_at_once() {
+    let redis = Redis::start().await;
+    let node = Arc::new(nodes(&redis, 1, &["--workers", "1"]).await.remove(0));
+    let mut joining = JoinSet::new();
+    for client in 0..48 {
+        let node = Arc::clone(&node);
+        joining.spawn(async move {
+            let rooms: Vec<String> = (0..64).map(|number| format!("room=storm-{client}-{number}")).collect();
+            let mut client = Client::connect(&node, &format!("/ws?{}", rooms.join("&"))).await;
+            for _ in 0..64 {
+                client.expect("joined").await;
+            }
+            client
+        });
+    }
+    let clients = joining.join_all().await;
+    within("all memberships are counted", async { while node.metric("roomcast_members", &[]).await < 48.0 * 64.0 {} })
+        .await;
+    drop(clients);
 }

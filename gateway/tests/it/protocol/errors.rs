@@ -5,7 +5,13 @@ use serde_json::{Value, json};
 use super::{Site, on_both_brokers};
 use crate::support::{Client, assert_error, room};
 
-on_both_brokers!(membership_is_required, a_room_is_joined_once, rooms_are_limited, publishes_are_limited);
+on_both_brokers!(
+    membership_is_required,
+    a_room_is_joined_once,
+    rooms_are_limited,
+    publishes_are_limited,
+    renames_are_limited
+);
 
 #[tokio::test]
 async fn what_cannot_be_read_is_answered() {
@@ -126,6 +132,17 @@ async fn rooms_are_limited(site: Site) {
     assert_eq!(client.answer(&json!(2)).await.kind(), "left");
     client.send(json!({"type": "join", "room": rooms[3], "ref": 3})).await;
     assert_eq!(client.answer(&json!(3)).await.kind(), "joined");
+}
+
+/// A new name goes to every member of every room: it costs what a publish costs.
+async fn renames_are_limited(site: Site) {
+    let node = site.node(&["--publish-rate", "1", "--publish-burst", "3", "--abuse-limit", "1000"]).await;
+    let (mut client, _) = Client::enter(&node, &room()).await;
+    for number in 0..10 {
+        client.send(json!({"type": "rename", "name": format!("name-{number}"), "ref": number})).await;
+    }
+    let refused = client.answer(&json!(9)).await;
+    assert_error(&refused, "rate_limited", &json!(9));
 }
 
 async fn publishes_are_limited(site: Site) {

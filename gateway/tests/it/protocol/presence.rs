@@ -13,6 +13,7 @@ on_both_brokers!(
     a_lost_connection_is_a_leave,
     a_session_leaves_all_its_rooms,
     members_are_paged,
+    a_strange_cursor_is_the_clients_mistake,
     joined_lists_only_some,
     a_crowd_is_counted,
 );
@@ -119,6 +120,16 @@ async fn members_are_paged(site: Site) {
     assert_eq!(unique, expected, "everyone");
     assert_eq!(found.len(), 25, "each once");
     assert!(pages > 1, "a page holds about what was asked for");
+}
+
+async fn a_strange_cursor_is_the_clients_mistake(site: Site) {
+    let node = site.node(&[]).await;
+    let name = room();
+    let (mut client, _) = Client::enter(&node, &name).await;
+    for cursor in ["garbage", "", "99999999999999999999999"] {
+        client.send(json!({"type": "members", "room": name, "cursor": cursor, "ref": cursor})).await;
+        crate::support::assert_error(&client.answer(&json!(cursor)).await, "bad_frame", &json!(cursor));
+    }
 }
 
 async fn joined_lists_only_some(site: Site) {

@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json, value::RawValue};
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
-use super::{Node, within};
+use super::{DEADLINE, Node, within};
 
 /// A text frame, as it was written and as JSON. Indexing reads the JSON: `frame["seq"]`.
 #[derive(Debug, Clone)]
@@ -142,8 +145,9 @@ impl Client {
         if let Some(at) = self.held.iter().position(&wanted) {
             return self.held.remove(at).expect("found there");
         }
+        let deadline = Instant::now() + DEADLINE; // of the whole search: frames and pings that come meanwhile don't move it
         loop {
-            let Some(frame) = self.receive_for(what).await else {
+            let Some(frame) = self.receive_until(deadline, what).await else {
                 panic!("closed with {:?}, waiting for {what}; kept: {:?}", self.closed, self.kept());
             };
             if wanted(&frame) {
@@ -204,12 +208,12 @@ impl Client {
     }
 
     async fn receive(&mut self) -> Option<Frame> {
-        self.receive_for("a frame").await
+        self.receive_until(Instant::now() + DEADLINE, "a frame").await
     }
 
-    async fn receive_for(&mut self, what: &str) -> Option<Frame> {
+    async fn receive_until(&mut self, deadline: Instant, what: &str) -> Option<Frame> {
         loop {
-            let message = tokio::time::timeout(super::DEADLINE, self.socket.next()).await;
+            let message = timeout_at(deadline, self.socket.next()).await;
             let Ok(message) = message else {
                 panic!("deadline passed, waiting for {what}; kept: {:?}", self.kept());
             };

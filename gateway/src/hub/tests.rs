@@ -1,0 +1,229 @@
+//! Shards on one thread, with sockets of their own and a broker that fails on demand.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use roomcast_protocol::{ClientId, RoomName, Term};
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::timeout;
+
+use super::sequencer::Run;
+use super::{Inbox, Parts, Peer, Post, Shard};
+use crate::broker::{
+    Broker, BrokerError, BrokerStats, Event, History, MembersPage, Memory, MemoryBroker, PresenceOp, PresenceReply,
+    Published, Range, Record,
+};
+use crate::config::{RoomPolicy, Settings};
+use crate::socket::frames::first_frame_len;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Tracing;
+
+mod catching_up;
+mod delivery;
+mod ending;
+mod joining;
+mod outage;
+
+/// The longest any wait of a test lasts before it fails.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The memory broker, with a switch for presence and a gate before every answer to a read.
+struct Faulty {
+    inner: MemoryBroker,
+    presence_fails: RefCell<Option<BrokerError>>,
+    reads: Semaphore,
+    /// Reads that stand at the gate.
+    waiting: Cell<usize>,
+}
+
+#[async_trait(?Send)]
+impl Broker for Faulty {
+    async fn publish(&self, room: &RoomName, policy: &RoomPolicy, new: &[Record]) -> Result<Published, BrokerError> {
+        self.inner.publish(room, policy, new).await
+    }
+
+    async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
+        self.inner.broadcast(room, records).await
+    }
+
+    async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
+        self.inner.subscribe(room).await
+    }
+
+    fn unsubscribe(&self, room: &RoomName) {
+        self.inner.unsubscribe(room);
+    }
+
+    async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
+        let history = self.inner.history(room, range).await;
+        self.waiting.set(self.waiting.get() + 1);
+        let pass = self.reads.acquire().await.expect("open");
+        self.waiting.set(self.waiting.get() - 1);
+        drop(pass);
+        history
+    }
+
+    async fn presence(&self, room: &RoomName, ops: &[PresenceOp], want: usize) -> Result<PresenceReply, BrokerError> {
+        let fault = self.presence_fails.borrow().clone();
+        match fault {
+            Some(error) => Err(error),
+            None => self.inner.presence(room, ops, want).await,
+        }
+    }
+
+    async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError> {
+        self.inner.members(room, cursor, limit).await
+    }
+
+    fn is_up(&self) -> bool {
+        true
+    }
+}
+
+/// One worker.
+struct Worker {
+    shard: Rc<Shard>,
+    broker: Rc<Faulty>,
+    events: mpsc::Sender<Event>,
+}
+
+/// A node of some workers.
+struct Node {
+    workers: Vec<Worker>,
+}
+
+impl Node {
+    fn start(count: usize, settings: Settings) -> Self {
+        let (post, inboxes) = Post::new(count);
+        let (memory, metrics) = (Memory::new(), Metrics::new());
+        let (settings, hasher) = (Arc::new(settings), RandomState::default());
+        let one = |(index, inbox): (usize, Inbox)| {
+            let (events, arriving) = mpsc::channel(64);
+            let inner = memory.handle(settings.node_id.clone(), events.clone(), BrokerStats::new(&metrics));
+            let reads = Semaphore::new(1 << 20);
+            let broker = Rc::new(Faulty { inner, presence_fails: RefCell::default(), reads, waiting: Cell::new(0) });
+            let shard = Shard::new(Parts {
+                index,
+                post: post.clone(),
+                hasher: hasher.clone(),
+                node: settings.node_id.clone(),
+                settings: Arc::clone(&settings),
+                broker: Rc::clone(&broker) as Rc<dyn Broker>,
+                metrics: Rc::new(metrics.local(index)),
+                totals: Arc::clone(&metrics),
+                tracing: Tracing::off(),
+            });
+            spawn_local(Rc::clone(&shard).run_turns());
+            spawn_local(Rc::clone(&shard).run_inbox(inbox));
+            spawn_local(Rc::clone(&shard).run_relay(arriving));
+            spawn_local(Rc::clone(&shard).run_clock());
+            Worker { shard, broker, events }
+        };
+        let workers = inboxes.into_iter().enumerate().map(one).collect();
+        Self { workers }
+    }
+
+    /// The only worker.
+    fn shard(&self) -> &Rc<Shard> {
+        &self.workers[0].shard
+    }
+
+    /// A room at home on worker `home`.
+    fn room(&self, home: usize) -> RoomName {
+        std::iter::repeat_with(RoomName::random).find(|room| self.shard().home_of(room) == home).expect("endless")
+    }
+}
+
+/// One connection without a session: both ends.
+struct Client {
+    shard: Rc<Shard>,
+    peer: Rc<Peer>,
+    socket: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(shard: &Rc<Shard>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let peer = Peer::new(ClientId::random(), "n".into(), near.expect("accepted").0, 1 << 20, 0);
+        shard.connect(&peer);
+        Self { shard: Rc::clone(shard), peer, socket: far.expect("connected"), input: Vec::new() }
+    }
+
+    /// Connects and joins.
+    async fn enter(shard: &Rc<Shard>, room: &RoomName) -> Self {
+        let mut client = Self::connect(shard).await;
+        client.shard.join(&client.peer, room.clone(), None, None);
+        client.expect("joined").await;
+        client
+    }
+
+    async fn next(&mut self) -> Value {
+        let read = async {
+            loop {
+                if let Some(len) = first_frame_len(&self.input) {
+                    let frame: Vec<u8> = self.input.drain(..len).collect();
+                    let start = frame.iter().position(|byte| *byte == b'{').expect("JSON");
+                    return serde_json::from_slice(&frame[start..]).expect("JSON");
+                }
+                assert!(self.socket.read_buf(&mut self.input).await.expect("readable") > 0, "closed");
+            }
+        };
+        timeout(DEADLINE, read).await.expect("a frame in time")
+    }
+
+    /// The next frame of a type; others are skipped, but no message is.
+    async fn expect(&mut self, kind: &str) -> Value {
+        loop {
+            let frame = self.next().await;
+            if frame["type"] == kind {
+                return frame;
+            }
+            assert_ne!(frame["type"], "message", "waiting for {kind}, got {frame}");
+        }
+    }
+}
+
+fn record(text: &str) -> Record {
+    Record {
+        id: text.into(),
+        idempotent: false,
+        from: ClientId::random(),
+        name: "n".into(),
+        echo: true,
+        accepted_at_us: 0,
+        trace: None,
+        data: Bytes::from(format!("{text:?}")),
+    }
+}
+
+fn run(term: &str, first_seq: u64, count: usize) -> Run {
+    let term = Term::new(term).expect("valid");
+    Run { term, first_seq, ts: 0, records: vec![record("m"); count], own: false }
+}
+
+/// Waits until `done`, looking again whenever the other tasks have run.
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("deadline passed, waiting for {what}"));
+}
+
+/// Runs a test where local tasks can be spawned.
+async fn local(test: impl Future<Output = ()>) {
+    LocalSet::new().run_until(test).await;
+}

@@ -1,0 +1,81 @@
+//! Frames of the server, read back as a client would.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn read(frame: &[u8]) -> Value {
+    serde_json::from_slice(frame).expect("valid JSON")
+}
+
+#[test]
+fn a_message_carries_its_fields_and_its_data_untouched() {
+    let (room, term, from) = (RoomName::new("a").expect("valid"), Term::new("t1").expect("valid"), ClientId::random());
+    let head = MessageHead { room: &room, position: Some((&term, 7)), id: "i\"1", from, name: "Zoë \n", ts: 9 };
+    let mut out = Vec::new();
+    message_frame(&head, b"{\"x\":1.50}", &mut out);
+    assert_eq!(
+        read(&out),
+        json!({"type":"message","room":"a","seq":7,"term":"t1","id":"i\"1",
+               "from":{"id":from.to_string(),"name":"Zoë \n"},"ts":9,"data":{"x":1.50}})
+    );
+    let mut ephemeral = Vec::new();
+    message_frame(&MessageHead { position: None, ..head }, b"null", &mut ephemeral);
+    assert_eq!(read(&ephemeral).get("seq"), None);
+    assert!(out.ends_with(br#""data":{"x":1.50}}"#));
+}
+
+#[test]
+fn small_frames_have_the_documented_fields() {
+    let room = RoomName::new("a").expect("valid");
+    let id = ClientId::random();
+    assert_eq!(
+        read(&error_frame(Some("3"), ErrorCode::RateLimited, "slow \"down\"")),
+        json!({"type":"error","ref":3,"code":"rate_limited","message":"slow \"down\"","retryable":true})
+    );
+    assert_eq!(read(&pong_frame(None)), json!({"type":"pong"}));
+    assert_eq!(read(&left_frame(Some("\"r\""), &room)), json!({"type":"left","ref":"r","room":"a"}));
+    assert_eq!(read(&reconnect_frame("drain", 250)), json!({"type":"reconnect","reason":"drain","afterMs":250}));
+    assert_eq!(
+        read(&presence_frame(&room, PresenceKind::Join, Some((id, "n")), 2)),
+        json!({"type":"presence","room":"a","event":"join","member":{"id":id.to_string(),"name":"n"},"online":2})
+    );
+    assert_eq!(
+        read(&presence_frame(&room, PresenceKind::Count, None, 900)),
+        json!({"type":"presence","room":"a","event":"count","online":900})
+    );
+    assert_eq!(
+        read(&reset_frame(&room, Recovery::Gap, None, 5)),
+        json!({"type":"reset","room":"a","reason":"gap","term":null,"seq":5})
+    );
+    let members = member_list([(id, "n")].into_iter());
+    assert_eq!(
+        read(&members_frame(Some("1"), &room, &members, 1, Some("7"))),
+        json!({"type":"members","ref":1,"room":"a","members":[{"id":id.to_string(),"name":"n"}],"online":1,"next":"7"})
+    );
+    let messages = message_list([b"{}".as_slice(), b"{}".as_slice()].into_iter());
+    assert_eq!(
+        read(&history_frame(Some("1"), &room, &messages, None)),
+        json!({"type":"history","ref":1,"room":"a","messages":[{},{}]})
+    );
+}
+
+#[test]
+fn absent_fields_are_left_out_of_acks_but_null_in_joined() {
+    let room = RoomName::new("a").expect("valid");
+    let reference = RawValue::from_string("1".into()).expect("valid");
+    let ack = Ack { reference: &reference, id: "x", room: &room, seq: None, term: None, duplicate: false };
+    assert_eq!(serde_json::to_value(&ack).expect("valid"), json!({"type":"ack","ref":1,"id":"x","room":"a"}));
+    let head = JoinedHead {
+        room: &room,
+        mode: Mode::Ephemeral,
+        term: None,
+        seq: None,
+        recovery: Recovery::UnknownTerm,
+        online: 1,
+    };
+    assert_eq!(
+        read(&joined_frame(Some("4"), &head, b"[]", b"[{}]")),
+        json!({"type":"joined","ref":4,"room":"a","mode":"ephemeral","term":null,"seq":null,
+               "recovery":"unknown_term","online":1,"members":[],"messages":[{}]})
+    );
+}
