@@ -45,8 +45,8 @@ enum Value<'a> {
     /// As it is: likely not JSON.
     Raw(&'a str),
     Text(&'a str),
-    /// A text of one character, as often as told.
-    Long(char, u16),
+    /// A text of one character, repeated.
+    Long(char, Count),
     Kind(u8),
     Room(u8),
     Bool(bool),
@@ -56,8 +56,20 @@ enum Value<'a> {
     Null,
     Since(&'a str, i64),
     /// Lists in lists; with `false` nobody closes them.
-    Nested(u16, bool),
-    Digits(u8, u16),
+    Nested(Count, bool),
+    Digits(u8, Count),
+}
+
+/// Mostly small: long inputs are slow ones.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+struct Count(u8);
+
+impl Count {
+    /// Each up to 199, or one of 56 from 1 Ki to 56 Ki.
+    fn get(self) -> usize {
+        let number = usize::from(self.0);
+        number.checked_sub(199).filter(|&large| large > 0).map_or(number, |large| large * 1024)
+    }
 }
 
 const KEYS: [&str; 14] = [
@@ -92,7 +104,7 @@ impl Value<'_> {
         match self {
             Self::Raw(text) => (*text).into(),
             Self::Text(text) => quoted(text),
-            Self::Long(character, count) => quoted(&character.to_string().repeat((*count).into())),
+            Self::Long(character, count) => quoted(&character.to_string().repeat(count.get())),
             Self::Kind(number) => quoted(KINDS[usize::from(*number) % KINDS.len()]),
             Self::Room(length) => quoted(&"r".repeat((*length).into())),
             Self::Bool(value) => value.to_string(),
@@ -102,10 +114,10 @@ impl Value<'_> {
             Self::Null => "null".into(),
             Self::Since(term, seq) => format!("{{\"term\":{},\"seq\":{seq}}}", quoted(term)),
             Self::Nested(depth, closed) => {
-                let closing = if *closed { usize::from(*depth) } else { 0 };
-                "[".repeat((*depth).into()) + &"]".repeat(closing)
+                let closing = if *closed { depth.get() } else { 0 };
+                "[".repeat(depth.get()) + &"]".repeat(closing)
             }
-            Self::Digits(first, count) => first.to_string() + &"0".repeat((*count).into()),
+            Self::Digits(first, count) => first.to_string() + &"0".repeat(count.get()),
         }
     }
 }
