@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{ErrorCode, MAX_NAME_BYTES, MAX_REF_BYTES, RoomName, Term};
+use crate::{ErrorCode, MAX_DATA_DEPTH, MAX_NAME_BYTES, MAX_REF_BYTES, RoomName, Term};
 
 /// Where a client left off in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl<'a> ClientFrame<'a> {
         match &*raw.kind {
             "publish" => Ok(Self::Publish {
                 room: room?,
-                data: raw.data.ok_or_else(|| missing("data"))?.get(),
+                data: checked_data(raw.data.ok_or_else(|| missing("data"))?.get())?,
                 id: raw.id.map(checked_id).transpose()?,
                 echo: raw.echo.unwrap_or(true),
             }),
@@ -209,6 +209,25 @@ fn checked_ref(raw: Option<&RawValue>) -> Result<Option<&str>, FrameError> {
     }
 }
 
+/// Refuses data nested so deep that other members' parsers would fail on it: many recurse. The text is valid JSON.
+fn checked_data(data: &str) -> Result<&str, FrameError> {
+    let (mut depth, mut in_string, mut bytes) = (0_usize, false, data.bytes());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            // What is escaped cannot end the string.
+            b'\\' => _ = bytes.next(),
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+        if depth > MAX_DATA_DEPTH {
+            return Err(bad(ErrorCode::TooLarge, format!("`data` is nested deeper than {MAX_DATA_DEPTH} levels")));
+        }
+    }
+    Ok(data)
+}
+
 fn checked_id(id: Cow<'_, str>) -> Result<Cow<'_, str>, FrameError> {
     match id.len() {
         0 => Err(bad(ErrorCode::BadFrame, "`id` is empty")),
@@ -263,6 +282,17 @@ mod tests {
         assert_eq!(reference, Some("7"));
         let room = Some(RoomName::new("a").expect("valid"));
         assert_eq!(frame, ClientFrame::Publish { room, data: r#"{"b" : [1, 2.50]}"#, id: None, echo: true });
+    }
+
+    #[test]
+    fn data_may_not_be_nested_too_deep() {
+        let nested = |levels: usize, inner: &str| {
+            format!(r#"{{"type":"publish","data":{}{inner}{}}}"#, "[".repeat(levels), "]".repeat(levels))
+        };
+        assert!(ClientFrame::decode(&nested(MAX_DATA_DEPTH, "1")).is_ok());
+        assert_eq!(code(&nested(MAX_DATA_DEPTH + 1, "")), (None, ErrorCode::TooLarge));
+        let text = format!(r#""{}\"{}""#, "[".repeat(1000), "{".repeat(1000));
+        assert!(ClientFrame::decode(&nested(1, &text)).is_ok(), "brackets in strings do not count");
     }
 
     #[test]

@@ -21,5 +21,7 @@ pub use server::{
 pub const SUBPROTOCOL: &str = "roomcast.v1.json";
 /// Longest display name, in bytes; longer ones are refused.
 pub const MAX_NAME_BYTES: usize = 64;
+/// Deepest nesting of `data`: what the strictest of the usual parsers still read.
+pub const MAX_DATA_DEPTH: usize = 128;
 /// Longest `ref` and message `id`, in bytes.
 pub const MAX_REF_BYTES: usize = 128;
