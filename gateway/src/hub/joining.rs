@@ -215,7 +215,9 @@ impl Shard {
         tokio::task::spawn_local(async move {
             let read = shard.parts.broker.history(&home.name, Range::After { seq: since, limit: PAGE }).await;
             shard.seal(&home);
-            let past = shard.joined_past(&home.state.borrow(), &home, since, read);
+            // Meanwhile the room may have begun a new term, or gone back.
+            let past = shard.past(&home.state.borrow(), join.since.as_ref());
+            let past = past.unwrap_or_else(|_| shard.joined_past(&home.state.borrow(), &home, since, read));
             shard.seat_one(&home, &join, &past, &members);
             home.state.borrow_mut().resuming -= 1;
             shard.turn.due(&home);
