@@ -51,24 +51,23 @@ pub(super) async fn close(dispatcher: Dispatcher, end: End) {
 /// Writes what is left, says that no more comes, and reads until the client has closed, too: closing a socket with
 /// unread input would reset it, and the close frame would be lost.
 async fn part(floor: &Rc<Floor>, peer: &Peer) {
+    let mut over = false;
     while peer.backlog() > 0 {
-        poll_fn(|cx| poll_either(peer, floor, cx)).await;
+        poll_fn(|cx| {
+            // Once the client has closed its side, only the socket's taking more is news.
+            over = over || discard(peer, floor, cx);
+            peer.stream().poll_write_ready(cx)
+        })
+        .await
+        .ok();
         if peer.flush().is_none() && !peer.awaits_writable() {
             return;
         }
     }
-    if SockRef::from(peer.stream()).shutdown(std::net::Shutdown::Write).is_err() {
+    if SockRef::from(peer.stream()).shutdown(std::net::Shutdown::Write).is_err() || over {
         return;
     }
     poll_fn(|cx| if discard(peer, floor, cx) { Poll::Ready(()) } else { Poll::Pending }).await;
-}
-
-/// Ready when the socket takes more; input is thrown away meanwhile.
-fn poll_either(peer: &Peer, floor: &Floor, cx: &mut Context<'_>) -> Poll<()> {
-    if peer.stream().poll_write_ready(cx).is_ready() || discard(peer, floor, cx) {
-        return Poll::Ready(());
-    }
-    Poll::Pending
 }
 
 /// Throws input away. True when there is no more to come.
