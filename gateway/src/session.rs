@@ -229,7 +229,13 @@ impl Session {
                 break;
             }
             match self.reader.next(&mut input)? {
-                Some(event) => self.dispatcher.handle(&event)?,
+                Some(event) => {
+                    if matches!(event, Event::Text(_) | Event::Binary(_)) {
+                        // Whole in time. If the next one has begun, its time begins now.
+                        self.dispatcher.mind_deadline(false);
+                    }
+                    self.dispatcher.handle(&event)?;
+                }
                 None => break,
             }
         }
