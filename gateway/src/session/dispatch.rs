@@ -213,6 +213,8 @@ impl Dispatcher {
             }
             ClientFrame::Rename { name } => {
                 metrics.received(ReceivedKind::Rename);
+                // Members of all its rooms are told, and nothing has to be awaited: so it costs what a publish costs.
+                self.take_publish_token()?;
                 self.floor.shard.rename(&self.peer, &Arc::from(&*name));
                 Ok(())
             }
@@ -233,6 +235,14 @@ impl Dispatcher {
         }
     }
 
+    fn take_publish_token(&mut self) -> Result<(), Refused> {
+        if self.publishes.take(millis_since(self.floor.heartbeat.start)) {
+            return Ok(());
+        }
+        self.floor.totals.sockets.rate_limited.inc();
+        Err(Refused::new(ErrorCode::RateLimited, "publishing faster than the allowed rate"))
+    }
+
     fn publish(
         &mut self,
         room: Option<RoomName>,
@@ -241,10 +251,7 @@ impl Dispatcher {
         echo: bool,
         reference: Option<&str>,
     ) -> Result<(), Refused> {
-        if !self.publishes.take(millis_since(self.floor.heartbeat.start)) {
-            self.floor.totals.sockets.rate_limited.inc();
-            return Err(Refused::new(ErrorCode::RateLimited, "publishing faster than the allowed rate"));
-        }
+        self.take_publish_token()?;
         let room = match room {
             Some(room) => {
                 self.must_be_in(&room)?;
