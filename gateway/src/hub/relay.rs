@@ -161,7 +161,7 @@ impl Shard {
                 return;
             }
         }
-        let mut stale = 0;
+        let mut too_early = 0;
         loop {
             let last = {
                 let mut state = home.state.borrow_mut();
@@ -175,8 +175,8 @@ impl Shard {
                 break;
             }
             match read {
-                Ok(history) if stale < MOST_STALE && is_stale(&home.state.borrow(), last, &history) => {
-                    stale += 1;
+                Ok(history) if too_early < MOST_STALE && is_stale(&home.state.borrow(), last, &history) => {
+                    too_early += 1;
                     tokio::time::sleep(HELD_BACK).await;
                 }
                 Ok(history) => {

@@ -63,8 +63,7 @@ async fn whoever_comes_behind_many_who_came_and_went_is_answered() {
 #[tokio::test]
 async fn an_undecided_join_leaves_nothing_behind() {
     local(async {
-        let mut settings = Settings::default();
-        settings.unsubscribe_delay = Duration::from_millis(250);
+        let settings = Settings { unsubscribe_delay: Duration::from_millis(250), ..Settings::default() };
         let node = Node::start(1, settings);
         let (shard, room) = (node.shard(), node.room(0));
         let broker = &node.workers[0].broker;
