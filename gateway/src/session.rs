@@ -251,8 +251,8 @@ impl Dispatcher {
     /// What one event of the socket asks for.
     fn handle(&mut self, event: &Event<'_>) -> Result<(), End> {
         match *event {
-            Event::Text(text) if self.is_echo() => self.send_raw(control(|out| frames::text(text.as_bytes(), out))),
-            Event::Binary(bytes) if self.is_echo() => self.send_raw(control(|out| frames::binary(bytes, out))),
+            Event::Text(text) if self.is_echo() => self.send_now(&control(|out| frames::text(text.as_bytes(), out))),
+            Event::Binary(bytes) if self.is_echo() => self.send_now(&control(|out| frames::binary(bytes, out))),
             Event::Text(text) => return self.take_text(text),
             Event::Binary(_) => return Err(End::Binary),
             Event::Ping(payload) => {

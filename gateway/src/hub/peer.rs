@@ -233,7 +233,7 @@ impl Peer {
     }
 
     fn is_ending(&self) -> bool {
-        self.closing.get() || self.stop.get().is_some()
+        self.closing.get() || self.stop.get().is_some_and(|stop| stop != Stop::Draining)
     }
 
     fn arm(&self) {

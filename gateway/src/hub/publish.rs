@@ -18,8 +18,8 @@ use crate::telemetry::trace::Span;
 
 /// Most messages of one broker call.
 const MOST_MESSAGES: usize = 128;
-/// Bytes of data after which a call takes no further message.
-const MOST_BYTES: usize = 256 * 1024;
+/// Bytes of data after which a call takes no further message. Members with an empty queue can take what it brings.
+const MOST_BYTES: usize = 64 * 1024;
 /// Bytes of publishes waiting in one room before more are refused as `overloaded`.
 const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
 
@@ -109,8 +109,8 @@ impl Shard {
     /// Sends off what waits, unless a call is under way or the members are behind: publishers then wait, and TCP tells
     /// them.
     pub(super) fn run_publishes(self: &Rc<Self>, home: &Rc<Home>) {
-        let congested = (home.room.is_busy() || self.is_overloaded_away(home))
-            && home.state.borrow().builder.len() >= CONGESTED_BYTES;
+        let waiting = home.state.borrow().builder.len() + home.room.queued_bytes();
+        let congested = waiting >= CONGESTED_BYTES && (home.room.is_busy() || self.is_overloaded_away(home));
         let mut state = home.state.borrow_mut();
         if state.pending.is_empty() || state.publishing || congested || state.phase != Phase::Open {
             return;
@@ -303,5 +303,9 @@ impl Shard {
         let span = self.parts.tracing.deliver(record.trace, remote).map(Box::new);
         let stamp = Stamp { accepted_at_us: record.accepted_at_us, remote, _span: span };
         state.builder.message(&head, &record.data, omit, stamp, &mut self.scratch.borrow_mut());
+        // A batch is never more than a member with an empty queue can take, however much comes at once.
+        if state.builder.len() >= self.replay_bytes() {
+            self.seal_state(home, state);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use roomcast_protocol::{Recovery, Term, reset_frame};
 use tokio::sync::mpsc::Receiver;
 
-use super::home::{Home, Phase, State};
+use super::home::{CONGESTED_BYTES, Home, Phase, State};
 use super::publish::now_us;
 use super::sequencer::Run;
 use super::shard::Shard;
@@ -32,17 +32,32 @@ impl Shard {
         let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
         while events.recv_many(&mut batch, EVENTS_AT_ONCE).await > 0 {
             for event in batch.drain(..) {
-                self.take_event(event);
+                if self.take_event(event) {
+                    // Its members get their share before more is added to it.
+                    tokio::task::yield_now().await;
+                }
             }
             tokio::task::yield_now().await;
         }
     }
 
-    fn take_event(self: &Rc<Self>, event: Event) {
+    /// Takes one event. True if its room has much waiting now.
+    fn take_event(self: &Rc<Self>, event: Event) -> bool {
         match event {
-            Event::Messages(envelope) => self.take_envelope(envelope),
-            Event::Presence(event) => self.take_presence(&event),
-            Event::Resubscribed => self.catch_up_all(),
+            Event::Messages(envelope) => {
+                let room = envelope.room.clone();
+                self.take_envelope(envelope);
+                self.home(&room)
+                    .is_some_and(|home| home.state.borrow().builder.len() + home.room.queued_bytes() >= CONGESTED_BYTES)
+            }
+            Event::Presence(event) => {
+                self.take_presence(&event);
+                false
+            }
+            Event::Resubscribed => {
+                self.catch_up_all();
+                false
+            }
         }
     }
 
@@ -161,7 +176,7 @@ impl Shard {
                 return;
             }
         }
-        let mut useless_reads = 0;
+        let mut too_early = 0;
         loop {
             let last = {
                 let mut state = home.state.borrow_mut();
@@ -175,8 +190,8 @@ impl Shard {
                 break;
             }
             match read {
-                Ok(history) if useless_reads < MOST_STALE && is_stale(&home.state.borrow(), last, &history) => {
-                    useless_reads += 1;
+                Ok(history) if too_early < MOST_STALE && is_stale(&home.state.borrow(), last, &history) => {
+                    too_early += 1;
                     tokio::time::sleep(HELD_BACK).await;
                 }
                 Ok(history) => {

@@ -44,16 +44,18 @@ impl Shard {
         let past = recovery(&home.state.borrow(), join.since.as_ref());
         match (past, join.since.as_ref().map(|since| since.seq)) {
             (None, Some(since)) => self.replay_to(home, join, since, Rc::clone(members)),
-            (known, _) => {
-                let recovery = known.unwrap_or(Recovery::Fresh);
-                let messages = match recovery {
-                    Recovery::Resumed => b"[]".to_vec(),
-                    _ => self.newest(&home.state.borrow()),
-                };
-                let frame = joined_bytes(home, &join, recovery, members, &messages);
-                self.seat_one(home, &join, frame);
-            }
+            (known, _) => self.seat_with_newest(home, &join, known.unwrap_or(Recovery::Fresh), members),
         }
+    }
+
+    /// A seat without a replay. Who missed nothing gets nothing; others get the newest messages.
+    fn seat_with_newest(&self, home: &Rc<Home>, join: &JoinRequest, recovery: Recovery, members: &[u8]) {
+        let messages = match recovery {
+            Recovery::Resumed => b"[]".to_vec(),
+            _ => self.newest(&home.state.borrow()),
+        };
+        let frame = joined_bytes(home, join, recovery, members, &messages);
+        self.seat_one(home, join, frame);
     }
 
     fn replay_to(self: &Rc<Self>, home: &Rc<Home>, join: JoinRequest, since: u64, members: Rc<Vec<u8>>) {
@@ -91,9 +93,9 @@ impl Shard {
                     return Ok(());
                 }
                 Step::Hole => {
-                    let newest = self.newest(&home.state.borrow());
-                    let frame = joined_bytes(home, join, Recovery::Gap, members, &newest);
-                    self.seat_one(home, join, frame);
+                    // Trimmed meanwhile; or the room has begun a new term, or gone back, since the join came.
+                    let known = recovery(&home.state.borrow(), join.since.as_ref());
+                    self.seat_with_newest(home, join, known.unwrap_or(Recovery::Gap), members);
                     return Ok(());
                 }
                 Step::Messages(messages, upto) => {
@@ -164,7 +166,7 @@ impl Shard {
         self.seat_one(home, join, text_frame(&frame));
     }
 
-    /// Bytes of messages one frame may carry: half of what a connection may have queued.
+    /// Bytes that may go to a member at once: half of what a connection may have queued.
     pub(super) fn replay_bytes(&self) -> usize {
         self.parts.settings.outbound_queue_bytes / 2
     }

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
-use super::peer::Peer;
+use super::peer::{Delivered, Peer};
 use super::room::Room;
 use super::tend::Told;
 use super::turn::Turn;
@@ -141,6 +141,13 @@ impl Shard {
     pub fn post_frame(&self, peer: &Rc<Peer>, frame: Bytes) {
         if peer.post(frame, 1) {
             self.turn.dirty(peer);
+        }
+    }
+
+    /// Writes a ready-made frame to `peer` at once, or queues what its socket does not take.
+    pub fn write_now(&self, peer: &Peer, frame: &Bytes) {
+        if peer.deliver(frame, 1) == Delivered::Written {
+            self.parts.metrics.wrote(1, frame.len());
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::home::Home;
+use super::home::{Home, State};
 use super::mail::{Inbox, Mail};
 use super::peer::{Delivered, Peer};
 use super::room::{Progress, Room};
@@ -191,8 +191,11 @@ impl Shard {
     }
 
     /// Seals at once: a new member must begin behind what was collected before it.
-    pub(super) fn seal(&self, home: &Rc<Home>) {
-        let mut state = home.state.borrow_mut();
+    pub(super) fn seal(&self, home: &Home) {
+        self.seal_state(home, &mut home.state.borrow_mut());
+    }
+
+    pub(super) fn seal_state(&self, home: &Home, state: &mut State) {
         let Some(batch) = state.seal() else { return };
         let batch = Arc::new(batch);
         for (worker, seats) in state.seats.iter().enumerate() {

@@ -16,6 +16,8 @@ use crate::socket::frames;
 
 /// How long a client has to take the close frame and to close its side.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a draining node waits for the broker's answers to what a client asked for.
+const SETTLE: Duration = Duration::from_secs(2);
 /// The same for a slow consumer, whose socket is full.
 const LINGER_SLOW: Duration = Duration::from_secs(5);
 
@@ -27,6 +29,10 @@ pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     tracing::debug!(client = %peer.id, reason = row.label, code = row.code, "session ended");
     if end == End::SlowConsumer {
         floor.totals.sockets.slow_consumers.inc();
+    }
+    if end == End::Draining {
+        // What was asked for is still answered: an ack that is lost makes the client publish again.
+        let _ = tokio::time::timeout(SETTLE, settled(&peer)).await;
     }
     if floor.shard.disconnect(&peer) {
         floor.totals.sockets.connections.dec();
@@ -48,27 +54,34 @@ pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     let _ = tokio::time::timeout(linger, part(&floor, &peer)).await;
 }
 
+async fn settled(peer: &Peer) {
+    poll_fn(|cx| {
+        peer.register(cx.waker());
+        if peer.is_settled() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 /// Writes what is left, says that no more comes, and reads until the client has closed, too: closing a socket with
 /// unread input would reset it, and the close frame would be lost.
 async fn part(floor: &Rc<Floor>, peer: &Peer) {
+    let mut over = false;
     while peer.backlog() > 0 {
-        poll_fn(|cx| poll_either(peer, floor, cx)).await;
+        poll_fn(|cx| {
+            // Once the client has closed its side, only the socket's taking more is news.
+            over = over || discard(peer, floor, cx);
+            peer.stream().poll_write_ready(cx)
+        })
+        .await
+        .ok();
         if peer.flush().is_none() && !peer.awaits_writable() {
             return;
         }
     }
-    if SockRef::from(peer.stream()).shutdown(std::net::Shutdown::Write).is_err() {
+    if SockRef::from(peer.stream()).shutdown(std::net::Shutdown::Write).is_err() || over {
         return;
     }
     poll_fn(|cx| if discard(peer, floor, cx) { Poll::Ready(()) } else { Poll::Pending }).await;
-}
-
-/// Ready when the socket takes more; input is thrown away meanwhile.
-fn poll_either(peer: &Peer, floor: &Floor, cx: &mut Context<'_>) -> Poll<()> {
-    if peer.stream().poll_write_ready(cx).is_ready() || discard(peer, floor, cx) {
-        return Poll::Ready(());
-    }
-    Poll::Pending
 }
 
 /// Throws input away. True when there is no more to come.

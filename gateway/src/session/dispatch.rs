@@ -123,6 +123,11 @@ impl Dispatcher {
         self.floor.shard.post_frame(&self.peer, frame);
     }
 
+    /// Writes ready-made bytes at once, so that [`Dispatcher::may_go_on`] knows whether the socket took them.
+    pub(super) fn send_now(&self, frame: &Bytes) {
+        self.floor.shard.write_now(&self.peer, frame);
+    }
+
     /// A begun message must end in time.
     pub(super) fn mind_deadline(&self, mid_message: bool) {
         match (mid_message, self.peer.deadline.get()) {

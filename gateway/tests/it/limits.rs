@@ -1,8 +1,10 @@
 //! What one client may cost the others: nothing.
 
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio_tungstenite::{connect_async, tungstenite::Message};
 
-use crate::support::{Client, Node, eventually, room, upgrade};
+use crate::support::{Client, Node, eventually, room, upgrade, within};
 
 #[tokio::test]
 async fn a_slow_consumer_is_closed_and_nobody_else_notices() {
@@ -142,4 +144,54 @@ async fn headers_are_limited() {
     let (mut client, joined) = Client::enter(&node, &room()).await;
     assert_eq!(joined["messages"], Value::Array(vec![]));
     client.settle().await;
+}
+
+#[tokio::test]
+async fn a_client_that_always_has_the_next_message_under_way_is_not_late() {
+    let node = Node::start(&["--message-deadline", "1s", "--ping-interval", "10s", "--ping-timeout", "20s"]).await;
+    let (_, mut raw) = upgrade(node.addr, "/connect", &[]).await;
+    assert_eq!(raw.frame().await.expect("welcome").0, 1);
+    let text = br#"{"type":"ping"}"#;
+    let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0];
+    frame.extend_from_slice(text);
+    let (front, back) = frame.split_at(9);
+    let on = [back, front].concat();
+    raw.send_bytes(front).await;
+    let start = std::time::Instant::now();
+    while start.elapsed().as_secs() < 4 {
+        raw.send_bytes(&on).await;
+        let (opcode, answer) = raw.frame().await.expect("still open");
+        assert_eq!(opcode, 1, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn renames_are_limited_as_publishes_are() {
+    let node = Node::start(&["--publish-rate", "1", "--publish-burst", "3"]).await;
+    let (mut client, _) = Client::enter(&node, &room()).await;
+    for reference in 0..10 {
+        client.send(json!({"type": "rename", "name": "N", "ref": reference})).await;
+    }
+    let told = client.settle().await;
+    assert!(told.iter().any(|frame| frame["code"] == "rate_limited"), "{told:?}");
+}
+
+#[tokio::test]
+async fn an_echo_waits_for_who_does_not_read_yet() {
+    let node = Node::start(&["--echo"]).await;
+    let (socket, _) = connect_async(format!("ws://{}/echo", node.addr)).await.unwrap();
+    let (mut to, mut from) = socket.split();
+    let said = vec![7; 16 * 1024];
+    let speak = async {
+        for _ in 0..400 {
+            to.send(Message::binary(said.clone())).await.unwrap();
+        }
+    };
+    let hear = async {
+        for number in 0..400 {
+            let heard = from.next().await.expect("still open").unwrap();
+            assert!(heard == Message::binary(said.clone()), "echo {number} is {} bytes", heard.len());
+        }
+    };
+    within("all echoes", async { tokio::join!(speak, hear) }).await;
 }

@@ -41,6 +41,34 @@ async fn a_terminated_node_sends_its_clients_elsewhere() {
     assert_eq!(seqs(joined.list("messages")), [2]);
 }
 
+/// Whatever a terminated node stored it also acknowledged, before it sent its client away.
+#[tokio::test]
+async fn a_terminated_node_answers_before_it_closes() {
+    let redis = Redis::start().await;
+    let mut nodes = nodes(&redis, 2, &["--publish-rate", "0"]).await;
+    let name = room();
+    let (mut watching, _) = Client::enter(&nodes[1], &name).await;
+    let (mut client, _) = Client::enter(&nodes[0], &name).await;
+    for number in 0..200 {
+        client.send(json!({"type": "publish", "data": number, "echo": false, "ref": number})).await;
+    }
+    client.answer(&json!(0)).await;
+    nodes[0].terminate();
+    let mut acked = 1;
+    loop {
+        let frame = client.next().await;
+        match frame.kind() {
+            "ack" => acked = frame.seq(),
+            "reconnect" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(nodes[0].ended().await.code(), Some(0));
+    watching.send(json!({"type": "history", "room": name, "limit": 1, "ref": "top"})).await;
+    let stored = seqs(watching.answer(&json!("top")).await.list("messages"));
+    assert_eq!(stored, [acked]);
+}
+
 #[tokio::test]
 async fn a_node_alone_ends_as_politely() {
     let mut node = Node::start(&[]).await;

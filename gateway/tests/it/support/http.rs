@@ -160,6 +160,11 @@ impl Raw {
         code
     }
 
+    /// Sends bytes as they are.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        let _ = within("bytes to be taken", self.stream.write_all(bytes)).await;
+    }
+
     /// Sends one masked frame with the given first byte (FIN, RSV, opcode).
     pub async fn send(&mut self, first: u8, payload: &[u8]) {
         let mut frame = vec![first];
