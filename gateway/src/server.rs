@@ -13,6 +13,7 @@ pub mod pages;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use hyper::server::conn::http1::Builder;
 
@@ -29,25 +30,25 @@ pub struct Context {
     admission: Arc<Admission>,
     draining: Rc<dyn Fn() -> bool>,
     on_socket: Rc<dyn Fn(Accepted)>,
-    on_outcome: Rc<dyn Fn(HandshakeOutcome)>,
+    on_outcome: Rc<dyn Fn(HandshakeOutcome, SystemTime)>,
     builder: Builder,
 }
 
 impl Context {
     /// A worker's server: `admission` is shared by all workers, `draining` is asked at each handshake, `on_socket` gets
-    /// every socket (and is to spawn its session, not to run it), `on_outcome` every connection's outcome once.
+    /// every socket (and is to spawn its session, not to run it), `on_outcome` every connection's outcome once, with the time it was accepted at.
     pub fn new(
         rules: HandshakeRules,
         admission: Arc<Admission>,
         draining: Rc<dyn Fn() -> bool>,
         on_socket: Rc<dyn Fn(Accepted)>,
-        on_outcome: Rc<dyn Fn(HandshakeOutcome)>,
+        on_outcome: Rc<dyn Fn(HandshakeOutcome, SystemTime)>,
     ) -> Rc<Self> {
         let builder = http::builder(&rules);
         Rc::new(Self { rules, admission, draining, on_socket, on_outcome, builder })
     }
 
-    fn record(&self, outcome: HandshakeOutcome) {
-        (self.on_outcome)(outcome);
+    fn record(&self, outcome: HandshakeOutcome, began: SystemTime) {
+        (self.on_outcome)(outcome, began);
     }
 }

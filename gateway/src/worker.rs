@@ -186,9 +186,9 @@ fn door(
         admission,
         Rc::new(move || lifecycle.stage() >= Stage::Draining),
         Rc::new(move |accepted| session::start(&floor, accepted)),
-        Rc::new(move |outcome| {
+        Rc::new(move |outcome, began| {
             metrics.sockets.handshakes.with_label_values(&[outcome.label()]).inc();
-            if let Some(mut span) = tracing.handshake() {
+            if let Some(mut span) = tracing.handshake().map(|span| span.since(began)) {
                 span.set("roomcast.outcome", outcome.label());
             }
         }),

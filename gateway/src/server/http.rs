@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::future::{Ready, poll_fn, ready};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -56,6 +56,7 @@ pub(super) fn builder(rules: &HandshakeRules) -> Builder {
 
 /// Serves one connection; ends when it is closed or handed to a session.
 pub(super) async fn serve(stream: TcpStream, peer: IpAddr, context: Rc<Context>) {
+    let began = SystemTime::now();
     let door =
         Door { context: context.clone(), peer, granted: Cell::new(None), outcome: Cell::new(Outcome::Abandoned) };
     let mut connection = context.builder.serve_connection(TokioIo::new(stream), door);
@@ -65,20 +66,20 @@ pub(super) async fn serve(stream: TcpStream, peer: IpAddr, context: Rc<Context>)
     let stream = io.into_inner();
     match (result, door.granted.take()) {
         (Ok(Ok(())), Some(granted)) => {
-            context.record(Outcome::Accepted);
+            context.record(Outcome::Accepted, began);
             (context.on_socket)(accepted(stream, read_buf, granted));
         }
         (Ok(Ok(())), None) => {
-            context.record(door.outcome.get());
+            context.record(door.outcome.get(), began);
             linger(stream).await;
         }
         (Ok(Err(error)), _) => {
-            context.record(failure(&error));
+            context.record(failure(&error), began);
             if error.is_parse() {
                 linger(stream).await;
             }
         }
-        (Err(_), _) => context.record(Outcome::Timeout),
+        (Err(_), _) => context.record(Outcome::Timeout, began),
     }
 }
 

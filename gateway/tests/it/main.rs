@@ -12,3 +12,4 @@ mod hostile;
 mod limits;
 mod protocol;
 mod support;
+mod traces;

@@ -52,7 +52,7 @@ impl Server {
             admission.clone(),
             Rc::new(move || asked.get()),
             Rc::new(move |accepted| on_socket.send(accepted).expect("the test listens")),
-            Rc::new(move |outcome| {
+            Rc::new(move |outcome, _| {
                 let _ = on_outcome.send(outcome);
             }),
         );
