@@ -4,9 +4,6 @@
 //! Looking a label up costs a hash and a lock: keep the handles, or, on a worker's hot path, use [`WorkerMetrics`].
 
 use std::fmt::Write;
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 
