@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout)]
 
+#[path = "gateway/busy.rs"]
+mod busy;
 #[path = "gateway/driver.rs"]
 mod driver;
 #[path = "gateway/fanout.rs"]
@@ -77,6 +79,7 @@ fn main() -> Result<()> {
     match args.first().map(String::as_str) {
         Some(sendloop::SUBCOMMAND) => sendloop::serve(args.get(1).context("how many connections")?.parse()?),
         Some(plain::SUBCOMMAND) => plain::serve(),
+        Some(busy::SUBCOMMAND) => busy::spin(),
         _ => measure(&options(&args)?),
     }
 }
