@@ -34,5 +34,7 @@ const MOST_HANDED_OVER_BYTES: usize = 4 * 1024 * 1024;
 const MOST_CALLS_FOR_JOINS: usize = 256;
 /// Reads of streams one worker may have under way at once.
 const MOST_READS: usize = 16;
+/// Bytes that may wait for a room's members before what comes over the bus waits, too.
+const MOST_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes a room may collect before it goes on although its members lag: what comes from other nodes cannot wait.
 const MOST_COLLECTED_BYTES: usize = 1024 * 1024;

@@ -73,6 +73,7 @@ pub(super) struct State {
     pub(super) publishing: bool,
     /// Ephemeral messages for other nodes, and whether a call is under way.
     pub(super) outgoing: Vec<Record>,
+    pub(super) outgoing_bytes: usize,
     pub(super) broadcasting: bool,
     pub(super) roll: Roll,
     pub(super) early: Vec<Envelope>,
@@ -118,6 +119,7 @@ impl Home {
             pending_bytes: 0,
             publishing: false,
             outgoing: Vec::new(),
+            outgoing_bytes: 0,
             broadcasting: false,
             roll: Roll::default(),
             early: Vec::new(),

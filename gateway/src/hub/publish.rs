@@ -20,6 +20,8 @@ use crate::telemetry::trace::Span;
 const MOST_MESSAGES: usize = 128;
 /// Bytes of data after which a call takes no further message. Members with an empty queue can take what it brings.
 const MOST_BYTES: usize = 64 * 1024;
+/// Bytes of ephemeral messages of one room that may wait for the way to the other nodes; more are lost there.
+const MOST_OUTGOING_BYTES: usize = 1024 * 1024;
 /// Bytes of publishes waiting in one room before more are refused as `overloaded`.
 const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
 
@@ -202,8 +204,9 @@ impl Shard {
         let mut state = home.state.borrow_mut();
         for request in requests {
             self.collect(home, &mut state, &request.record, None, ts, false);
-            let room_left = state.outgoing.len() < MOST_MESSAGES * 8;
+            let room_left = state.outgoing.len() < MOST_MESSAGES * 8 && state.outgoing_bytes < MOST_OUTGOING_BYTES;
             if room_left {
+                state.outgoing_bytes += request.record.data.len();
                 state.outgoing.push(request.record.clone());
             } else {
                 self.parts.totals.broker.overruns.inc();
@@ -227,6 +230,7 @@ impl Shard {
         }
         let count = state.outgoing.len().min(MOST_MESSAGES);
         let records: Vec<Record> = state.outgoing.drain(..count).collect();
+        state.outgoing_bytes -= records.iter().map(|record| record.data.len()).sum::<usize>();
         state.broadcasting = true;
         drop(state);
         let (shard, home) = (Rc::clone(self), Rc::clone(home));

@@ -21,6 +21,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 const MOST_STALE: u32 = 3;
 /// Messages of one read.
 const PAGE: usize = 128;
+/// How often a room that has too much waiting is looked at.
+const WAIT_STEP: Duration = Duration::from_millis(2);
 /// Events taken before others run.
 const EVENTS_AT_ONCE: usize = 64;
 /// Rooms caught up at the same time after a subscription came back.
@@ -32,33 +34,39 @@ impl Shard {
         let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
         while events.recv_many(&mut batch, EVENTS_AT_ONCE).await > 0 {
             for event in batch.drain(..) {
-                if self.take_event(event) {
-                    // Its members get their share before more is added to it.
-                    tokio::task::yield_now().await;
+                let Some(home) = self.take_event(event) else { continue };
+                // Its members get their share before more is added to it.
+                tokio::task::yield_now().await;
+                // More than this worker, or another with members there, can deliver: the bus has to wait. If that takes
+                // long the subscription overruns, and the rooms catch up from their streams.
+                while self.waiting(&home) > super::MOST_WAITING_BYTES {
+                    tokio::time::sleep(WAIT_STEP).await;
                 }
             }
             tokio::task::yield_now().await;
         }
     }
 
-    /// Takes one event. True if its room has much waiting now.
-    fn take_event(self: &Rc<Self>, event: Event) -> bool {
+    /// Takes one event. Gives its room if much is waiting there now.
+    fn take_event(self: &Rc<Self>, event: Event) -> Option<Rc<Home>> {
         match event {
             Event::Messages(envelope) => {
                 let room = envelope.room.clone();
                 self.take_envelope(envelope);
-                self.home(&room)
-                    .is_some_and(|home| home.state.borrow().builder.len() + home.room.queued_bytes() >= CONGESTED_BYTES)
+                return self.home(&room).filter(|home| self.waiting(home) >= CONGESTED_BYTES);
             }
-            Event::Presence(event) => {
-                self.take_presence(&event);
-                false
-            }
-            Event::Resubscribed => {
-                self.catch_up_all();
-                false
-            }
+            Event::Presence(event) => self.take_presence(&event),
+            Event::Resubscribed => self.catch_up_all(),
         }
+        None
+    }
+
+    /// Bytes waiting for the members of a room: collected, queued, and on the most loaded worker that has some.
+    fn waiting(&self, home: &Home) -> usize {
+        let state = home.state.borrow();
+        let loads = state.seats.iter().enumerate().filter(|(_, seats)| **seats > 0);
+        let away = loads.map(|(worker, _)| self.parts.post.load(worker)).max().unwrap_or(0);
+        state.builder.len() + home.room.queued_bytes() + away
     }
 
     fn take_envelope(self: &Rc<Self>, envelope: Envelope) {
