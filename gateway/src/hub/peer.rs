@@ -273,9 +273,11 @@ impl Peer {
         self.closing.get()
     }
 
-    /// Asks the session to end; the first reason stays.
+    /// Asks the session to end; the first reason stays. Only a drain, which goes on delivering for a moment, gives way:
+    /// a member that missed a batch must get nothing behind it.
     pub fn request_stop(&self, stop: Stop) {
-        if self.stop.get().is_none() {
+        let gives_way = self.stop.get() == Some(Stop::Draining) && stop != Stop::Draining;
+        if self.stop.get().is_none() || gives_way {
             self.stop.set(Some(stop));
             self.wake();
         }

@@ -33,6 +33,8 @@ mod ending;
 mod joining;
 mod outage;
 
+/// Bytes that may wait for a client of these tests.
+const QUEUE_LIMIT: usize = 1 << 20;
 /// The longest any wait of a test lasts before it fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -156,7 +158,7 @@ impl Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
-        let peer = Peer::new(ClientId::random(), "n".into(), near.expect("accepted").0, 1 << 20, 0);
+        let peer = Peer::new(ClientId::random(), "n".into(), near.expect("accepted").0, QUEUE_LIMIT, 0);
         shard.connect(&peer);
         Self { shard: Rc::clone(shard), peer, socket: far.expect("connected"), input: Vec::new() }
     }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::super::peer::Delivered;
-use super::{Client, DEADLINE, Node, local, run};
+use super::super::peer::{Delivered, Stop};
+use super::{Client, DEADLINE, Node, QUEUE_LIMIT, local, run};
 use crate::config::Settings;
 
 /// Leaves bytes queued for a client that does not read.
@@ -38,6 +38,23 @@ async fn members_that_do_not_read_do_not_slow_down_the_others_away_from_home() {
             }
         };
         timeout(DEADLINE, read).await.expect("no wait for each batch");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_draining_member_that_misses_a_batch_gets_none_behind_it() {
+    local(async {
+        let node = Node::start(1, Settings::default());
+        let client = Client::enter(node.shard(), &node.room(0)).await;
+        client.peer.request_stop(Stop::Draining);
+        clog(&client);
+        let large = Bytes::from(vec![0; QUEUE_LIMIT]);
+        assert_eq!(client.peer.deliver(&large, 1), Delivered::Gone);
+        let queued = client.peer.backlog();
+        assert_eq!(client.peer.deliver(&Bytes::from_static(b"behind the gap"), 1), Delivered::Gone);
+        assert!(!client.peer.post(Bytes::from_static(b"behind the gap"), 1));
+        assert_eq!(client.peer.backlog(), queued);
     })
     .await;
 }
