@@ -1,0 +1,190 @@
+//! What a run is to do, checked and complete. Made by the command line, carried out by the engine; does nothing itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use roomcast_protocol::{Mode, RoomName};
+
+use crate::report::Threshold;
+
+/// A whole run of one process.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// `fanout`, `chat`, `idle`, `storm`, `churn` or `soak`.
+    pub scenario: &'static str,
+    /// Random, or given so that the processes of one run share it. Part of room names, ids and payloads.
+    pub run: u32,
+    /// Which part of the run is this process's.
+    pub share: Share,
+    /// When connecting begins, common to all processes; none: now.
+    pub start_at: Option<SystemTime>,
+    /// Nodes or load balancers; clients spread over them evenly.
+    pub targets: Vec<Target>,
+    /// Local addresses, used in turn; empty: the system chooses.
+    pub sources: Vec<IpAddr>,
+    /// Certificates (PEM) to trust beside the public ones.
+    pub ca: Option<PathBuf>,
+    /// How clients prove who they are.
+    pub token: Token,
+    /// Rooms of the run, over all processes.
+    pub rooms: u32,
+    /// Members of each room, over all processes; each is one connection.
+    pub members: u32,
+    /// The first so many members of each room publish.
+    pub publishers: u32,
+    /// Messages per second and room, shared evenly by its publishers. 0: nobody publishes.
+    pub rate: f64,
+    /// What `joined.mode` must say.
+    pub mode: Mode,
+    /// Rooms are named `<prefix>-<run>-<index>`.
+    pub room_prefix: String,
+    /// Sizes of `data`.
+    pub sizes: Sizes,
+    /// Whether publishers get their own messages.
+    pub echo: bool,
+    /// New connections per second of the whole run.
+    pub connect_rate: f64,
+    /// Longest wait for a connection, and for the answer to a join.
+    pub connect_timeout: Duration,
+    /// From the start to the first publish; none: as soon as all are in (only with one process).
+    pub ramp: Option<Duration>,
+    /// How long messages are published, or connections held.
+    pub duration: Duration,
+    /// Longest wait, at the end, for what is still on its way.
+    pub settle: Duration,
+    /// Waves of lost connections.
+    pub storm: Option<Storm>,
+    /// Leaving and joining again.
+    pub churn: Option<Churn>,
+    /// Waits between attempts to reconnect: full jitter between 0 and a bound that doubles from `base` to `most`.
+    pub backoff: Backoff,
+    /// Threads.
+    pub workers: usize,
+    /// The run is not valid if the 99th percentile of the generator's own lag is above this.
+    pub max_lag: Duration,
+    /// `/metrics` of nodes to read once a second.
+    pub scrape: Vec<String>,
+    /// Where the audit's log goes.
+    pub log: Option<PathBuf>,
+    /// Beside those that every run has.
+    pub thresholds: Vec<Threshold>,
+    /// The command line, as the report shows it; without secrets.
+    pub command: String,
+}
+
+/// The `index`th of `of` processes; counts from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    pub index: u32,
+    pub of: u32,
+}
+
+/// Where to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// As given, for people.
+    pub url: String,
+    pub tls: bool,
+    /// For `Host` and the certificate.
+    pub host: String,
+    pub port: u16,
+    /// What the name resolved to.
+    pub addresses: Vec<SocketAddr>,
+    /// Path before `/connect`, empty or `/prefix`.
+    pub base: String,
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Default)]
+pub enum Token {
+    #[default]
+    None,
+    /// The same for all.
+    Fixed(Arc<str>),
+    /// One for each client, signed with HS256.
+    Minted(Arc<Mint>),
+}
+
+/// What is needed to mint tokens.
+pub struct Mint {
+    pub secret: Vec<u8>,
+    pub audience: Option<String>,
+    pub issuer: Option<String>,
+    pub lifetime: Duration,
+    /// Further claims; in strings, `{client}` stands for the client's index and `{room}` for its room.
+    pub claims: serde_json::Map<String, serde_json::Value>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Fixed(_) => "Fixed(..)",
+            Self::Minted(_) => "Minted(..)",
+        })
+    }
+}
+
+/// Sizes of `data` in bytes, and how many of a hundred messages have each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes(pub Vec<(usize, u32)>);
+
+impl Sizes {
+    /// The size of a publisher's `number`th message: the same each time it is asked, so that retries are equal.
+    pub fn of(&self, publisher: u32, number: u32) -> usize {
+        let total: u32 = self.0.iter().map(|(_, weight)| weight).sum();
+        // Spreads neighbours over the whole range (Knuth's multiplicative hash).
+        let mixed = publisher.wrapping_mul(0x9E37_79B1).wrapping_add(number).wrapping_mul(0x85EB_CA6B) >> 8;
+        let mut at = mixed % total.max(1);
+        for (size, weight) in &self.0 {
+            if at < *weight {
+                return *size;
+            }
+            at -= weight;
+        }
+        self.0.last().map_or(0, |(size, _)| *size)
+    }
+}
+
+/// A share of all connections is dropped at once and comes back at once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Storm {
+    /// 0 to 1.
+    pub share: f64,
+    /// From the first publish.
+    pub first: Duration,
+    /// Further waves.
+    pub every: Option<Duration>,
+}
+
+/// Members that do not publish leave their room and join it again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Churn {
+    /// Leaves per second of the whole run; as many joins.
+    pub rate: f64,
+    /// How long a member stays away.
+    pub away: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    pub base: Duration,
+    pub most: Duration,
+}
+
+impl Plan {
+    /// Clients of the whole run.
+    pub fn clients(&self) -> u32 {
+        self.rooms * self.members
+    }
+
+    /// The name of the room with this index.
+    ///
+    /// # Panics
+    /// Never: the prefix was checked when the plan was made.
+    pub fn room_name(&self, room: u32) -> Option<RoomName> {
+        RoomName::new(&format!("{}-{:08x}-{room}", self.room_prefix, self.run)).ok()
+    }
+}
