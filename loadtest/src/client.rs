@@ -52,8 +52,8 @@ impl Gauges {
     }
 }
 
-/// A publish that must be tried again, for the pacer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A publish, or with number 0 the join, that must be tried again: for the pacer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Retry {
     pub at_ns: u64,
     pub client: usize,
@@ -214,9 +214,18 @@ impl Client {
         self.send(&mut me, number);
     }
 
-    /// Sends a publish once more, if it still has no answer.
-    pub fn retry(&self, number: u32) {
-        self.send(&mut self.me.borrow_mut(), number);
+    /// Tries once more what was refused, if it still has no answer.
+    pub fn retry(&self, retry: Retry) {
+        let mut me = self.me.borrow_mut();
+        match retry.number {
+            0 if me.presence == Presence::Out && me.node_id.is_some() => {
+                let join = self.join_frame(&mut me);
+                drop(me);
+                self.send_text(&join);
+            }
+            0 => {}
+            number => self.send(&mut me, number),
+        }
     }
 
     /// Breaks the connection off, without a word, and comes back at once. False if there is none.

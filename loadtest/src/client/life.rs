@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::{Client, Notes, Output, Presence};
+use super::{Client, Output, Presence};
 use crate::plan::Target;
-use crate::record::Count;
+use crate::record::{Count, Reason};
 use crate::wire::{Closed, ConnectError, Frame, Request};
 
 /// How a session ended.
@@ -29,7 +29,7 @@ impl Client {
                 Ok(()) => {}
                 Err(error) => {
                     self.floor.recorder.count(Count::ConnectFailed, 1);
-                    Notes::note(&mut self.floor.notes.borrow_mut().connect_failures, &error.to_string());
+                    self.floor.recorder.because(Reason::ConnectFailure, &error.to_string());
                     due_ns = self.floor.clock.now_ns() + self.backoff_ns(attempt);
                     attempt += 1;
                     continue;
@@ -150,9 +150,8 @@ impl Client {
             }
             End::Closed(closed) => {
                 floor.recorder.count(Count::Disconnected, 1);
-                let mut notes = floor.notes.borrow_mut();
-                Notes::note(&mut notes.closes, &words(closed));
-                Notes::note(&mut notes.gone, node.as_deref().unwrap_or("unknown"));
+                floor.recorder.because(Reason::Close, &words(closed));
+                floor.notes.borrow_mut().gone.add(node.as_deref().unwrap_or("unknown"), 1);
                 now + asked.unwrap_or_else(|| self.backoff_ns(attempt))
             }
         };

@@ -7,15 +7,17 @@ use roomcast_protocol::{Mode, Recovery};
 use super::decode::Fields;
 use super::memo::Known;
 use super::publisher::{Envelope, read_id, write_frame};
-use super::{Client, Notes, Output, Presence, Retry, State};
+use super::{Client, Output, Presence, Retry, State};
 use crate::payload::{self, PayloadError, Stamp};
-use crate::record::{Count, Latency};
+use crate::record::{Count, Latency, Reason};
 use crate::wire::Frame;
 
 /// How every `message` frame begins.
 const MESSAGE: &[u8] = br#"{"type":"message""#;
 /// Waits before a refused publish is tried again: this, doubled with each attempt, and at most sixteen times it.
 const RETRY_NS: u64 = 100_000_000;
+/// The `ref` of a join; publishes have their numbers, which begin with 1.
+const JOIN: u32 = 0;
 
 impl Client {
     /// Takes one frame; what is to be sent in answer is added to `output`.
@@ -38,7 +40,7 @@ impl Client {
             "reconnect" => {
                 me.come_back_ms = Some(fields.after_ms);
                 let node = me.node_id.as_deref().unwrap_or("unknown");
-                Notes::note(&mut self.floor.notes.borrow_mut().drains, node);
+                self.floor.notes.borrow_mut().drains.add(node, 1);
             }
             _ => self.floor.recorder.count(Count::OtherFrames, 1),
         }
@@ -152,10 +154,10 @@ impl Client {
         let room = &self.room_name;
         match me.seat.since() {
             Some(place) => format!(
-                r#"{{"type":"join","room":"{room}","since":{{"term":"{}","seq":{}}}}}"#,
+                r#"{{"type":"join","room":"{room}","ref":{JOIN},"since":{{"term":"{}","seq":{}}}}}"#,
                 place.term, place.seq
             ),
-            None => format!(r#"{{"type":"join","room":"{room}"}}"#),
+            None => format!(r#"{{"type":"join","room":"{room}","ref":{JOIN}}}"#),
         }
         .into_bytes()
     }
@@ -181,7 +183,7 @@ impl Client {
         floor.recorder.count(Count::Joined, 1);
         self.time_join(me);
         if !matches!(recovery, Recovery::Fresh | Recovery::Resumed) {
-            Notes::note(&mut floor.notes.borrow_mut().breaks, fields.recovery_word());
+            floor.notes.borrow_mut().breaks.add(fields.recovery_word(), 1);
         }
         output.joined = true;
     }
@@ -195,7 +197,7 @@ impl Client {
         } else {
             floor.recorder.took(Latency::Resume, now.saturating_sub(gone_at));
             let node = me.node_id.as_deref().unwrap_or("unknown");
-            Notes::note(&mut floor.notes.borrow_mut().back, node);
+            floor.notes.borrow_mut().back.add(node, 1);
         }
     }
 
@@ -229,15 +231,13 @@ impl Client {
     fn take_error(&self, me: &mut State, fields: &Fields<'_>) {
         let floor = &self.floor;
         let code = fields.code.as_deref().unwrap_or("unknown");
-        let Some(publisher) = me.publisher.as_deref_mut().filter(|_| fields.number().is_some()) else {
-            floor.recorder.count(Count::OtherErrors, 1);
-            let words = format!("{code}: {}", fields.message.as_deref().unwrap_or_default());
-            Notes::note(&mut floor.notes.borrow_mut().other_errors, &words);
+        let Some(number) = fields.number().filter(|number| *number != JOIN) else {
+            self.take_other_error(me, code, fields);
             return;
         };
-        let number = fields.number().unwrap_or_default();
+        let Some(publisher) = me.publisher.as_deref_mut() else { return };
         floor.recorder.count(Count::PublishErrors, 1);
-        Notes::note(&mut floor.notes.borrow_mut().publish_errors, code);
+        floor.recorder.because(Reason::PublishError, code);
         let Some(sent) = publisher.get(number).map(|pending| pending.sent) else { return };
         if fields.retryable && floor.plan.mode == Mode::Durable {
             let wait = RETRY_NS << u32::from(sent).min(4);
@@ -250,12 +250,29 @@ impl Client {
         }
     }
 
+    /// What is no answer to a publish: a join that was refused, or something we should not have sent.
+    fn take_other_error(&self, me: &State, code: &str, fields: &Fields<'_>) {
+        let floor = &self.floor;
+        floor.recorder.count(Count::OtherErrors, 1);
+        let words = format!("{code}: {}", fields.message.as_deref().unwrap_or_default());
+        floor.recorder.because(Reason::ConnectFailure, &words);
+        if me.presence != Presence::Out {
+            return;
+        }
+        if fields.retryable {
+            let at_ns = floor.clock.now_ns() + self.backoff_ns(1);
+            floor.retries.borrow_mut().push(Retry { at_ns, client: self.slot, number: JOIN });
+        } else {
+            floor.gauges.give_up(format!("room {} cannot be joined: {words}", self.room_name));
+        }
+    }
+
     fn take_reset(&self, me: &mut State, fields: &Fields<'_>) {
         let floor = &self.floor;
         if let (Some(reason), Some(term), Some(seq)) = (fields.recovery(), fields.term(), fields.seq) {
             me.seat.reset(&floor.audit, reason, &term, seq);
         }
-        Notes::note(&mut floor.notes.borrow_mut().breaks, fields.recovery_word());
+        floor.notes.borrow_mut().breaks.add(fields.recovery_word(), 1);
     }
 
     /// Sends a publish that has no answer yet, if the client is in its room.

@@ -1,7 +1,7 @@
 //! When each publish is due, whatever the cluster does: an open loop. One per thread.
 //!
-//! What is due late because this thread was busy is carried out late, keeps its intended time, and the delay is
-//! recorded as the generator's own lag.
+//! What is carried out late because this thread was busy keeps its intended time, and the delay is recorded as the
+//! generator's own lag.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,21 +9,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::alarm::Alarm;
-use crate::client::{Client, Floor};
+use super::control::Control;
+use crate::client::{Client, Floor, Retry};
 use crate::plan::Plan;
 use crate::record::Latency;
 
-/// How often the lag is probed when nothing is published.
+/// How often the lag is probed, for threads that publish nothing.
 const PROBE_NS: u64 = 10_000_000;
 /// Publishes before others get their turn.
 const AT_ONCE: usize = 32;
-/// How long retries may wait to be seen.
+/// How long retries, and the beginning of the load, may wait to be seen.
 const LONGEST_SLEEP: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Publish(usize),
-    Retry(usize, u32),
+    Retry(Retry),
     Probe,
 }
 
@@ -40,58 +41,90 @@ fn schedule(plan: &Plan, room: u32, member: u32) -> (u64, u64) {
     (own_interval as u64, first as u64)
 }
 
-/// Publishes what is due from `start_ns` until `end_ns`, then only what must be tried again; for ever.
-pub(super) async fn pace(floor: Rc<Floor>, clients: Rc<[Rc<Client>]>, start_ns: u64, end_ns: u64) -> std::io::Result<()> {
-    let alarm = Alarm::new()?;
-    let mut heap = BinaryHeap::new();
-    for (slot, client) in clients.iter().enumerate().filter(|(_, client)| client.publishes()) {
-        heap.push(Reverse((start_ns + schedule(&floor.plan, client.room, client.member).1, What::Publish(slot))));
+/// The schedule of one thread's clients.
+pub(super) struct Pacer {
+    floor: Rc<Floor>,
+    clients: Rc<[Rc<Client>]>,
+    control: Control,
+    heap: BinaryHeap<Reverse<(u64, What)>>,
+    loaded: bool,
+}
+
+impl Pacer {
+    pub(super) fn new(floor: Rc<Floor>, clients: Rc<[Rc<Client>]>, control: Control) -> Self {
+        Self { floor, clients, control, heap: BinaryHeap::new(), loaded: false }
     }
-    heap.push(Reverse((start_ns, What::Probe)));
-    loop {
-        for retry in floor.retries.borrow_mut().drain(..) {
-            heap.push(Reverse((retry.at_ns, What::Retry(retry.client, retry.number))));
-        }
-        let mut carried_out = 0;
-        let mut now = floor.clock.now_ns();
-        while let Some(Reverse((due, what))) = heap.peek().copied().filter(|Reverse((due, _))| *due <= now) {
-            heap.pop();
-            if let Some(next) = carry_out(&floor, &clients, due, what, end_ns) {
-                heap.push(Reverse((next, what)));
+
+    /// Publishes what is due while the load lasts, and tries again what was refused; for ever.
+    pub(super) async fn run(mut self) -> std::io::Result<()> {
+        let alarm = Alarm::new()?;
+        loop {
+            self.take_in();
+            let mut carried_out = 0;
+            let mut now = self.floor.clock.now_ns();
+            while let Some(Reverse((due, what))) = self.heap.peek().copied().filter(|Reverse((due, _))| *due <= now) {
+                self.heap.pop();
+                if let Some(next) = self.carry_out(due, what) {
+                    self.heap.push(Reverse((next, what)));
+                }
+                carried_out += 1;
+                if carried_out % AT_ONCE == 0 {
+                    tokio::task::yield_now().await;
+                }
+                now = self.floor.clock.now_ns();
             }
-            carried_out += 1;
-            if carried_out % AT_ONCE == 0 {
-                tokio::task::yield_now().await;
-            }
-            now = floor.clock.now_ns();
+            let next = self.heap.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
+            alarm.wait(Duration::from_nanos(next.saturating_sub(now)).min(LONGEST_SLEEP)).await?;
         }
-        let next = heap.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
-        alarm.wait(Duration::from_nanos(next.saturating_sub(now)).min(LONGEST_SLEEP)).await?;
+    }
+
+    fn take_in(&mut self) {
+        let retries = self.floor.retries.take();
+        self.heap.extend(retries.into_iter().map(|retry| Reverse((retry.at_ns, What::Retry(retry)))));
+        let Some(start_ns) = self.control.load_start_ns().filter(|_| !self.loaded) else { return };
+        self.loaded = true;
+        for (slot, client) in self.clients.iter().enumerate().filter(|(_, client)| client.publishes()) {
+            let (_, first) = schedule(&self.floor.plan, client.room, client.member);
+            self.heap.push(Reverse((start_ns + first, What::Publish(slot))));
+        }
+        self.heap.push(Reverse((start_ns, What::Probe)));
+    }
+
+    /// Gives when it is due again.
+    fn carry_out(&self, due: u64, what: What) -> Option<u64> {
+        let floor = &self.floor;
+        if let What::Retry(retry) = what {
+            self.clients[retry.client].retry(retry);
+            return None;
+        }
+        if due >= self.control.load_end_ns() {
+            return None;
+        }
+        floor.recorder.took(Latency::Lag, floor.clock.now_ns().saturating_sub(due));
+        match what {
+            What::Publish(slot) => {
+                let client = &self.clients[slot];
+                client.publish(due);
+                Some(due + schedule(&floor.plan, client.room, client.member).0)
+            }
+            // Probes that were missed are made up for: each had its time.
+            _ => Some(due + PROBE_NS),
+        }
     }
 }
 
-/// Gives when it is due again.
-fn carry_out(floor: &Floor, clients: &[Rc<Client>], due: u64, what: What, end_ns: u64) -> Option<u64> {
-    match what {
-        What::Publish(slot) => {
-            let client = &clients[slot];
-            if due >= end_ns {
-                return None;
-            }
-            floor.recorder.took(Latency::Lag, floor.clock.now_ns().saturating_sub(due));
-            client.publish(due);
-            Some(due + schedule(&floor.plan, client.room, client.member).0)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishers_of_a_room_take_even_turns() {
+        let plan = Plan { rate: 10.0, publishers: 4, ..Plan::sample() };
+        let first: Vec<u64> = (0..4).map(|member| schedule(&plan, 3, member).1).collect();
+        for pair in first.windows(2) {
+            assert!((pair[1] - pair[0]).abs_diff(100_000_000) <= 1);
         }
-        What::Retry(slot, number) => {
-            clients[slot].retry(number);
-            None
-        }
-        What::Probe => {
-            let now = floor.clock.now_ns();
-            if now < end_ns {
-                floor.recorder.took(Latency::Lag, now.saturating_sub(due));
-            }
-            Some(due + PROBE_NS)
-        }
+        assert_eq!(schedule(&plan, 3, 0).0, 400_000_000);
+        assert!(first[0] < 100_000_000);
     }
 }
