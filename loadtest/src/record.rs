@@ -30,15 +30,8 @@ pub enum Latency {
 }
 
 impl Latency {
-    pub const ALL: [Self; 7] = [
-        Self::Connect,
-        Self::Join,
-        Self::Ack,
-        Self::DeliverySame,
-        Self::DeliveryCross,
-        Self::Resume,
-        Self::Lag,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Connect, Self::Join, Self::Ack, Self::DeliverySame, Self::DeliveryCross, Self::Resume, Self::Lag];
 
     /// As in JSON, thresholds and tables.
     pub fn name(self) -> &'static str {
