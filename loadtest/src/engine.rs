@@ -164,7 +164,8 @@ impl<'a> Run<'a> {
     /// Connects everyone. Gives when the load begins, ns since the epoch.
     async fn connect(&mut self) -> Result<u64, Unready> {
         let now = self.clock.now_ns();
-        let begin = self.plan.start_at.map_or(now, |at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64);
+        let begin =
+            self.plan.start_at.map_or(now, |at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64);
         if begin > now {
             self.watcher.phase("waiting for the start", Some(Duration::from_nanos(begin - now)));
             self.until(begin).await;
@@ -378,3 +379,6 @@ fn info(plan: &Plan) -> RunInfo {
         interrupted: false,
     }
 }
+
+#[cfg(test)]
+mod tests;

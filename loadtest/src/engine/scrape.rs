@@ -52,7 +52,8 @@ async fn get(url: &str) -> Result<String> {
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80))).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let path = uri.path_and_query().map_or("/metrics", |path| if path.as_str() == "/" { "/metrics" } else { path.as_str() });
+    let path =
+        uri.path_and_query().map_or("/metrics", |path| if path.as_str() == "/" { "/metrics" } else { path.as_str() });
     let request = Request::get(path).header("host", host).body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
