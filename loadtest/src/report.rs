@@ -9,6 +9,8 @@ mod histogram;
 mod merge;
 mod model;
 mod recent;
+#[cfg(test)]
+pub mod sample;
 mod samples;
 mod series;
 mod summary;
