@@ -5,6 +5,8 @@
 
 mod collect;
 mod events;
+mod figure;
+mod file;
 mod histogram;
 mod merge;
 mod model;
@@ -16,11 +18,13 @@ mod series;
 mod summary;
 mod threshold;
 mod verdict;
+pub mod words;
 
 pub use collect::Collector;
+pub use file::{parse, read, write};
 pub use histogram::Damaged;
-pub use merge::{merge, merge_partial, read, write};
+pub use merge::{merge, merge_partial};
 pub use model::*;
 pub use recent::{Live, Percentiles};
 pub use summary::summary;
-pub use threshold::Threshold;
+pub use threshold::{BadThreshold, Near, Threshold};
