@@ -1,14 +1,24 @@
 //! What a run amounted to: data ([`Report`]), sums over processes, words, a page, thresholds.
 //!
-//! Called by the engine, which fills it, and by `loadtest merge`. Knows neither sockets nor threads.
+//! Called by the engine, which fills it through a [`Collector`], and by `loadtest merge`. Knows neither sockets nor
+//! threads.
 
+mod collect;
+mod events;
+mod histogram;
+mod merge;
 mod model;
+mod recent;
+mod samples;
+mod series;
+mod summary;
+mod threshold;
+mod verdict;
 
+pub use collect::Collector;
+pub use histogram::Damaged;
+pub use merge::{merge, merge_partial, read, write};
 pub use model::*;
-
-/// One condition the run must meet, such as `delivery.p99<50ms`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Threshold {
-    /// As written.
-    pub text: String,
-}
+pub use recent::{Live, Percentiles};
+pub use summary::summary;
+pub use threshold::Threshold;

@@ -16,6 +16,7 @@ pub const VERSION: u32 = 1;
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     pub version: u32,
+    pub scope: Scope,
     pub run: RunInfo,
     /// The machines that made the load; one entry per process.
     pub generators: Vec<Generator>,
@@ -35,8 +36,24 @@ pub struct Report {
     /// What was scraped, by node.
     pub servers: Vec<Server>,
     pub audit: AuditReport,
+    /// What the engine ran into that makes the figures meaningless, in words.
+    pub problems: Vec<String>,
     pub thresholds: Vec<ThresholdResult>,
     pub verdict: Verdict,
+    /// Why the verdict is not `passed`, most telling first, in words.
+    pub because: Vec<String>,
+}
+
+/// What a report stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// What one process of the run saw.
+    Process,
+    /// Merged, and all processes must be in it.
+    Whole,
+    /// Merged, and processes may be missing: somebody wanted it so.
+    Partial,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +81,8 @@ pub struct RunInfo {
     pub processes: u32,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
+    /// The 99th percentile of the generator's own lag must not be above this, ms.
+    pub max_lag_ms: f64,
 }
 
 /// A process that made load.
@@ -230,6 +249,18 @@ impl Finding {
             Self::WrongRoom => "wrong_room",
             Self::Corrupted => "corrupted",
             Self::SilentBreak => "silent_break",
+        }
+    }
+
+    /// What it means, as a noun for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Lost => "message lost",
+            Self::Duplicated => "message duplicated",
+            Self::Reordered => "message out of order",
+            Self::WrongRoom => "message in the wrong room",
+            Self::Corrupted => "message corrupted",
+            Self::SilentBreak => "break of a room's order without a reset",
         }
     }
 }

@@ -1,0 +1,121 @@
+//! Gathers what the threads recorded, second by second, into a report; shows how the run is doing meanwhile.
+//!
+//! Owned by the engine's main thread. Memory is bounded however long the run lasts and whatever servers say.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use super::events::Events;
+use super::recent::Recent;
+use super::samples::Samples;
+use super::series::{SeriesBuilder, add_count, add_histogram};
+use super::{
+    AuditReport, Compressed, Finding, Generator, Happening, HappeningKind, Live, Report, RunInfo, Sample, Scope,
+    Threshold, VERSION, Verdict,
+};
+use crate::record::{Count, Interval, Latency, Reason, Tally};
+
+/// Problems that are kept.
+const MOST_PROBLEMS: usize = 20;
+
+/// Everything of one process's run so far.
+#[derive(Default)]
+pub struct Collector {
+    connections: u64,
+    counts: BTreeMap<Count, u64>,
+    latencies: BTreeMap<Latency, Histogram<u64>>,
+    reasons: [Tally; Reason::COUNT],
+    findings: BTreeMap<Finding, u64>,
+    series: SeriesBuilder,
+    recent: Recent,
+    events: Events,
+    samples: Samples,
+    problems: Vec<String>,
+}
+
+impl Collector {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Open connections of all threads, from now on.
+    pub fn connections(&mut self, open: u64) {
+        self.connections = open;
+    }
+
+    /// What one thread recorded in the second that began at `at_s` (since the epoch). Hand in empty ones too: the series
+    /// has a row for each second.
+    pub fn interval(&mut self, at_s: u64, interval: &Interval) {
+        for what in Count::ALL {
+            add_count(&mut self.counts, what, interval.count(what));
+        }
+        for what in Latency::ALL {
+            add_histogram(&mut self.latencies, what, interval.latency(what));
+        }
+        for (sum, more) in self.reasons.iter_mut().zip(&interval.reasons) {
+            sum.absorb(more);
+        }
+        self.series.add(at_s, self.connections, interval);
+        self.recent.add(at_s, interval);
+    }
+
+    pub fn event(&mut self, event: Happening) {
+        self.events.add(event);
+    }
+
+    /// What a node said of itself.
+    pub fn sample(&mut self, node: &str, sample: Sample) {
+        self.samples.add(node, sample);
+    }
+
+    /// The audit's counts as they stand; the first of each kind becomes an event.
+    pub fn findings(&mut self, at_ms: u64, findings: &BTreeMap<Finding, u64>) {
+        for (finding, count) in findings {
+            if *count > 0 && self.findings.get(finding).copied().unwrap_or_default() == 0 {
+                let text = format!("first {}", finding.words());
+                self.events.add(Happening { at_ms, kind: HappeningKind::Finding, text });
+            }
+        }
+        self.findings.clone_from(findings);
+    }
+
+    /// Something that makes the run's figures meaningless, in words: its verdict will be [`Verdict::Invalid`].
+    pub fn problem(&mut self, text: String) {
+        if self.problems.len() < MOST_PROBLEMS && !self.problems.contains(&text) {
+            self.problems.push(text);
+        }
+    }
+
+    /// How the run is doing.
+    pub fn live(&self) -> Live {
+        self.recent.live(self.connections, &self.counts, &self.findings)
+    }
+
+    /// The report, with its verdict. `thresholds` are the user's; those that every run has come on top.
+    pub fn finish(self, run: RunInfo, generator: Generator, audit: AuditReport, thresholds: &[Threshold]) -> Report {
+        let [publish_errors, closes, connect_failures] = self.reasons.map(Tally::into_map);
+        let latencies = self.latencies.iter().map(|(what, histogram)| (*what, Compressed::encode(histogram)));
+        let mut report = Report {
+            version: VERSION,
+            scope: Scope::Process,
+            run,
+            generators: vec![generator],
+            counts: self.counts,
+            publish_errors,
+            closes,
+            connect_failures,
+            latencies: latencies.collect(),
+            series: self.series.finish(),
+            events: self.events.finish(),
+            servers: self.samples.finish(),
+            audit,
+            problems: self.problems,
+            thresholds: Vec::new(),
+            verdict: Verdict::Passed,
+            because: Vec::new(),
+        };
+        report.conclude(thresholds);
+        report
+    }
+}
