@@ -7,8 +7,10 @@
 //! drawn, merged and held against thresholds.
 
 pub mod audit;
+pub mod client;
 pub mod clock;
 pub mod payload;
 pub mod plan;
 pub mod record;
 pub mod report;
+pub mod wire;

@@ -159,6 +159,21 @@ pub struct Storm {
     pub every: Option<Duration>,
 }
 
+impl Storm {
+    /// When the waves come, from the first publish.
+    pub fn waves(self, duration: Duration) -> impl Iterator<Item = Duration> {
+        let next = move |at: &Duration| self.every.filter(|every| !every.is_zero()).map(|every| *at + every);
+        std::iter::successors(Some(self.first), next).take_while(move |at| *at < duration)
+    }
+
+    /// Whether a wave takes this client: the same in all processes, and other clients each time.
+    pub fn hits(self, client: u32, wave: u32) -> bool {
+        let mixed = (u64::from(client) << 32 | u64::from(wave)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 11;
+        (mixed as f64) < self.share * (1u64 << 53) as f64
+    }
+}
+
 /// Members that do not publish leave their room and join it again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Churn {
@@ -186,5 +201,44 @@ impl Plan {
     /// Never: the prefix was checked when the plan was made.
     pub fn room_name(&self, room: u32) -> Option<RoomName> {
         RoomName::new(&format!("{}-{:08x}-{room}", self.room_prefix, self.run)).ok()
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// A small plan to change.
+    pub fn sample() -> Self {
+        Self {
+            scenario: "chat",
+            run: 0xabcd_0123,
+            share: Share { index: 0, of: 1 },
+            start_at: None,
+            targets: Vec::new(),
+            sources: Vec::new(),
+            ca: None,
+            token: Token::None,
+            rooms: 2,
+            members: 4,
+            publishers: 4,
+            rate: 1.0,
+            mode: Mode::Durable,
+            room_prefix: "lt".to_owned(),
+            sizes: Sizes(vec![(128, 1)]),
+            echo: true,
+            connect_rate: 1000.0,
+            connect_timeout: Duration::from_secs(5),
+            ramp: None,
+            duration: Duration::from_secs(1),
+            settle: Duration::from_secs(5),
+            storm: None,
+            churn: None,
+            backoff: Backoff { base: Duration::from_millis(100), most: Duration::from_secs(5) },
+            workers: 1,
+            max_lag: Duration::from_millis(100),
+            scrape: Vec::new(),
+            log: None,
+            thresholds: Vec::new(),
+            command: String::new(),
+        }
     }
 }
