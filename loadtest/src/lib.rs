@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod client;
 pub mod clock;
+pub mod engine;
 pub mod payload;
 pub mod plan;
 pub mod record;

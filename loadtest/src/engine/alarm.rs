@@ -17,7 +17,7 @@ impl Alarm {
     /// Must be made on a runtime.
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        Ok(Self(AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)?))
+        Ok(Self(AsyncFd::register(timerfd_create(TimerfdClockId::Monotonic, flags)?)?))
     }
 
     /// Waits so long. Cancel-safe.
