@@ -15,3 +15,7 @@ pub mod plan;
 pub mod record;
 pub mod report;
 pub mod wire;
+
+// The sample reports are compiled into the tests and into an example, and name the crate as a stranger does.
+#[cfg(test)]
+extern crate self as roomcast_loadtest;
