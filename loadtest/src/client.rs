@@ -18,8 +18,8 @@ use std::task::Waker;
 
 use roomcast_protocol::RoomName;
 
-pub use self::notes::Notes;
 use self::memo::Memo;
+pub use self::notes::Notes;
 use self::publisher::Publisher;
 use crate::audit::{Audit, Seat};
 use crate::clock::Clock;

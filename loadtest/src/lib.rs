@@ -7,10 +7,12 @@
 //! drawn, merged and held against thresholds.
 
 pub mod audit;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod payload;
 pub mod plan;
 pub mod record;
 pub mod report;
+pub mod scenario;
 pub mod wire;

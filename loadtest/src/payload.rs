@@ -163,7 +163,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn stamp() -> Stamp {
-        Stamp { run: 7, room: 3, publisher: 61, number: 12, attempt: 1, node: 99, intended_ns: 1_795_255_080_794_000_123 }
+        Stamp {
+            run: 7,
+            room: 3,
+            publisher: 61,
+            number: 12,
+            attempt: 1,
+            node: 99,
+            intended_ns: 1_795_255_080_794_000_123,
+        }
     }
 
     fn written(stamp: &Stamp, size: usize) -> String {

@@ -89,7 +89,8 @@ impl Client {
         let floor = &self.floor;
         let name = fields.room.as_deref()?;
         let room = name.rsplit('-').next().and_then(|index| index.parse().ok());
-        let room: Option<u32> = room.filter(|index| floor.plan.room_name(*index).is_some_and(|own| own.as_str() == name));
+        let room: Option<u32> =
+            room.filter(|index| floor.plan.room_name(*index).is_some_and(|own| own.as_str() == name));
         let place = fields.place();
         let stamp = match payload::read(fields.data?.get()) {
             Ok(stamp) if stamp.run == floor.plan.run => Some(stamp),

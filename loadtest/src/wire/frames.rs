@@ -76,12 +76,7 @@ impl Incoming {
         }
     }
 
-    fn frame(
-        &mut self,
-        header: &FrameHeader,
-        payload: &[u8],
-        on: &mut dyn FnMut(Frame<'_>),
-    ) -> Result<(), WireError> {
+    fn frame(&mut self, header: &FrameHeader, payload: &[u8], on: &mut dyn FnMut(Frame<'_>)) -> Result<(), WireError> {
         match header.opcode {
             OpCode::Data(Data::Text) if self.fragmented => Err(WireError::Protocol("a message within a message")),
             OpCode::Data(Data::Text) if header.is_final => {
@@ -204,12 +199,12 @@ mod tests {
     #[test]
     fn what_breaks_the_rules_is_refused() {
         for bytes in [
-            vec![0xc1, 0],                         // a reserved bit
-            vec![0x81, 0x80, 0, 0, 0, 0],          // masked
-            server(0x82, b"binary"),               // not in this protocol
-            server(0x80, b"nothing to continue"),  // no message begun
-            server(0x83, b""),                     // a reserved opcode
-            server(0x89, &[0; 126]),               // a long ping
+            vec![0xc1, 0],                           // a reserved bit
+            vec![0x81, 0x80, 0, 0, 0, 0],            // masked
+            server(0x82, b"binary"),                 // not in this protocol
+            server(0x80, b"nothing to continue"),    // no message begun
+            server(0x83, b""),                       // a reserved opcode
+            server(0x89, &[0; 126]),                 // a long ping
             vec![0x81, 127, 0, 0, 0, 1, 0, 0, 0, 0], // 4 GiB
         ] {
             assert!(all(&mut Incoming::default(), &bytes).is_err(), "{bytes:?}");
