@@ -80,6 +80,14 @@ impl Audit {
         BTreeMap::new()
     }
 
+    /// Writes what is left of the log.
+    ///
+    /// # Errors
+    /// Of any write of the log so far.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        self.log.as_ref().map_or(Ok(()), log::Log::flush)
+    }
+
     /// Everything. At the end, after every seat's [`Seat::conclude`].
     pub fn report(&self) -> AuditReport {
         AuditReport::default()

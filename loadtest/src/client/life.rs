@@ -50,7 +50,7 @@ impl Client {
     }
 
     /// Full jitter: somewhere between now and a bound that doubles.
-    fn backoff_ns(&self, attempt: u32) -> u64 {
+    pub(super) fn backoff_ns(&self, attempt: u32) -> u64 {
         let backoff = self.floor.plan.backoff;
         let most = backoff.base.saturating_mul(1 << attempt.min(16)).min(backoff.most);
         rand::random_range(0..=most.as_nanos() as u64)

@@ -59,7 +59,8 @@ impl Client {
             return;
         };
         if known.room != Some(self.room) {
-            floor.audit.misplaced(self.index, self.room, known.room);
+            floor.audit.corrupted(self.index, self.room, "a message of another room");
+            me.seat.foreign(&floor.audit, None);
             return;
         }
         let Some(stamp) = &known.stamp else {
@@ -205,8 +206,8 @@ impl Client {
     fn take_replayed(&self, me: &mut State, message: &Fields<'_>) {
         let floor = &self.floor;
         match self.read_message(message) {
-            Some(Known { stamp: Some(stamp), place: Some(place), room }) if room == Some(self.room) => {
-                me.seat.replayed(&floor.audit, &stamp, &place);
+            Some(Known { stamp: Some(stamp), place, room }) if room == Some(self.room) => {
+                me.seat.replayed(&floor.audit, &stamp, place.as_ref());
                 floor.recorder.count(Count::Replayed, 1);
             }
             Some(Known { place, .. }) => {
@@ -226,7 +227,7 @@ impl Client {
         if fields.duplicate {
             floor.recorder.count(Count::AckedDuplicate, 1);
         }
-        floor.audit.acked(self.index, self.room, number, fields.place().as_ref(), fields.duplicate);
+        me.seat.acked(&floor.audit, number, fields.place().as_ref(), fields.duplicate);
     }
 
     fn take_error(&self, me: &mut State, fields: &Fields<'_>) {

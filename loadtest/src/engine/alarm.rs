@@ -15,6 +15,7 @@ pub(super) struct Alarm(AsyncFd<OwnedFd>);
 
 impl Alarm {
     /// Must be made on a runtime.
+    #[allow(deprecated, reason = "what took its place is unsafe, for types other than OwnedFd")]
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         Ok(Self(AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)?))
@@ -26,7 +27,11 @@ impl Alarm {
         let wait = wait.max(Duration::from_nanos(1));
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
-        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &Itimerspec { it_interval: zero, it_value: value })?;
+        timerfd_settime(
+            self.0.get_ref(),
+            TimerfdTimerFlags::empty(),
+            &Itimerspec { it_interval: zero, it_value: value },
+        )?;
         loop {
             let mut guard = self.0.readable().await?;
             let mut expirations = [0; 8];

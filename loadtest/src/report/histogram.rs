@@ -20,8 +20,8 @@ const MOST_TEXT: usize = 1 << 20;
 const MOST_INFLATED: u64 = 1 << 18;
 /// Cookie, length, offset, digits, lowest, highest, ratio: what stands before the counts of a V2 histogram.
 const HEADER: usize = 40;
-const COOKIE: u32 = 0x1c84_9303;
-const COOKIE_DEFLATED: u32 = 0x1c84_9304;
+const COOKIE: u32 = 0x1c84_9313;
+const COOKIE_DEFLATED: u32 = 0x1c84_9314;
 
 /// Why a histogram in a report could not be read.
 #[derive(Debug, Error, PartialEq, Eq)]
