@@ -93,3 +93,60 @@ fn ports(plan: &Plan, most: u32) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, parse};
+
+    fn plan(line: &str) -> Plan {
+        let words = std::iter::once("loadtest").chain(line.split_whitespace()).map(std::ffi::OsString::from);
+        match parse(words, &|_| None, std::time::UNIX_EPOCH) {
+            Ok(Command::Run(run)) => run.plan,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_client_belongs_to_one_process() {
+        let line = "chat --rooms 7 --members 5 --processes 3 --run 1 --start-at 2030-01-01T00:00:00Z --process";
+        let mut all: Vec<_> =
+            (0..3).flat_map(|index| here(&plan(&format!("{line} {index}"))).collect::<Vec<_>>()).collect();
+        all.sort_unstable();
+        assert_eq!(all.len(), 35);
+        all.dedup();
+        assert_eq!(all.len(), 35);
+    }
+
+    #[test]
+    fn too_few_files_say_how_many_processes_it_takes() {
+        let plan = plan("idle --connections 10000");
+        assert_eq!(files(&plan, 10_064, 10_064), Ok(()));
+        let words = files(&plan, 10_064, 4_096).expect_err("too few");
+        assert!(words.contains("give each --processes 3, --process 0 to 2"), "{words}");
+        assert!(files(&plan, 10_064, 64).is_err());
+    }
+
+    #[test]
+    fn too_many_connections_from_one_address_say_how_many_it_takes() {
+        let one = "idle --connections 60000 --target 127.0.0.1:8080";
+        let words = ports(&plan(one), 28_000).expect_err("too many");
+        assert!(words.contains("60000 connections") && words.contains("give 3 --source"), "{words}");
+        assert_eq!(ports(&plan(&format!("{one} --source 127.0.0.2-127.0.0.4")), 28_000), Ok(()));
+        assert_eq!(ports(&plan(&format!("{one} --target 127.0.0.1:8081 --target 127.0.0.1:8082")), 28_000), Ok(()));
+        assert_eq!(ports(&plan("idle --connections 60000 --self"), 28_000), Ok(()), "nothing is known yet");
+    }
+
+    #[test]
+    fn the_systems_range_of_ports_is_read() {
+        assert_eq!(ports_of("1024\t65535\n"), 64_512);
+        for odd in ["", "x y", "9 5", "1 99999"] {
+            assert_eq!(ports_of(odd), PORTS, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_small_run_needs_nothing() {
+        assert!(make_room(&plan("chat --rooms 2"), true).is_ok());
+    }
+}
