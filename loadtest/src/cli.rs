@@ -74,7 +74,7 @@ pub struct Check {
 
 /// Makes load on a Roomcast cluster, measures it, and audits every message.
 #[derive(Parser)]
-#[command(name = "loadtest", version, max_term_width = 100, after_help = EXITS, after_long_help = EXITS)]
+#[command(name = "loadtest", version, max_term_width = 100, after_help = EXITS)]
 struct Arguments {
     #[command(subcommand)]
     subcommand: Words,
@@ -82,8 +82,18 @@ struct Arguments {
 
 const EXITS: &str = "\
 First look: loadtest fanout --self
-Exit codes: 0 passed; 1 a threshold failed, the audit's among them; 2 bad usage; 3 the cluster was out of reach or the
-load generator too slow, so that the figures say nothing about the cluster.";
+
+Exit codes:
+  0  passed
+  1  a threshold failed; the audit's findings are thresholds
+  2  bad usage
+  3  the cluster was out of reach or the load generator too slow: the figures say nothing";
+/// Teaches before it lists.
+const TEMPLATE: &str = "{about}
+
+{before-help}{usage-heading} {usage}
+
+{all-args}";
 
 #[derive(Subcommand)]
 enum Words {
@@ -95,23 +105,17 @@ enum Words {
     Soak(Soak),
     /// Join the reports of one run's processes into one, losslessly
     ///
-    /// Counters and histograms are added, nothing is averaged: the report of N processes equals that of one. The audit
-    /// is completed: messages are compared across processes, too.
+    /// Counters and histograms are added, nothing is averaged: the report of N processes equals that of one. The audit is
+    /// completed: messages are compared across processes, too. Exits with 1 if a condition fails.
     ///
-    ///   loadtest merge a.json b.json --html report.html --assert 'delivery.p99<50ms'
-    ///
-    /// Exits with 1 if a condition fails. All processes' reports must be there, unless --partial is given.
-    #[command(verbatim_doc_comment)]
+    /// Example: loadtest merge a.json b.json --html report.html --assert 'delivery.p99<50ms'
     Merge(Merge),
     /// Check logs that runs wrote with --log: lost, duplicated, reordered and so on
     ///
     /// Reads what every client saw and says what the cluster owed them; the same checks as in a run. Give the logs of all
-    /// processes of the run.
+    /// processes of the run. Prints the findings; exits with 0 if there are none, with 1 if there are.
     ///
-    ///   loadtest check a.log b.log
-    ///
-    /// Prints the findings; exits with 0 if there are none, with 1 if there are.
-    #[command(verbatim_doc_comment)]
+    /// Example: loadtest check a.log b.log
     Check(Check),
 }
 
@@ -215,7 +219,7 @@ fn definition() -> clap::Command {
     let mut command = Arguments::command();
     for scenario in scenario::ALL {
         command = command.mut_subcommand(scenario.name, |mut sub| {
-            sub = sub.about(scenario.about).long_about(scenario.help);
+            sub = sub.about(scenario.about).before_help(scenario.teaches.join("\n\n")).help_template(TEMPLATE);
             for (option, default) in scenario.defaults {
                 sub = sub.mut_arg(option, |arg| arg.required(false).default_value(*default));
             }

@@ -1,6 +1,7 @@
 //! A load tester for Roomcast clusters that audits every message it receives.
 //!
-//! main -> app -> {cli, engine, report} -> client -> {audit, record, wire} -> {plan, payload, clock}
+//! main -> app -> {cli, engine} -> {client, embedded, live, scenario} -> {audit, wire} -> plan -> report -> record ->
+//! {clock, payload}
 //!
 //! A run is a [`plan::Plan`]. The engine carries it out with clients on a few threads; each tells the [`audit`] what it
 //! saw and the [`record`]er how long it took; out of both comes one [`report::Report`], which is printed, written,

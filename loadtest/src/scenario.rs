@@ -14,8 +14,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// One line for the list of subcommands.
     pub about: &'static str,
-    /// What it shows, what it does by default, an example, what to look at.
-    pub help: &'static str,
+    /// Paragraphs: what it does by default, an example, what to look at.
+    pub teaches: &'static [&'static str],
     /// Options, by their ids, and their defaults in this scenario.
     pub defaults: &'static [(&'static str, &'static str)],
 }

@@ -19,7 +19,7 @@ const PORTS: u32 = 28_232;
 pub fn make_room(plan: &Plan, embedded: bool) -> Result<(), Refusal> {
     let here = here(plan).count() as u64;
     let needed = here * if embedded { 2 } else { 1 } + OTHER_FILES;
-    files(plan, needed, allow(needed)).map_err(usage)?;
+    files(plan, embedded, needed, allow(needed)).map_err(usage)?;
     ports(plan, ports_of(&std::fs::read_to_string(PORTS_FILE).unwrap_or_default())).map_err(usage)
 }
 
@@ -43,9 +43,15 @@ fn allow(needed: u64) -> u64 {
     if setrlimit(Resource::Nofile, raised).is_ok() { needed.min(most) } else { now }
 }
 
-fn files(plan: &Plan, needed: u64, allowed: u64) -> Result<(), String> {
+fn files(plan: &Plan, embedded: bool, needed: u64, allowed: u64) -> Result<(), String> {
     if needed <= allowed {
         return Ok(());
+    }
+    if embedded {
+        return Err(format!(
+            "this process needs {needed} open files, two for each connection as --self has both ends, and may have \
+             {allowed}: take fewer members, or raise the hard limit (ulimit -Hn {needed})"
+        ));
     }
     let connections = u64::from(plan.clients());
     let per_process = allowed.saturating_sub(OTHER_FILES);
@@ -121,10 +127,11 @@ mod tests {
     #[test]
     fn too_few_files_say_how_many_processes_it_takes() {
         let plan = plan("idle --connections 10000");
-        assert_eq!(files(&plan, 10_064, 10_064), Ok(()));
-        let words = files(&plan, 10_064, 4_096).expect_err("too few");
+        assert_eq!(files(&plan, false, 10_064, 10_064), Ok(()));
+        let words = files(&plan, false, 10_064, 4_096).expect_err("too few");
         assert!(words.contains("give each --processes 3, --process 0 to 2"), "{words}");
-        assert!(files(&plan, 10_064, 64).is_err());
+        assert!(files(&plan, false, 10_064, 64).is_err());
+        assert!(files(&plan, true, 20_064, 4_096).expect_err("too few").contains("both ends"));
     }
 
     #[test]

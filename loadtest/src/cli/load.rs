@@ -96,8 +96,7 @@ impl IdleOptions {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Load")]
 pub(super) struct RoomOptions {
-    /// What the cluster says of the rooms: durable or ephemeral. It decides by their name, so give a --prefix that its
-    /// configuration knows
+    /// durable or ephemeral. The cluster decides by a room's name: this is what it must say; --prefix makes it so
     #[arg(long, default_value = "durable", value_parser = mode)]
     pub mode: Mode,
     /// Rooms are named <prefix>-<run>-<number>
