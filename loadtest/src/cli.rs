@@ -154,7 +154,7 @@ struct Storm {
     #[command(flatten)]
     load: load::LoadOptions,
     #[command(flatten)]
-    storm: load::StormOptions,
+    waves: load::StormOptions,
     #[command(flatten)]
     common: Common,
 }
@@ -164,7 +164,7 @@ struct Churn {
     #[command(flatten)]
     load: load::LoadOptions,
     #[command(flatten)]
-    churn: load::ChurnOptions,
+    leaving: load::ChurnOptions,
     #[command(flatten)]
     common: Common,
 }
@@ -174,9 +174,9 @@ struct Soak {
     #[command(flatten)]
     load: load::LoadOptions,
     #[command(flatten)]
-    storm: load::StormOptions,
+    waves: load::StormOptions,
     #[command(flatten)]
-    churn: load::ChurnOptions,
+    leaving: load::ChurnOptions,
     #[command(flatten)]
     common: Common,
 }
@@ -200,11 +200,11 @@ pub fn parse(
         Words::Chat(talk) => build::Parts::new(&scenario::chat::SCENARIO, talk.load.crowd(), talk.common),
         Words::Idle(idle) => build::Parts::new(&scenario::idle::SCENARIO, idle.load.crowd()?, idle.common),
         Words::Storm(words) => build::Parts::new(&scenario::storm::SCENARIO, words.load.crowd(), words.common)
-            .with(Some(words.storm), None),
+            .with(Some(words.waves), None),
         Words::Churn(words) => build::Parts::new(&scenario::churn::SCENARIO, words.load.crowd(), words.common)
-            .with(None, Some(words.churn)),
+            .with(None, Some(words.leaving)),
         Words::Soak(words) => build::Parts::new(&scenario::soak::SCENARIO, words.load.crowd(), words.common)
-            .with(Some(words.storm), Some(words.churn)),
+            .with(Some(words.waves), Some(words.leaving)),
         Words::Merge(merge) => {
             merge.output.check()?;
             return Ok(Command::Merge(merge));
@@ -223,7 +223,7 @@ fn definition() -> clap::Command {
             for (option, default) in scenario.defaults {
                 sub = sub.mut_arg(option, |arg| arg.required(false).default_value(*default));
             }
-            sub
+            environment::explain(sub)
         });
     }
     command

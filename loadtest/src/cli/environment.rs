@@ -53,6 +53,20 @@ pub(super) fn given(arguments: &[OsString], variable: &dyn Fn(&str) -> Option<Os
     found
 }
 
+/// The options of a scenario, each saying which variables give it.
+pub(super) fn explain(mut command: clap::Command) -> clap::Command {
+    let mut options: Vec<&str> = VARIABLES.iter().map(|(_, option, _)| *option).collect();
+    options.dedup();
+    for option in options {
+        let names: Vec<&str> = VARIABLES.iter().filter(|(_, of, _)| *of == option).map(|(name, ..)| *name).collect();
+        command = command.mut_arg(option.trim_start_matches('-').replace('-', "_"), |arg| {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            arg.help(format!("{help} [env: {}]", names.join(", ")))
+        });
+    }
+    command
+}
+
 /// Whether the word is `--option` or `--option=value`.
 pub(super) fn is_option(word: &OsStr, option: &str) -> bool {
     let rest = word.as_encoded_bytes().strip_prefix(option.as_bytes());

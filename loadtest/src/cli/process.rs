@@ -12,18 +12,16 @@ const MARGIN: Duration = Duration::from_secs(10);
 #[derive(clap::Args)]
 #[command(next_help_heading = "Processes")]
 pub(super) struct ProcessOptions {
-    /// Processes that make this run together, on one machine or several [env: LOADTEST_PROCESSES]
+    /// Processes that make this run together, on one machine or several
     #[arg(long, value_name = "N", default_value = "1")]
     processes: u32,
-    /// Which of them this one is, from 0 [env: LOADTEST_PROCESS, JOB_COMPLETION_INDEX]
+    /// Which of them this one is, from 0
     #[arg(long, value_name = "INDEX", default_value = "0")]
     process: u32,
     /// Name of the run, the same for all its processes: 8 hex digits or any text. Random if there is only one
-    /// [env: LOADTEST_RUN]
     #[arg(long, value_name = "ID", value_parser = run)]
     run: Option<u32>,
     /// When to begin, the same for all processes: 2030-01-31T12:00:00Z, or seconds since the Unix epoch
-    /// [env: LOADTEST_START_AT]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub start_at: Option<SystemTime>,
     /// From the start to the first publish, the same for all processes. Without it: one process waits until all are in,

@@ -12,11 +12,12 @@ use crate::plan::{Backoff, Mint, Target, Token};
 
 const DEFAULT_TARGET: &str = "ws://127.0.0.1:8080";
 
+#[allow(clippy::doc_markdown, rustdoc::bare_urls, clippy::doc_link_with_quotes, reason = "shown in a terminal")]
 #[derive(clap::Args)]
 #[command(next_help_heading = "Where to connect")]
 pub(super) struct TargetOptions {
     /// Node or load balancer: ws://host:port[/prefix], wss:// for TLS, or host:port; may be repeated, clients spread over
-    /// all of them. Without it ws://127.0.0.1:8080 [env: LOADTEST_TARGET]
+    /// all of them. Without it ws://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     target: Vec<String>,
     /// Start a gateway in this process, with its memory broker, and load that: for a first look
@@ -44,14 +45,12 @@ pub(super) struct TargetOptions {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration)]
     backoff_max: Duration,
     /// Token of all clients. Others on this machine can see arguments; the variable and the file they cannot
-    /// [env: LOADTEST_TOKEN]
     #[arg(long, group = "proof", help_heading = "Tokens")]
     token: Option<String>,
     /// File with the token of all clients
     #[arg(long, value_name = "FILE", group = "proof", help_heading = "Tokens")]
     token_file: Option<PathBuf>,
     /// Secret (HS256) to sign a token for each client with; its `sub` is loadtest-<run>-<client>
-    /// [env: LOADTEST_JWT_SECRET]
     #[arg(long, value_name = "SECRET", group = "proof", help_heading = "Tokens")]
     jwt_secret: Option<String>,
     /// File with that secret; a line break at its end does not count

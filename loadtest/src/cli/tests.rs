@@ -53,7 +53,7 @@ fn every_scenario_has_a_plan_without_options() {
     assert_eq!(crowd("storm"), (50, 20, 20, 1.0, 30));
     assert_eq!(crowd("churn"), (100, 20, 1, 1.0, 30));
     assert_eq!(crowd("soak"), (50, 20, 5, 1.0, 3600));
-    let (ten, waves) = (Duration::from_secs(10), Duration::from_secs(600));
+    let (ten, waves) = (Duration::from_secs(10), Duration::from_mins(10));
     assert_eq!(plan("storm").storm, Some(Storm { share: 0.5, first: ten, every: None }));
     assert_eq!(plan("soak").storm, Some(Storm { share: 0.1, first: waves, every: Some(waves) }));
     assert_eq!(plan("soak --dropped 0%").storm, None);
@@ -164,6 +164,8 @@ fn help_teaches_each_scenario_within_a_hundred_columns() {
         let help = parsed_with(&format!("{} --help", scenario.name), &[]).expect_err("help").to_string();
         assert!(help.contains("By default") && help.contains(&format!("\n  loadtest {} --", scenario.name)), "{help}");
         assert!(help.contains("Look at") && help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        let words: Vec<&str> = help.split_whitespace().collect();
+        assert!(words.join(" ").contains("[env: LOADTEST_PROCESS, JOB_COMPLETION_INDEX]"), "{help}");
     }
 }
 

@@ -9,7 +9,7 @@ use crate::report::Threshold;
 
 /// Addresses of one `--source`.
 const MOST_SOURCES: usize = 4096;
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(30 * 24);
 
 /// A duration with its unit, up to 30 days.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
