@@ -11,6 +11,9 @@ use crate::report::Threshold;
 const MOST_SOURCES: usize = 4096;
 const LONGEST: Duration = Duration::from_hours(30 * 24);
 
+/// Its last second, since the Unix epoch.
+const YEAR_9999: u64 = 253_402_300_799;
+
 /// A duration with its unit, up to 30 days.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
@@ -84,7 +87,9 @@ pub(super) fn run(text: &str) -> Result<u32, String> {
 /// RFC 3339 in UTC, or seconds since the Unix epoch.
 pub(super) fn instant(text: &str) -> Result<SystemTime, String> {
     let wrong = || "expected a time such as 2030-01-31T12:00:00Z, or seconds since the Unix epoch".to_owned();
-    let epoch = text.parse::<u64>().ok().and_then(|s| UNIX_EPOCH.checked_add(Duration::from_secs(s)));
+    // Further ahead, sums with it would overflow somewhere.
+    let seconds = text.parse::<u64>().ok().filter(|s| *s <= YEAR_9999);
+    let epoch = seconds.and_then(|s| UNIX_EPOCH.checked_add(Duration::from_secs(s)));
     epoch.or_else(|| humantime::parse_rfc3339_weak(text).ok()).ok_or_else(wrong)
 }
 
@@ -137,4 +142,47 @@ pub(super) fn scrape(text: &str) -> Result<String, String> {
         return Err(wrong());
     }
     Ok(format!("http://{authority}/{}", if path.is_empty() { "metrics" } else { path }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plan::{Sizes, Target};
+
+    #[test]
+    fn runs_are_hex_digits_or_any_text() {
+        assert_eq!(run("cafe"), Ok(0xcafe));
+        assert_eq!(run("deadbeef"), Ok(0xdead_beef));
+        assert_eq!(run("0f8b1c2e-5a7d"), run("0f8b1c2e-5a7d"));
+        assert_ne!(run("job-1"), run("job-2"));
+        assert!(run(" ").is_err());
+    }
+
+    #[test]
+    fn times_are_rfc3339_or_seconds() {
+        assert_eq!(instant("1970-01-01T00:01:00Z"), instant("60"));
+        for bad in ["", "-1", "tomorrow", "18446744073709551615"] {
+            assert!(instant(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn metrics_pages_are_completed() {
+        assert_eq!(scrape("node-1:8081").as_deref(), Ok("http://node-1:8081/metrics"));
+        assert_eq!(scrape("http://h:1/a/m").as_deref(), Ok("http://h:1/a/m"));
+        for bad in ["", "http://", "https://h", "u:p@h", "h x"] {
+            assert!(scrape(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_reader_panic(text in "\\PC{0,40}|[0-9a-zA-Z:/.,%@\\[\\]?#*-]{0,40}") {
+            let _ = (duration(&text), rate(&text), share(&text), publishers(&text), run(&text), instant(&text));
+            let _ = (sources(&text), scrape(&text), threshold(&text), text.parse::<Sizes>());
+            let _ = text.parse::<Target>().map_err(|error| error.to_string());
+        }
+    }
 }
