@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::record::{Count, Interval, Reason};
 use crate::report::sample::{Story, sample};
-use crate::report::{Collector, HappeningKind, Sample};
+use crate::report::{AuditReport, Collector, HappeningKind, Sample};
 
 /// The sample as process `index` of `of` made it.
 fn part(index: u32, of: u32) -> Report {
