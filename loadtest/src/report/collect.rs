@@ -163,6 +163,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::float_cmp, reason = "whole numbers")]
     fn live_is_of_the_last_whole_seconds() {
         let mut collector = Collector::new();
         assert_eq!(collector.live(), Live::default());

@@ -35,8 +35,8 @@ fn title(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let run = &report.run;
     let interrupted = if run.interrupted { ", interrupted" } else { "" };
     writeln!(out)?;
-    let (scenario, mode) = (printable(&run.scenario), printable(&run.mode));
-    writeln!(out, "{scenario}, {mode} rooms, run {}{interrupted}", printable(&run.id))?;
+    let (scenario, rooms) = (printable(&run.scenario), printable(&run.mode));
+    writeln!(out, "{scenario}, {rooms} rooms, run {}{interrupted}", printable(&run.id))?;
     writeln!(out)?;
     let targets: Vec<String> = run.targets.iter().take(4).map(|target| printable(target)).collect();
     let more = match run.targets.len().saturating_sub(4) {
@@ -75,22 +75,15 @@ fn times(report: &Report) -> String {
 fn traffic(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let count = |what| report.count(what);
     let most = report.series.rows.iter().map(|row| row.connections).max().unwrap_or_default();
-    let mut connections = format!("{} at most", grouped(most));
     // What was wanted is the whole run's.
     let whole = report.missing_processes().is_empty();
-    if whole {
-        connections += &format!(", of {} wanted", grouped(u64::from(report.run.clients)));
-    }
-    for (what, words) in [
+    let wanted = if whole { format!(", of {} wanted", grouped(u64::from(report.run.clients))) } else { String::new() };
+    let ended = [
         (Count::ConnectFailed, "failed attempts"),
         (Count::Disconnected, "lost"),
         (Count::Dropped, "dropped on purpose"),
-    ] {
-        if count(what) > 0 {
-            connections += &format!("; {} {words}", grouped(count(what)));
-        }
-    }
-    line(out, "connections", &connections)?;
+    ];
+    line(out, "connections", &format!("{} at most{wanted}{}", grouped(most), also(report, "; ", &ended)))?;
     if count(Count::Left) > 0 {
         line(out, "rooms joined", &format!("{}, left {}", grouped(count(Count::Joined)), grouped(count(Count::Left))))?;
     }
@@ -100,6 +93,14 @@ fn traffic(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     messages(report, whole, out)
 }
 
+/// Counts that are not 0, each after a separator.
+fn also(report: &Report, separator: &str, counts: &[(Count, &str)]) -> String {
+    let some = counts.iter().filter(|(what, _)| report.count(*what) > 0);
+    let words: Vec<String> =
+        some.map(|(what, words)| format!("{separator}{} {words}", grouped(report.count(*what)))).collect();
+    words.concat()
+}
+
 fn messages(report: &Report, whole: bool, out: &mut dyn Write) -> io::Result<()> {
     let count = |what| report.count(what);
     let seconds = report.load_seconds();
@@ -107,30 +108,22 @@ fn messages(report: &Report, whole: bool, out: &mut dyn Write) -> io::Result<()>
         seconds if seconds > 0.0 => format!(" ({}/s)", quantity(report.count(what) as f64 / seconds)),
         _ => String::new(),
     };
-    let mut sent = format!("{}{}", grouped(count(Count::Sent)), rate(Count::Sent));
-    let wanted = report.run.rate * f64::from(report.run.rooms);
-    if whole && wanted > 0.0 {
-        sent += &format!(", {}/s wanted", quantity(wanted));
-    }
-    sent += &format!("; {} acked", grouped(count(Count::Acked)));
-    for (what, words) in [
+    let wanted = match report.run.rate * f64::from(report.run.rooms) {
+        wanted if whole && wanted > 0.0 => format!(", {}/s wanted", quantity(wanted)),
+        _ => String::new(),
+    };
+    let answers = [
         (Count::AckedDuplicate, "acked as duplicate"),
         (Count::Retried, "retries"),
         (Count::PublishErrors, "errors"),
         (Count::Abandoned, "given up"),
-    ] {
-        if count(what) > 0 {
-            sent += &format!(", {} {words}", grouped(count(what)));
-        }
-    }
-    line(out, "sent", &sent)?;
-    let mut received = format!("{}{}", grouped(count(Count::Received)), rate(Count::Received));
-    for (what, words) in [(Count::Replayed, "replayed on joining"), (Count::Foreign, "of somebody else's")] {
-        if count(what) > 0 {
-            received += &format!(", {} {words}", grouped(count(what)));
-        }
-    }
-    line(out, "received", &received)?;
+    ];
+    let (sent, acked) = (grouped(count(Count::Sent)), grouped(count(Count::Acked)));
+    let answers = also(report, ", ", &answers);
+    line(out, "sent", &format!("{sent}{}{wanted}; {acked} acked{answers}", rate(Count::Sent)))?;
+    let others = [(Count::Replayed, "replayed on joining"), (Count::Foreign, "of somebody else's")];
+    let received = grouped(count(Count::Received));
+    line(out, "received", &format!("{received}{}{}", rate(Count::Received), also(report, ", ", &others)))?;
     line(
         out,
         "bytes",
@@ -143,8 +136,11 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         return Ok(());
     }
     writeln!(out)?;
-    let [a, b, c, d, e, f] = ["p50", "p90", "p99", "p99.9", "max", "count"];
-    writeln!(out, "latency           {a:>10}{b:>10}{c:>10}{d:>10}{e:>10}{f:>14}")?;
+    writeln!(
+        out,
+        "{:<21}{:>7}{:>10}{:>10}{:>10}{:>10}{:>14}",
+        "latency", "p50", "p90", "p99", "p99.9", "max", "count"
+    )?;
     for (what, name) in [
         (Latency::Connect, "connect"),
         (Latency::Join, "join"),
@@ -230,30 +226,38 @@ fn errors(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Processes of one machine share its cores.
+fn cores(report: &Report) -> u64 {
+    let machines: BTreeMap<&str, u32> =
+        report.generators.iter().map(|generator| (generator.host.as_str(), generator.cores)).collect();
+    machines.into_values().map(u64::from).sum()
+}
+
 fn generator(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(out, "{}", if report.generators.len() == 1 { "generator" } else { "generators" })?;
     let sum = |of: fn(&super::Generator) -> f64| report.generators.iter().map(of).sum::<f64>();
     let cpu = sum(|generator| generator.load_cpu_seconds);
     let seconds = report.load_seconds();
-    let mut text = format!("{cpu:.1}s under load");
-    if seconds > 0.0 {
-        let cores: u32 = report.generators.iter().map(|generator| generator.cores).sum();
-        text += &format!(", {:.2} of {cores} cores", cpu / seconds);
-    }
-    let received = report.count(Count::Received) as f64;
-    if received >= 1.0 && cpu > 0.0 {
-        text += &format!(", {:.2}s per million messages received", cpu / received * 1e6);
-    }
-    line(out, "cpu", &text)?;
-    let mut memory = format!("{} at most", bytes(sum(|generator| generator.peak_resident_bytes as f64)));
+    let share = match seconds {
+        seconds if seconds > 0.0 => format!(", {:.2} of {} cores", cpu / seconds, cores(report)),
+        _ => String::new(),
+    };
+    let each = match report.count(Count::Received) {
+        0 => String::new(),
+        received => format!(", {:.2}s per million messages received", cpu / received as f64 * 1e6),
+    };
+    line(out, "cpu", &format!("{cpu:.1}s under load{share}{each}"))?;
+    let peak = bytes(sum(|generator| generator.peak_resident_bytes as f64));
     let connections = sum(|generator| generator.connections as f64);
     let grown = sum(|generator| generator.resident_connected_bytes as f64)
         - sum(|generator| generator.resident_before_bytes as f64);
-    if connections > 0.0 && grown > 0.0 {
-        memory += &format!(", {} per idle connection", bytes(grown / connections));
-    }
-    line(out, "memory", &memory)?;
+    let each = if connections > 0.0 && grown > 0.0 {
+        format!(", {} per idle connection", bytes(grown / connections))
+    } else {
+        String::new()
+    };
+    line(out, "memory", &format!("{peak} at most{each}"))?;
     let lag = report.histogram(&[Latency::Lag]);
     if !lag.is_empty() {
         let p99 = micros(lag.value_at_quantile(0.99) as f64);
