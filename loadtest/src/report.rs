@@ -6,8 +6,10 @@
 mod collect;
 mod events;
 mod histogram;
+mod html;
 mod merge;
 mod model;
+pub mod plot;
 mod recent;
 mod samples;
 mod series;
@@ -17,6 +19,7 @@ mod verdict;
 
 pub use collect::Collector;
 pub use histogram::Damaged;
+pub use html::render;
 pub use merge::{merge, merge_partial, read, write};
 pub use model::*;
 pub use recent::{Live, Percentiles};
