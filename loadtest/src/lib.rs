@@ -7,8 +7,16 @@
 //! drawn, merged and held against thresholds.
 
 pub mod audit;
+pub mod client;
 pub mod clock;
+pub mod embedded;
+pub mod engine;
 pub mod payload;
 pub mod plan;
 pub mod record;
 pub mod report;
+pub mod wire;
+
+// The sample reports are compiled into the tests and into an example, and name the crate as a stranger does.
+#[cfg(test)]
+extern crate self as roomcast_loadtest;

@@ -1,13 +1,20 @@
 //! What a run is to do, checked and complete. Made by the command line, carried out by the engine; does nothing itself.
 
-use std::net::{IpAddr, SocketAddr};
+mod sizes;
+mod target;
+mod token;
+
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use roomcast_protocol::{Mode, RoomName};
 
 use crate::report::Threshold;
+
+pub use sizes::Sizes;
+pub use target::{Target, TargetError};
+pub use token::{Mint, Token};
 
 /// A whole run of one process.
 #[derive(Debug, Clone)]
@@ -81,73 +88,6 @@ pub struct Share {
     pub of: u32,
 }
 
-/// Where to connect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// As given, for people.
-    pub url: String,
-    pub tls: bool,
-    /// For `Host` and the certificate.
-    pub host: String,
-    pub port: u16,
-    /// What the name resolved to.
-    pub addresses: Vec<SocketAddr>,
-    /// Path before `/connect`, empty or `/prefix`.
-    pub base: String,
-}
-
-/// How clients prove who they are.
-#[derive(Clone, Default)]
-pub enum Token {
-    #[default]
-    None,
-    /// The same for all.
-    Fixed(Arc<str>),
-    /// One for each client, signed with HS256.
-    Minted(Arc<Mint>),
-}
-
-/// What is needed to mint tokens.
-pub struct Mint {
-    pub secret: Vec<u8>,
-    pub audience: Option<String>,
-    pub issuer: Option<String>,
-    pub lifetime: Duration,
-    /// Further claims; in strings, `{client}` stands for the client's index and `{room}` for its room.
-    pub claims: serde_json::Map<String, serde_json::Value>,
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Fixed(_) => "Fixed(..)",
-            Self::Minted(_) => "Minted(..)",
-        })
-    }
-}
-
-/// Sizes of `data` in bytes, and how many of a hundred messages have each.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sizes(pub Vec<(usize, u32)>);
-
-impl Sizes {
-    /// The size of a publisher's `number`th message: the same each time it is asked, so that retries are equal.
-    pub fn of(&self, publisher: u32, number: u32) -> usize {
-        let total: u32 = self.0.iter().map(|(_, weight)| weight).sum();
-        // Spreads neighbours over the whole range (Knuth's multiplicative hash).
-        let mixed = publisher.wrapping_mul(0x9E37_79B1).wrapping_add(number).wrapping_mul(0x85EB_CA6B) >> 8;
-        let mut at = mixed % total.max(1);
-        for (size, weight) in &self.0 {
-            if at < *weight {
-                return *size;
-            }
-            at -= weight;
-        }
-        self.0.last().map_or(0, |(size, _)| *size)
-    }
-}
-
 /// A share of all connections is dropped at once and comes back at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Storm {
@@ -157,6 +97,21 @@ pub struct Storm {
     pub first: Duration,
     /// Further waves.
     pub every: Option<Duration>,
+}
+
+impl Storm {
+    /// When the waves come, from the first publish.
+    pub fn waves(self, duration: Duration) -> impl Iterator<Item = Duration> {
+        let next = move |at: &Duration| self.every.filter(|every| !every.is_zero()).map(|every| *at + every);
+        std::iter::successors(Some(self.first), next).take_while(move |at| *at < duration)
+    }
+
+    /// Whether a wave takes this client: the same in all processes, and other clients each time.
+    pub fn hits(self, client: u32, wave: u32) -> bool {
+        let mixed = (u64::from(client) << 32 | u64::from(wave)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 11;
+        (mixed as f64) < self.share * (1u64 << 53) as f64
+    }
 }
 
 /// Members that do not publish leave their room and join it again.
@@ -182,9 +137,47 @@ impl Plan {
 
     /// The name of the room with this index.
     ///
-    /// # Panics
-    /// Never: the prefix was checked when the plan was made.
+    /// None only for a prefix that does not fit, which the command line refuses.
     pub fn room_name(&self, room: u32) -> Option<RoomName> {
         RoomName::new(&format!("{}-{:08x}-{room}", self.room_prefix, self.run)).ok()
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// A small plan to change.
+    pub fn sample() -> Self {
+        Self {
+            scenario: "chat",
+            run: 0xabcd_0123,
+            share: Share { index: 0, of: 1 },
+            start_at: None,
+            targets: Vec::new(),
+            sources: Vec::new(),
+            ca: None,
+            token: Token::None,
+            rooms: 2,
+            members: 4,
+            publishers: 4,
+            rate: 1.0,
+            mode: Mode::Durable,
+            room_prefix: "lt".to_owned(),
+            sizes: Sizes(vec![(128, 1)]),
+            echo: true,
+            connect_rate: 1000.0,
+            connect_timeout: Duration::from_secs(5),
+            ramp: None,
+            duration: Duration::from_secs(1),
+            settle: Duration::from_secs(5),
+            storm: None,
+            churn: None,
+            backoff: Backoff { base: Duration::from_millis(100), most: Duration::from_secs(5) },
+            workers: 1,
+            max_lag: Duration::from_millis(100),
+            scrape: Vec::new(),
+            log: None,
+            thresholds: Vec::new(),
+            command: String::new(),
+        }
     }
 }

@@ -87,6 +87,12 @@ impl Collector {
         }
     }
 
+    /// The most frequent reason why attempts to connect failed.
+    pub fn main_connect_failure(&self) -> Option<String> {
+        let reasons = self.reasons[Reason::ConnectFailure as usize].clone().into_map();
+        reasons.into_iter().max_by_key(|(_, count)| *count).map(|(reason, _)| reason)
+    }
+
     /// How the run is doing.
     pub fn live(&self) -> Live {
         self.recent.live(self.connections, &self.counts, &self.findings)

@@ -1,0 +1,306 @@
+//! One client: connects, joins its room, publishes what falls due, checks what it receives, and comes back.
+//!
+//! Started by the engine, one task each on a worker's thread. It knows its room and its worker's [`Floor`], and no
+//! schedule: the pacer tells it what is due.
+
+mod decode;
+mod life;
+mod memo;
+mod notes;
+mod publisher;
+mod session;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::Waker;
+
+use roomcast_protocol::RoomName;
+
+use self::memo::Memo;
+pub use self::notes::Notes;
+use self::publisher::Publisher;
+use crate::audit::{Audit, Seat};
+use crate::clock::Clock;
+use crate::plan::Plan;
+use crate::record::{Count, Recorder};
+use crate::wire::{Connector, Link};
+
+/// Bytes a thread reads at once.
+const SCRATCH_BYTES: usize = 256 * 1024;
+/// Bytes waiting for one socket before publishes wait unsent.
+const MOST_BACKLOG_BYTES: usize = 1024 * 1024;
+
+/// What all threads of a process share.
+#[derive(Default)]
+pub struct Gauges {
+    /// Clients in their rooms.
+    pub joined: AtomicU32,
+    /// Open connections.
+    pub connections: AtomicU32,
+    /// When a message last arrived, ns since the Unix epoch.
+    pub last_received_ns: AtomicU64,
+    /// A reason why the run cannot go on, such as a limit of the cluster's.
+    pub fatal: std::sync::Mutex<Option<String>>,
+}
+
+impl Gauges {
+    /// Keeps the first reason.
+    pub fn give_up(&self, reason: String) {
+        self.fatal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(reason);
+    }
+}
+
+/// A publish, or with number 0 the join, that must be tried again: for the pacer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Retry {
+    pub at_ns: u64,
+    pub client: usize,
+    pub number: u32,
+}
+
+/// What the clients of one thread share.
+pub struct Floor {
+    pub plan: Arc<Plan>,
+    pub audit: Arc<Audit>,
+    pub gauges: Arc<Gauges>,
+    pub clock: Clock,
+    pub recorder: Recorder,
+    pub notes: RefCell<Notes>,
+    pub retries: RefCell<Vec<Retry>>,
+    connector: Connector,
+    scratch: RefCell<Vec<u8>>,
+    encoded: RefCell<Vec<u8>>,
+    memo: RefCell<Memo>,
+    /// Node ids met so far, by [`node_hash`]: few.
+    nodes: RefCell<Vec<(u32, Arc<str>)>>,
+}
+
+impl Floor {
+    pub fn new(plan: Arc<Plan>, audit: Arc<Audit>, gauges: Arc<Gauges>, clock: Clock, connector: Connector) -> Self {
+        Self {
+            plan,
+            audit,
+            gauges,
+            clock,
+            recorder: Recorder::default(),
+            notes: RefCell::default(),
+            retries: RefCell::default(),
+            connector,
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
+            encoded: RefCell::default(),
+            memo: RefCell::new(Memo::new()),
+            nodes: RefCell::default(),
+        }
+    }
+
+    /// The one copy of a node's id on this thread.
+    fn node(&self, id: &str) -> (u32, Arc<str>) {
+        let hash = node_hash(id);
+        let mut nodes = self.nodes.borrow_mut();
+        if let Some(known) = nodes.iter().find(|(_, known)| &**known == id) {
+            return known.clone();
+        }
+        nodes.push((hash, Arc::from(id)));
+        (hash, Arc::from(id))
+    }
+}
+
+/// The same in all processes.
+fn node_hash(id: &str) -> u32 {
+    crc32fast::hash(id.as_bytes())
+}
+
+/// Where a client is in its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// Not connected, or not answered yet.
+    Out,
+    Joined,
+    /// Left on purpose, for a while.
+    Away,
+}
+
+/// What a client knows; apart from its link, so that both can be used at once.
+struct State {
+    presence: Presence,
+    seat: Seat,
+    publisher: Option<Box<Publisher>>,
+    node: u32,
+    node_id: Option<Arc<str>>,
+    /// When the connection was due.
+    connecting_since_ns: u64,
+    /// When the join was sent.
+    joining_since_ns: u64,
+    /// When the last connection ended, or was to be taken up again; 0 before the first.
+    gone_at_ns: u64,
+    /// Messages up to this seq are older than the last join.
+    joined_seq: u64,
+    /// The server asked to come back after so long.
+    come_back_ms: Option<u64>,
+}
+
+/// What frames that were read ask for.
+#[derive(Default)]
+struct Output {
+    frames: Vec<Vec<u8>>,
+    /// The room was joined: what waited for that can go.
+    joined: bool,
+}
+
+/// One member of one room, over all its connections.
+pub struct Client {
+    floor: Rc<Floor>,
+    /// Among its thread's clients.
+    slot: usize,
+    /// Among all clients of the run.
+    pub index: u32,
+    pub room: u32,
+    pub member: u32,
+    room_name: RoomName,
+    me: RefCell<State>,
+    link: RefCell<Option<Box<Link>>>,
+    waker: RefCell<Option<Waker>>,
+    drop_now: Cell<bool>,
+}
+
+impl Client {
+    /// None if the plan's prefix makes no room name, which it was checked for.
+    pub fn new(floor: &Rc<Floor>, slot: usize, room: u32, member: u32) -> Option<Rc<Self>> {
+        let index = room * floor.plan.members + member;
+        let publishes = member < floor.plan.publishers && floor.plan.rate > 0.0;
+        Some(Rc::new(Self {
+            floor: Rc::clone(floor),
+            slot,
+            index,
+            room,
+            member,
+            room_name: floor.plan.room_name(room)?,
+            me: RefCell::new(State {
+                presence: Presence::Out,
+                seat: Seat::new(index, room),
+                publisher: publishes.then(Box::default),
+                node: 0,
+                node_id: None,
+                connecting_since_ns: 0,
+                joining_since_ns: 0,
+                gone_at_ns: 0,
+                joined_seq: 0,
+                come_back_ms: None,
+            }),
+            link: RefCell::new(None),
+            waker: RefCell::new(None),
+            drop_now: Cell::new(false),
+        }))
+    }
+
+    /// Whether this client has messages to publish.
+    pub fn publishes(&self) -> bool {
+        self.me.borrow().publisher.is_some()
+    }
+
+    /// A publish is due, or was due at `intended_ns`. Sent now if there is a connection, else as soon as there is.
+    pub fn publish(&self, intended_ns: u64) {
+        self.floor.recorder.count(Count::Due, 1);
+        let mut me = self.me.borrow_mut();
+        let Some(publisher) = me.publisher.as_deref_mut() else { return };
+        let (number, fits) = publisher.due(intended_ns);
+        if !fits {
+            self.floor.recorder.count(Count::Abandoned, 1);
+            self.floor.audit.abandoned(self.index, self.room, number);
+            return;
+        }
+        self.send(&mut me, number);
+    }
+
+    /// Tries once more what was refused, if it still has no answer.
+    pub fn retry(&self, retry: Retry) {
+        let mut me = self.me.borrow_mut();
+        match retry.number {
+            0 if me.presence == Presence::Out && me.node_id.is_some() => {
+                let join = self.join_frame(&mut me);
+                drop(me);
+                self.send_text(&join);
+            }
+            0 => {}
+            number => self.send(&mut me, number),
+        }
+    }
+
+    /// Breaks the connection off, without a word, and comes back at once. False if there is none.
+    pub fn break_off(&self) -> bool {
+        let open = self.link.borrow().is_some();
+        if open {
+            self.drop_now.set(true);
+            self.wake();
+        }
+        open
+    }
+
+    /// Leaves the room. False if it is not in it, or publishes.
+    pub fn leave(&self) -> bool {
+        let mut me = self.me.borrow_mut();
+        if me.presence != Presence::Joined || me.publisher.is_some() {
+            return false;
+        }
+        me.presence = Presence::Away;
+        me.seat.left(&self.floor.audit);
+        self.floor.gauges.joined.fetch_sub(1, Relaxed);
+        self.floor.recorder.count(Count::Left, 1);
+        drop(me);
+        self.send_text(format!(r#"{{"type":"leave","room":"{}"}}"#, self.room_name).as_bytes());
+        true
+    }
+
+    /// Joins the room again after [`Client::leave`].
+    pub fn come_back(&self) {
+        let mut me = self.me.borrow_mut();
+        if me.presence == Presence::Away {
+            me.presence = Presence::Out;
+            if me.node_id.is_some() {
+                let join = self.join_frame(&mut me);
+                drop(me);
+                self.send_text(&join);
+            }
+        }
+    }
+
+    /// Whether nothing that is known to be stored is still owed to it, and all its publishes are answered.
+    pub fn is_settled(&self) -> bool {
+        let me = self.me.borrow();
+        let owed = me.presence == Presence::Joined && !me.seat.is_caught_up(&self.floor.audit);
+        !owed && me.presence != Presence::Out && !me.publisher.as_ref().is_some_and(|publisher| publisher.has_pending())
+    }
+
+    /// Ends the run for this client: what is still owed to it is lost.
+    pub fn conclude(&self) {
+        self.me.borrow_mut().seat.conclude(&self.floor.audit);
+        if let Some(link) = self.link.borrow_mut().as_deref_mut() {
+            link.say_goodbye();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Writes a frame on the open connection, if there is one.
+    fn send_text(&self, text: &[u8]) {
+        let mut link = self.link.borrow_mut();
+        let Some(link) = link.as_deref_mut() else { return };
+        let waiting = link.backlog();
+        link.send(text, &mut self.floor.encoded.borrow_mut());
+        self.floor.recorder.count(Count::BytesOut, text.len() as u64);
+        if waiting == 0 && link.backlog() > 0 {
+            // Its task must wait for the socket to take the rest.
+            self.wake();
+        }
+    }
+
+    fn can_send(&self) -> bool {
+        self.link.borrow().as_deref().is_some_and(|link| link.backlog() < MOST_BACKLOG_BYTES)
+    }
+}

@@ -1,0 +1,69 @@
+//! Whole runs against a gateway within the test.
+
+use super::*;
+use crate::embedded::Embedded;
+use crate::record::Latency;
+use crate::report::Verdict;
+
+struct Nobody;
+
+impl Watcher for Nobody {
+    fn phase(&mut self, _: &str, _: Option<Duration>) {}
+    fn update(&mut self, _: &Live) {}
+    fn note(&mut self, _: &Happening) {}
+}
+
+async fn carry_out(mut plan: Plan) -> Report {
+    let embedded = Embedded::start(&mut plan).expect("a gateway");
+    let (_interrupt, interrupts) = unbounded_channel();
+    let report = run(plan, &mut Nobody, interrupts).await.expect("a report");
+    embedded.stop().await.expect("stopped");
+    report
+}
+
+fn count(report: &Report, what: Count) -> u64 {
+    report.counts.get(&what).copied().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn every_message_reaches_every_member() {
+    for mode in [Mode::Durable, Mode::Ephemeral] {
+        let plan = Plan { mode, rate: 50.0, workers: 2, rooms: 3, ..Plan::sample() };
+        let report = carry_out(plan).await;
+        assert_eq!(report.problems, Vec::<String>::new());
+        let due = count(&report, Count::Due);
+        assert!((140..=160).contains(&due), "{due}");
+        assert_eq!(count(&report, Count::Sent), due);
+        assert_eq!(count(&report, Count::Acked), due);
+        assert_eq!(count(&report, Count::Received), 4 * due);
+        assert!(report.latencies.contains_key(&Latency::DeliverySame));
+        assert!(!report.latencies.contains_key(&Latency::DeliveryCross));
+        assert_eq!(report.audit.findings.values().sum::<u64>(), 0, "{:?}", report.audit.examples);
+    }
+}
+
+#[tokio::test]
+async fn who_is_broken_off_comes_back_and_resumes() {
+    let storm =
+        crate::plan::Storm { share: 0.5, first: Duration::from_millis(300), every: Some(Duration::from_millis(300)) };
+    let report = carry_out(Plan { rate: 100.0, storm: Some(storm), members: 20, ..Plan::sample() }).await;
+    assert_eq!(report.problems, Vec::<String>::new());
+    let dropped = count(&report, Count::Dropped);
+    assert!(dropped > 20, "{dropped}");
+    assert_eq!(report.audit.recoveries.get("resumed").copied(), Some(dropped));
+    assert_eq!(report.audit.findings.values().sum::<u64>(), 0, "{:?}", report.audit.examples);
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_not_there_is_no_result() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let plan = Plan {
+        targets: vec![crate::plan::Target::at(nobody)],
+        connect_timeout: Duration::from_millis(300),
+        ..Plan::sample()
+    };
+    let (_interrupt, interrupts) = unbounded_channel();
+    let report = run(plan, &mut Nobody, interrupts).await.expect("a report");
+    assert!(report.problems[0].contains("connection refused"), "{:?}", report.problems);
+    let _ = Verdict::Invalid;
+}
