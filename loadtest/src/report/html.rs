@@ -21,7 +21,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Report, Verdict};
-use crate::record::Count;
 
 const STYLE: &str = include_str!("html/page.css");
 /// Shows the values under the pointer; all of them are in the page without it, as curves.
@@ -77,15 +76,9 @@ fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-fn count(report: &Report, what: Count) -> u64 {
-    report.counts.get(&what).copied().unwrap_or_default()
-}
-
 /// How long the load lasted, seconds; none if there was none.
 fn load_seconds(report: &Report) -> Option<f64> {
-    let run = &report.run;
-    let ms = run.load_ended_ms.checked_sub(run.load_started_ms)?;
-    (run.load_started_ms > 0 && ms > 0).then(|| ms as f64 / 1000.0)
+    Some(report.load_seconds()).filter(|seconds| *seconds > 0.0)
 }
 
 /// Milliseconds since the Unix epoch as a date, UTC.

@@ -23,8 +23,8 @@ pub fn section(report: &Report) -> Markup {
                 (findings(report))
                 div {
                     (fates(report))
-                    (named("Joins", "recovery", &audit.recoveries, recovery))
-                    (named("Resets", "reason", &audit.resets, reset))
+                    (named("Joins", "Recovery", &audit.recoveries, recovery))
+                    (named("Resets", "Reason", &audit.resets, reset))
                 }
             }
             (examples(report))

@@ -11,9 +11,9 @@ use crate::report::{Generator, Report};
 /// Why publishes, connections and attempts to connect failed.
 pub fn reasons(report: &Report) -> Markup {
     let tables = [
-        ("Publishes refused", "code", &report.publish_errors),
-        ("Connections ended", "close code and reason", &report.closes),
-        ("Attempts to connect that failed", "reason", &report.connect_failures),
+        ("Publishes refused", "Code", &report.publish_errors),
+        ("Connections ended", "Close code and reason", &report.closes),
+        ("Attempts to connect that failed", "Reason", &report.connect_failures),
     ];
     html! {
         section aria-labelledby="errors-by-reason" {
@@ -69,7 +69,7 @@ pub fn machines(report: &Report) -> Markup {
 fn machine(report: &Report, generator: &Generator) -> Markup {
     html! {
         div.scroll { table.facts {
-            caption { (generator.host) @if report.generators.len() > 1 { ", process " (generator.index) } }
+            caption.plain { (generator.host) @if report.generators.len() > 1 { ", process " (generator.index) } }
             tbody { @for (name, value) in facts(report, generator) {
                 tr { th scope="row" { (name) } td { (value) } }
             } }

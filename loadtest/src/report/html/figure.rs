@@ -14,7 +14,17 @@ pub struct Shared {
     pub xs: Vec<f64>,
     pub uprights: Vec<Upright>,
     /// What stands above the uprights, where.
-    pub numbers: Vec<(f64, String)>,
+    pub numbers: Vec<Number>,
+}
+
+/// The number of an event, or of several that are close together.
+pub struct Number {
+    /// Between 0 and 1.
+    pub at: f64,
+    pub text: String,
+    pub bad: bool,
+    /// Too close to the one before it for a narrow page.
+    pub near: bool,
 }
 
 /// One plot.
@@ -28,6 +38,8 @@ pub struct Figure {
     pub y: Scale,
     pub lines: Vec<Line>,
     pub height_px: u32,
+    /// Whether the lines end where they are highest, as percentiles do.
+    pub rising: bool,
 }
 
 impl Figure {
@@ -46,8 +58,9 @@ impl Figure {
                             title { (self.spoken()) }
                             (PreEscaped(plot::draw(&self.lines, &shared.xs, &shared.x, &self.y, &shared.uprights)))
                         }
-                        @for (at, text) in &shared.numbers {
-                            span.number aria-hidden="true" style=(format!("left:{}", percent(*at))) { (text) }
+                        @for number in &shared.numbers {
+                            span.number.bad[number.bad].near[number.near] aria-hidden="true"
+                                style=(format!("left:{}", percent(number.at))) { (number.text) }
                         }
                     }
                     div.x aria-hidden="true" {
@@ -73,10 +86,17 @@ impl Figure {
         format!("{}, {}: {}", self.title, self.words, lines.join("; "))
     }
 
-    /// Where the labels would like to be: at the height of the line's last value.
+    /// Where the labels would like to be: at the height where the line is for most of its way, or where it ends.
     fn label_tops(&self, height: f64) -> Vec<f64> {
-        let last = |line: &Line| line.values.iter().rev().find_map(|value| *value).unwrap_or_default();
-        self.lines.iter().map(|line| (1.0 - self.y.place(last(line))) * height).collect()
+        let typical = |line: &Line| {
+            let mut values: Vec<f64> = line.values.iter().flatten().copied().collect();
+            if !self.rising {
+                values.sort_by(f64::total_cmp);
+                values.truncate(values.len() / 2 + 1);
+            }
+            values.last().copied().unwrap_or_default()
+        };
+        self.lines.iter().map(|line| (1.0 - self.y.place(typical(line))) * height).collect()
     }
 
     /// The values in words, for the script that shows those under the pointer.

@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::{count, latencies, load_seconds, millis, verdict};
-use crate::record::Count;
+use super::{load_seconds, millis, verdict};
+use crate::record::{Count, Latency};
 use crate::report::plot::units;
 use crate::report::{Finding, Report, Verdict};
 
@@ -36,7 +36,7 @@ fn sign(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Passed => "\u{2713}",
         Verdict::Failed => "\u{2717}",
-        Verdict::Invalid => "\u{2013}",
+        Verdict::Invalid => "!",
     }
 }
 
@@ -51,7 +51,7 @@ fn reasons(report: &Report) -> Vec<String> {
         Verdict::Invalid if report.because.is_empty() => {
             vec!["The cluster was out of reach, or the generator too slow.".to_owned()]
         }
-        Verdict::Failed | Verdict::Invalid => report.because.clone(),
+        Verdict::Failed | Verdict::Invalid => report.because.iter().map(|reason| sentence(report, reason)).collect(),
     };
     if report.verdict == Verdict::Invalid {
         reasons.push("The figures say nothing about the cluster.".to_owned());
@@ -64,6 +64,15 @@ fn reasons(report: &Report) -> Vec<String> {
         reasons.push(format!("Only {here} of the run's {of} processes are in this report."));
     }
     reasons
+}
+
+/// The report's reasons are written to follow a colon.
+fn sentence(report: &Report, reason: &str) -> String {
+    if report.thresholds.iter().any(|threshold| reason.starts_with(&threshold.text)) {
+        return format!("Not met: {reason}");
+    }
+    let mut letters = reason.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 fn parts(report: &Report) -> Vec<String> {
@@ -96,9 +105,9 @@ fn plural(count: u32, noun: &str) -> String {
 
 /// The row of key figures.
 pub fn figures(report: &Report) -> Markup {
-    let per_second = |what| load_seconds(report).map(|seconds| units::rate(count(report, what) as f64 / seconds));
-    let delivery = latencies::delivery(report);
-    let at = |quantile| delivery.as_ref().map(|all| units::latency(all.value_at_quantile(quantile) as f64));
+    let per_second = |what| load_seconds(report).map(|seconds| units::rate(report.count(what) as f64 / seconds));
+    let delivery = report.histogram(&[Latency::DeliverySame, Latency::DeliveryCross]);
+    let at = |quantile| (!delivery.is_empty()).then(|| units::latency(delivery.value_at_quantile(quantile) as f64));
     html! {
         section.tiles aria-label="Key figures" {
             div { h2 { "Load" } dl {
@@ -109,7 +118,7 @@ pub fn figures(report: &Report) -> Markup {
             div { h2 { "Delivery" } dl {
                 (tile("p50", at(0.5)))
                 (tile("p99", at(0.99)))
-                (tile("max", delivery.as_ref().map(|all| units::latency(all.max() as f64))))
+                (tile("max", at(1.0)))
             } }
             div { h2 { "Audit" } dl {
                 @for finding in Finding::ALL {
@@ -134,7 +143,7 @@ pub fn thresholds(report: &Report) -> Markup {
         @if !report.thresholds.is_empty() {
             section aria-labelledby="thresholds" {
                 h2 #thresholds { "Thresholds" }
-                div.scroll { table {
+                div.scroll { table.narrow {
                     thead { tr { th scope="col" { "Condition" } th.n scope="col" { "Measured" } th scope="col" { "Result" } } }
                     tbody {
                         @for threshold in &report.thresholds {

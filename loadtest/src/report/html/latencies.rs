@@ -3,7 +3,6 @@
 use hdrhistogram::Histogram;
 use maud::{Markup, html};
 
-use super::columns::add;
 use super::figure::{Figure, Shared};
 use crate::record::{Latency, histogram};
 use crate::report::Report;
@@ -11,14 +10,6 @@ use crate::report::plot::{Ink, Line, Scale, Unit, units};
 
 /// Points of a curve for each nine.
 const POINTS_PER_NINE: u32 = 40;
-
-/// Every delivery, to the same node and across; none if nothing was delivered.
-pub fn delivery(report: &Report) -> Option<Histogram<u64>> {
-    let mut all = histogram();
-    add(&mut all, report.latencies.get(&Latency::DeliverySame));
-    add(&mut all, report.latencies.get(&Latency::DeliveryCross));
-    (!all.is_empty()).then_some(all)
-}
 
 pub fn section(report: &Report) -> Markup {
     let measured: Vec<(Latency, Histogram<u64>)> = Latency::ALL
@@ -70,6 +61,7 @@ fn curves(measured: &[(Latency, Histogram<u64>)]) -> Markup {
         y,
         lines,
         height_px: 270,
+        rising: true,
     };
     html! { div.plots data-ends="1" data-x=(read) { (figure.render(&shared)) } }
 }
@@ -88,7 +80,7 @@ fn percentile(nines: f64) -> String {
 fn table(measured: &[(Latency, Histogram<u64>)]) -> Markup {
     let columns = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
     html! {
-        div.scroll { table {
+        div.scroll { table.latencies {
             thead { tr {
                 th scope="col" { "From when it was due to" }
                 @for (name, _) in columns { th.n scope="col" { (name) } }

@@ -31,6 +31,7 @@ pub fn figures(report: &Report, columns: &Columns) -> Vec<Figure> {
             y: Scale::linear(most(&cpu), Unit::Cores),
             lines: cpu,
             height_px: 130,
+            rising: false,
         },
         Figure {
             id: "memory",
@@ -40,6 +41,7 @@ pub fn figures(report: &Report, columns: &Columns) -> Vec<Figure> {
             y: Scale::linear(most(&memory), Unit::Bytes),
             lines: memory,
             height_px: 130,
+            rising: false,
         },
     ]
 }

@@ -39,11 +39,19 @@ fn every_section_is_there() {
     for id in ["thresholds", "over-time", "events", "latencies", "audit", "errors-by-reason", "commands", "machines"] {
         assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
     }
-    for id in ["rate", "latency", "connections", "errors", "lag", "cpu", "memory", "percentiles"] {
+    for id in ["received", "published", "latency", "connections", "errors", "lag", "cpu", "memory", "percentiles"] {
         assert!(page.contains(&format!("<figure class=\"plot\" id=\"{id}\"")), "{id}");
     }
-    let order =
-        ["Key figures", "Thresholds", "Over time", "What happened", ">Latency<", ">Audit<", ">Errors<", ">Command<"];
+    let order = [
+        "Key figures",
+        "Thresholds",
+        "Over time",
+        "What happened",
+        "id=\"latencies\"",
+        "id=\"audit\"",
+        ">Errors<",
+        ">Command<",
+    ];
     let places: Vec<usize> = order.iter().map(|text| page.find(text).unwrap()).collect();
     assert!(places.is_sorted(), "{places:?}");
 }
@@ -106,7 +114,7 @@ fn the_policy_names_the_script() {
 #[test]
 fn a_run_that_never_began_says_so() {
     let page = render(&sample::empty());
-    assert!(page.contains("no client could connect"));
+    assert!(page.contains("Not one connection was made"));
     assert!(page.contains("No delivery was checked"));
     assert!(!page.contains("<figure"));
     assert!(!page.contains("NaN") && !page.contains(">inf"));

@@ -1,10 +1,12 @@
 //! The run over time: plots one below the other on one axis, and the table of what happened. Called by the page.
 
+use std::ops::RangeInclusive;
+
 use maud::{Markup, html};
 
 use super::columns::{Column, Columns};
-use super::figure::{Figure, Shared};
-use super::{count, millis, servers};
+use super::figure::{Figure, Number, Shared};
+use super::{millis, servers};
 use crate::record::Count;
 use crate::report::plot::{Ink, Line, Scale, Unit, Upright, units};
 use crate::report::{Happening, HappeningKind, Report};
@@ -13,6 +15,8 @@ use crate::report::{Happening, HappeningKind, Report};
 const MOST_EVENTS: usize = 100;
 /// Events closer than this share of the width share a number's place.
 const CLOSE: f64 = 0.028;
+/// On a phone they would still cover each other.
+const NEAR: f64 = 0.08;
 
 /// Plots and events; nothing if the run left neither.
 pub fn section(report: &Report) -> Markup {
@@ -43,23 +47,37 @@ fn shared(report: &Report, columns: &Columns, origin: f64) -> Shared {
     let x = Scale::time(columns.first_s as f64 - origin, columns.end_s() - origin);
     let xs = columns.middles().map(|at| x.place(at - origin)).collect();
     let mut uprights = Vec::new();
-    let mut numbers: Vec<(f64, usize, usize)> = Vec::new();
+    let mut groups: Vec<(f64, bool, RangeInclusive<usize>)> = Vec::new();
     for (index, event) in report.events.iter().take(MOST_EVENTS).enumerate() {
         let second = event.at_ms as f64 / 1000.0 - origin;
         if !x.contains(second) {
             continue;
         }
-        let at = x.place(second);
-        uprights.push(Upright { at, ink: if is_bad(event.kind) { Ink::Alarm } else { Ink::Event } });
-        match numbers.last_mut() {
-            Some((from, _, last)) if at - *from < CLOSE => *last = index + 1,
-            _ => numbers.push((at, index + 1, index + 1)),
+        let (at, bad) = (x.place(second), is_bad(event.kind));
+        uprights.push(Upright { at, ink: if bad { Ink::Alarm } else { Ink::Event } });
+        match groups.last_mut() {
+            Some((from, any_bad, range)) if at - *from < CLOSE => {
+                *any_bad |= bad;
+                *range = *range.start()..=index + 1;
+            }
+            _ => groups.push((at, bad, index + 1..=index + 1)),
         }
     }
-    let text = |(at, first, last): (f64, usize, usize)| {
-        (at, if first == last { first.to_string() } else { format!("{first}\u{2013}{last}") })
+    Shared { x, xs, uprights, numbers: numbers(groups) }
+}
+
+fn numbers(groups: Vec<(f64, bool, RangeInclusive<usize>)>) -> Vec<Number> {
+    let mut shown = f64::NEG_INFINITY;
+    let number = |(at, bad, range): (f64, bool, RangeInclusive<usize>)| {
+        let (first, last) = range.into_inner();
+        let text = if first == last { first.to_string() } else { format!("{first}\u{2013}{last}") };
+        let near = at - shown < NEAR;
+        if !near {
+            shown = at;
+        }
+        Number { at, text, bad, near }
     };
-    Shared { x, xs, uprights, numbers: numbers.into_iter().map(text).collect() }
+    groups.into_iter().map(number).collect()
 }
 
 fn is_bad(kind: HappeningKind) -> bool {
@@ -67,7 +85,7 @@ fn is_bad(kind: HappeningKind) -> bool {
 }
 
 fn figures(report: &Report, columns: &Columns) -> Vec<Figure> {
-    let mut figures = vec![rate(columns)];
+    let mut figures = vec![received(columns), published(columns)];
     figures.extend(latency(columns));
     figures.push(connections(columns));
     figures.push(errors(report, columns));
@@ -82,27 +100,26 @@ fn per_second(columns: &Columns, name: &str, ink: Ink, of: impl Fn(&Column) -> u
     Line { name: name.to_owned(), overall: String::new(), ink, values, area: false }
 }
 
-fn rate(columns: &Columns) -> Figure {
-    let mut lines = vec![
-        per_second(columns, "received", Ink::Series(1), |column| column.count(Count::Received)),
-        per_second(columns, "sent", Ink::Series(2), |column| column.count(Count::Sent)),
-        per_second(columns, "acked", Ink::Series(3), |column| column.count(Count::Acked)),
-    ];
-    lines[0].area = true;
+/// Received apart from sent: where each message reaches many, one axis would lay what was sent on the ground.
+fn received(columns: &Columns) -> Figure {
+    let line = per_second(columns, "received", Ink::Series(1), |column| column.count(Count::Received));
+    messages("received", "Received", 150, vec![Line { area: true, ..line }])
+}
+
+fn published(columns: &Columns) -> Figure {
+    let sent = per_second(columns, "sent", Ink::Series(2), |column| column.count(Count::Sent));
+    let acked = per_second(columns, "acked", Ink::Series(3), |column| column.count(Count::Acked));
+    messages("published", "Published", 120, vec![sent, acked])
+}
+
+fn messages(id: &'static str, title: &'static str, height_px: u32, mut lines: Vec<Line>) -> Figure {
     for line in &mut lines {
-        line.overall = units::rate(mean(line.values.iter().flatten().copied().filter(|value| *value > 0.0)));
+        let busy = mean(line.values.iter().flatten().copied().filter(|value| *value > 0.0));
+        line.overall = format!("\u{2300} {}", units::rate(busy));
     }
-    let most = most(&lines);
-    // Where each message reaches many, a linear axis would lay what was sent on the ground.
-    Figure {
-        id: "rate",
-        title: "Messages",
-        words: "per second".to_owned(),
-        unit: Unit::PerSecond,
-        y: Scale::linear(most, Unit::PerSecond),
-        lines,
-        height_px: 170,
-    }
+    let y = Scale::linear(most(&lines), Unit::PerSecond);
+    let words = "messages per second".to_owned();
+    Figure { id, title, words, unit: Unit::PerSecond, y, lines, height_px, rising: false }
 }
 
 fn latency(columns: &Columns) -> Option<Figure> {
@@ -119,7 +136,7 @@ fn latency(columns: &Columns) -> Option<Figure> {
         let y = fit(&lines, Unit::Microseconds);
         let words = if y.is_log() { "from when a message was due, log scale" } else { "from when a message was due" };
         let (id, title, words) = ("latency", "Delivery", words.to_owned());
-        Figure { id, title, words, unit: Unit::Microseconds, y, lines, height_px: 190 }
+        Figure { id, title, words, unit: Unit::Microseconds, y, lines, height_px: 190, rising: false }
     })
 }
 
@@ -136,6 +153,7 @@ fn connections(columns: &Columns) -> Figure {
         y: Scale::linear(most, Unit::Amount),
         lines: vec![line],
         height_px: 120,
+        rising: false,
     }
 }
 
@@ -147,7 +165,7 @@ fn errors(report: &Report, columns: &Columns) -> Figure {
     ];
     let lines: Vec<Line> = kinds
         .into_iter()
-        .filter(|(name, ..)| *name != "dropped by us" || count(report, Count::Dropped) > 0)
+        .filter(|(name, ..)| *name != "dropped by us" || report.count(Count::Dropped) > 0)
         .map(|(name, ink, counts)| {
             let sum = |column: &Column| counts.iter().fold(0u64, |sum, what| sum.saturating_add(column.count(*what)));
             let total = columns.all.iter().fold(0u64, |total, column| total.saturating_add(sum(column)));
@@ -162,6 +180,7 @@ fn errors(report: &Report, columns: &Columns) -> Figure {
         y: Scale::linear(most(&lines), Unit::PerSecond),
         lines,
         height_px: 120,
+        rising: false,
     }
 }
 
@@ -174,7 +193,16 @@ fn lag(columns: &Columns) -> Option<Figure> {
         let lines = vec![line];
         let y = fit(&lines, Unit::Microseconds);
         let words = "how late the load tester itself was".to_owned();
-        Figure { id: "lag", title: "Generator lag", words, unit: Unit::Microseconds, y, lines, height_px: 110 }
+        Figure {
+            id: "lag",
+            title: "Generator lag",
+            words,
+            unit: Unit::Microseconds,
+            y,
+            lines,
+            height_px: 110,
+            rising: false,
+        }
     })
 }
 

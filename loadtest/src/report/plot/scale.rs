@@ -103,11 +103,13 @@ impl Scale {
     pub fn time(from: f64, to: f64) -> Self {
         let to = if to > from { to } else { from + 1.0 };
         let step = time_step((to - from) / 8.0);
+        // Up to a few minutes everybody counts in seconds.
+        let text = |second: f64| if to - from <= 180.0 { seconds(second) } else { units::duration(second) };
         let first = (from / step - 1e-9).ceil() as i64;
         let last = (to / step + 1e-9).floor() as i64;
         let marks = (first..=last)
             .map(|index| index as f64 * step)
-            .map(|second| Mark { at: (second - from) / (to - from), text: units::duration(second) })
+            .map(|second| Mark { at: (second - from) / (to - from), text: text(second) })
             .collect();
         Self { from, to, log: false, marks }
     }
@@ -138,6 +140,12 @@ impl Scale {
     pub fn is_log(&self) -> bool {
         self.log
     }
+}
+
+/// `90 s`.
+fn seconds(seconds: f64) -> String {
+    let sign = if seconds < 0.0 { "\u{2212}" } else { "" };
+    format!("{sign}{} s", seconds.abs())
 }
 
 /// The logarithm of the 1, 2 or 5 below `value`.
@@ -189,7 +197,7 @@ mod tests {
         assert_eq!(texts(&Scale::linear(3.0, Unit::Amount)), ["0", "1", "2", "3"]);
         assert_eq!(texts(&Scale::linear(0.0, Unit::Amount)), ["0", "1"]);
         assert_eq!(texts(&Scale::log(400.0, 90_000.0, Unit::Microseconds)), ["1 ms", "10 ms", "100 ms"]);
-        assert_eq!(texts(&Scale::time(-5.0, 60.0)), ["0 s", "10 s", "20 s", "30 s", "40 s", "50 s", "1 min"]);
+        assert_eq!(texts(&Scale::time(-5.0, 60.0)), ["0 s", "10 s", "20 s", "30 s", "40 s", "50 s", "60 s"]);
         assert_eq!(texts(&Scale::time(0.0, 36_000.0))[1], "2 h");
         assert_eq!(texts(&Scale::nines(4)), ["0", "90", "99", "99.9", "99.99"]);
     }
