@@ -13,8 +13,8 @@ use crate::report::{Happening, HappeningKind, Report};
 
 /// Most events in the table; a longer list is no overview.
 const MOST_EVENTS: usize = 100;
-/// Events closer than this share of the width share a number's place.
-const CLOSE: f64 = 0.028;
+/// Events closer than this share of the width share a number's place: with one digit, with more.
+const CLOSE: [f64; 2] = [0.028, 0.06];
 /// On a phone they would still cover each other.
 const NEAR: f64 = 0.08;
 
@@ -28,7 +28,7 @@ pub fn section(report: &Report) -> Markup {
         @if !columns.all.is_empty() {
             section aria-labelledby="over-time" {
                 h2 #over-time { "Over time" }
-                div.plots data-x=(times.join("|")) {
+                div.plots.dense[columns.all.len() > 200 || report.events.len() > 20] data-x=(times.join("|")) {
                     @for figure in figures(report, &columns) { (figure.render(&shared)) }
                 }
             }
@@ -47,6 +47,7 @@ fn shared(report: &Report, columns: &Columns, origin: f64) -> Shared {
     let x = Scale::time(columns.first_s as f64 - origin, columns.end_s() - origin);
     let xs = columns.middles().map(|at| x.place(at - origin)).collect();
     let mut uprights = Vec::new();
+    let close = CLOSE[usize::from(report.events.len() > 9)];
     let mut groups: Vec<(f64, bool, RangeInclusive<usize>)> = Vec::new();
     for (index, event) in report.events.iter().take(MOST_EVENTS).enumerate() {
         let second = event.at_ms as f64 / 1000.0 - origin;
@@ -56,7 +57,7 @@ fn shared(report: &Report, columns: &Columns, origin: f64) -> Shared {
         let (at, bad) = (x.place(second), is_bad(event.kind));
         uprights.push(Upright { at, ink: if bad { Ink::Alarm } else { Ink::Event } });
         match groups.last_mut() {
-            Some((from, any_bad, range)) if at - *from < CLOSE => {
+            Some((from, any_bad, range)) if at - *from < close => {
                 *any_bad |= bad;
                 *range = *range.start()..=index + 1;
             }
