@@ -13,6 +13,7 @@ pub mod client;
 pub mod clock;
 pub mod embedded;
 pub mod engine;
+pub mod live;
 pub mod payload;
 pub mod plan;
 pub mod record;
