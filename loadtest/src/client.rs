@@ -163,6 +163,8 @@ pub struct Client {
     link: RefCell<Option<Box<Link>>>,
     waker: RefCell<Option<Waker>>,
     drop_now: Cell<bool>,
+    /// The run is over for it: connections that end now are none that were lost.
+    concluded: Cell<bool>,
 }
 
 impl Client {
@@ -192,6 +194,7 @@ impl Client {
             link: RefCell::new(None),
             waker: RefCell::new(None),
             drop_now: Cell::new(false),
+            concluded: Cell::new(false),
         }))
     }
 
@@ -275,6 +278,7 @@ impl Client {
 
     /// Ends the run for this client: what is still owed to it is lost.
     pub fn conclude(&self) {
+        self.concluded.set(true);
         self.me.borrow_mut().seat.conclude(&self.floor.audit);
         if let Some(link) = self.link.borrow_mut().as_deref_mut() {
             link.say_goodbye();

@@ -64,6 +64,15 @@ async fn every_scenario_explains_itself() {
 }
 
 #[tokio::test]
+async fn goodbyes_are_no_lost_connections() {
+    let nodes = [Gateway::start(&[]).await];
+    let args = ["--rooms", "2", "--members", "20", "--rate", "10", "--duration", "1s"];
+    let outcome = Loadtest::against(&nodes, "chat", &args).run().await.exits(0);
+    assert_eq!((outcome.count(Count::Connected), outcome.count(Count::Disconnected)), (40, 0));
+    assert_eq!(outcome.report().closes.len(), 0, "{:?}", outcome.report().closes);
+}
+
+#[tokio::test]
 async fn an_interrupted_run_ends_with_a_whole_report() {
     let nodes = [Gateway::start(&[]).await];
     let args = ["--rooms", "2", "--members", "3", "--rate", "20", "--duration", "10m"];
