@@ -63,7 +63,7 @@ async fn an_echo_over_redis_is_duplicated_in_ephemeral_rooms() {
     let redis = Redis::start().await;
     let nodes =
         [Gateway::join(&redis, "n-1", &["--sabotage", "keep-echo"]).await, Gateway::join(&redis, "n-2", &[]).await];
-    let args = ["--mode", "ephemeral", "--room-prefix", "eph", "--rooms", "3", "--members", "4", "--rate", "10"];
+    let args = ["--mode", "ephemeral", "--prefix", "eph", "--rooms", "3", "--members", "4", "--rate", "10"];
     let outcome = Loadtest::against(&nodes, "chat", &args).with(&["--duration", "3s"]).run().await.exits(1);
     only(&outcome, Finding::Duplicated);
 }
