@@ -7,6 +7,7 @@
 //! drawn, merged and held against thresholds.
 
 pub mod audit;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod embedded;
@@ -15,6 +16,7 @@ pub mod payload;
 pub mod plan;
 pub mod record;
 pub mod report;
+pub mod scenario;
 pub mod wire;
 
 // The sample reports are compiled into the tests and into an example, and name the crate as a stranger does.
