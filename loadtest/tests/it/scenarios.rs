@@ -44,6 +44,14 @@ async fn connections_are_held() {
 }
 
 #[tokio::test]
+async fn a_node_that_cannot_be_scraped_is_an_event_and_no_failure() {
+    let nodes = [Gateway::start(&[]).await];
+    let args = ["--rooms", "1", "--members", "2", "--duration", "3s", "--scrape", "http://127.0.0.1:1/metrics"];
+    let outcome = Loadtest::against(&nodes, "chat", &args).run().await.exits(0);
+    assert!(outcome.happened(HappeningKind::Scrape) > 0, "{:#?}", outcome.report().events);
+}
+
+#[tokio::test]
 async fn a_fan_out_needs_nothing_but_itself() {
     let args = ["fanout", "--self", "--members", "20", "--rate", "20", "--duration", "2s", "--json", "report.json"];
     let outcome = Loadtest::plain(&args).with(&["--html", "report.html"]).run().await.exits(0);
