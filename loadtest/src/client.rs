@@ -272,8 +272,8 @@ impl Client {
     /// Whether nothing that is known to be stored is still owed to it, and all its publishes are answered.
     pub fn is_settled(&self) -> bool {
         let me = self.me.borrow();
-        let owed = me.presence == Presence::Joined && !me.seat.is_caught_up(&self.floor.audit);
-        !owed && me.presence != Presence::Out && !me.publisher.as_ref().is_some_and(|publisher| publisher.has_pending())
+        let has_all = me.presence == Presence::Joined && me.seat.is_caught_up(&self.floor.audit);
+        has_all && !me.publisher.as_ref().is_some_and(|publisher| publisher.has_pending())
     }
 
     /// Ends the run for this client: what is still owed to it is lost.

@@ -173,7 +173,7 @@ impl Client {
         let floor = &self.floor;
         if fields.mode() != Some(floor.plan.mode) {
             floor.gauges.give_up(format!(
-                "room {} is {}, and --mode says otherwise: the gateway's room patterns decide; choose a --room-prefix",
+                "room {} is {}, and --mode says otherwise: the gateway's room patterns decide; choose a --prefix",
                 self.room_name,
                 if floor.plan.mode == Mode::Durable { "not durable" } else { "not ephemeral" },
             ));
