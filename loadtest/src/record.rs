@@ -223,7 +223,7 @@ impl Interval {
         Self {
             counts: [0; Count::ALL.len()],
             latencies: std::array::from_fn(|_| histogram()),
-            reasons: Default::default(),
+            reasons: std::array::from_fn(|_| Tally::default()),
         }
     }
 

@@ -125,3 +125,96 @@ impl Collector {
         report
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Percentiles;
+    use crate::report::sample::{Story, sample};
+
+    fn interval(received: u64, ack_us: u64) -> Interval {
+        let mut interval = Interval::new();
+        interval.counts[Count::Received as usize] = received;
+        interval.latencies[Latency::Ack as usize].saturating_record(ack_us);
+        interval.reasons[Reason::Close as usize].add("1006", 1);
+        interval
+    }
+
+    fn finish(collector: Collector) -> Report {
+        let template = sample(Story::Passed);
+        collector.finish(template.run, template.generators[0].clone(), AuditReport::default(), &[])
+    }
+
+    #[test]
+    fn threads_add_up() {
+        let mut collector = Collector::new();
+        collector.connections(12);
+        for at_s in 50..53 {
+            collector.interval(at_s, &interval(10, 100));
+            collector.interval(at_s, &interval(1, 900));
+        }
+        let report = finish(collector);
+        assert_eq!(report.count(Count::Received), 33);
+        assert_eq!(report.closes, BTreeMap::from([("1006".to_owned(), 6)]));
+        assert_eq!(report.histogram(&[Latency::Ack]).len(), 6);
+        assert_eq!(report.series.rows.len(), 3);
+        assert!(report.series.rows.iter().all(|row| row.connections == 12 && row.counts[&Count::Received] == 11));
+        assert!(!report.latencies.contains_key(&Latency::Resume), "empty ones are left out");
+    }
+
+    #[test]
+    #[allow(clippy::float_cmp, reason = "whole numbers")]
+    fn live_is_of_the_last_whole_seconds() {
+        let mut collector = Collector::new();
+        assert_eq!(collector.live(), Live::default());
+        collector.interval(100, &interval(40, 100));
+        assert_eq!(collector.live().rate(Count::Received), 40.0, "the only second there is");
+        for at_s in 101..110 {
+            collector.interval(at_s, &interval(10, 200));
+            collector.interval(at_s, &interval(20, 200));
+        }
+        collector.interval(110, &interval(1, 200));
+        collector.connections(3);
+        let live = collector.live();
+        assert_eq!(live.rate(Count::Received), 30.0, "the newest second is not whole");
+        assert_eq!(live.ack, Some(Percentiles { p50_us: 200, p99_us: 200 }), "the slow past is forgotten");
+        assert_eq!((live.delivery, live.connections, live.total(Count::Received)), (None, 3, 40 + 9 * 30 + 1));
+    }
+
+    #[test]
+    fn errors_and_violations_are_sums() {
+        let mut collector = Collector::new();
+        let mut bad = Interval::new();
+        bad.counts[Count::PublishErrors as usize] = 2;
+        bad.counts[Count::Disconnected as usize] = 3;
+        bad.counts[Count::Dropped as usize] = 50;
+        collector.interval(1, &bad);
+        collector.findings(1000, &BTreeMap::from([(Finding::Lost, 4), (Finding::Duplicated, 1)]));
+        let live = collector.live();
+        assert_eq!((live.errors(), live.violations()), (5, 5));
+    }
+
+    #[test]
+    fn the_first_finding_of_a_kind_is_an_event() {
+        let mut collector = Collector::new();
+        for (at_ms, lost) in [(1, 0), (2, 3), (3, 5)] {
+            collector.findings(at_ms, &BTreeMap::from([(Finding::Lost, lost), (Finding::Reordered, 0)]));
+        }
+        let events = finish(collector).events;
+        assert_eq!(
+            events,
+            [Happening { at_ms: 2, kind: HappeningKind::Finding, text: "first message lost".to_owned() }]
+        );
+    }
+
+    #[test]
+    fn problems_are_few_and_make_the_run_invalid() {
+        let mut collector = Collector::new();
+        for index in 0..100 {
+            collector.problem(format!("problem {}", index / 2));
+        }
+        let report = finish(collector);
+        assert_eq!(report.problems.len(), MOST_PROBLEMS);
+        assert_eq!(report.verdict, Verdict::Invalid);
+    }
+}

@@ -32,16 +32,17 @@ struct Folded {
 
 impl Events {
     pub fn add(&mut self, event: Happening) {
+        let Folded { event, times } = Folded::from_event(event);
         let kind = self.0.entry(event.kind).or_default();
         let newest = kind.last.back_mut().or(kind.first.last_mut());
         if let Some(newest) = newest
             && newest.event.text == event.text
             && event.at_ms.abs_diff(newest.event.at_ms) <= FOLD_MS
         {
-            newest.times += 1;
+            newest.times = newest.times.saturating_add(times);
             return;
         }
-        let folded = Folded { event, times: 1 };
+        let folded = Folded { event, times };
         if kind.first.len() < KEPT {
             kind.first.push(folded);
             return;
@@ -50,7 +51,7 @@ impl Events {
         if kind.last.len() > KEPT
             && let Some(gone) = kind.last.pop_front()
         {
-            kind.dropped += gone.times;
+            kind.dropped = kind.dropped.saturating_add(gone.times);
             kind.dropped_ms = gone.event.at_ms;
         }
     }
@@ -71,6 +72,15 @@ impl Events {
 }
 
 impl Folded {
+    /// A merge is given events that were folded before.
+    fn from_event(event: Happening) -> Self {
+        let folded = event.text.strip_suffix(" times)").and_then(|text| text.rsplit_once(" ("));
+        match folded.and_then(|(text, times)| Some((text.to_owned(), times.parse().ok()?))) {
+            Some((text, times)) => Self { event: Happening { text, ..event }, times },
+            None => Self { event, times: 1 },
+        }
+    }
+
     fn into_event(self) -> Happening {
         // A phase that several processes enter together is still one phase.
         if self.times == 1 || self.event.kind == HappeningKind::Phase {
@@ -97,6 +107,16 @@ mod tests {
         }
         let texts: Vec<_> = events.finish().into_iter().map(|event| (event.at_ms, event.text)).collect();
         assert_eq!(texts, [(1000, "reset of a room (3 times)".to_owned()), (9000, "reset of a room".to_owned())]);
+    }
+
+    #[test]
+    fn what_was_folded_folds_on() {
+        let mut events = Events::default();
+        events.add(event(1000, HappeningKind::Break, "reset (3 times)"));
+        events.add(event(1001, HappeningKind::Break, "reset"));
+        events.add(event(1002, HappeningKind::Drain, "node (x times)"));
+        let texts: Vec<_> = events.finish().into_iter().map(|event| event.text).collect();
+        assert_eq!(texts, ["reset (4 times)", "node (x times)"]);
     }
 
     #[test]

@@ -67,7 +67,7 @@ mod tests {
         let missing = format!("{:#}", read(Path::new("/nowhere/report.json")).unwrap_err());
         assert!(missing.starts_with("cannot read /nowhere/report.json"), "{missing}");
         assert!(write(Path::new("/nowhere/report.json"), &sample(Story::Passed)).is_err());
-        assert!(format!("{:#}", parse(b"[1]").unwrap_err()).starts_with("not a loadtest report"));
+        assert!(format!("{:#}", parse(b"{}").unwrap_err()).starts_with("not a loadtest report"));
         assert!(format!("{:#}", parse(b"{\"version\":1}").unwrap_err()).starts_with("not a whole loadtest report"));
     }
 

@@ -40,7 +40,10 @@ pub enum Damaged {
 
 impl Compressed {
     /// As text; empty histograms too.
-    #[allow(clippy::expect_used, reason = "writing to memory, with counts far below the format's limit")]
+    ///
+    /// # Panics
+    /// Never: memory takes what it is given, and counts are far below the format's limit.
+    #[allow(clippy::expect_used, reason = "writing to memory")]
     pub fn encode(histogram: &Histogram<u64>) -> Self {
         let mut bytes = Vec::new();
         V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("memory takes what it is given");
@@ -123,4 +126,117 @@ fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Deflated and in base64, with the right lengths, whatever it is.
+    fn wrapped(plain: &[u8]) -> Compressed {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(plain).unwrap();
+        let body = encoder.finish().unwrap();
+        let mut bytes = COOKIE_DEFLATED.to_be_bytes().to_vec();
+        bytes.extend((body.len() as u32).to_be_bytes());
+        bytes.extend(body);
+        Compressed(STANDARD.encode(bytes))
+    }
+
+    fn v2(digits: u32, lowest: u64, highest: u64, counts: &[u8]) -> Vec<u8> {
+        let mut plain = COOKIE.to_be_bytes().to_vec();
+        plain.extend((counts.len() as u32).to_be_bytes());
+        plain.extend(0_u32.to_be_bytes());
+        plain.extend(digits.to_be_bytes());
+        plain.extend(lowest.to_be_bytes());
+        plain.extend(highest.to_be_bytes());
+        plain.extend(1.0_f64.to_be_bytes());
+        plain.extend(counts);
+        plain
+    }
+
+    #[test]
+    fn the_fullest_histogram_fits() {
+        let mut full = histogram();
+        let mut us = 0;
+        while us <= MOST_US {
+            // Counts so large and so different that nothing compresses.
+            full.record_n(us, 1 + us.wrapping_mul(0x9E37_79B9_7F4A_7C15) % (1 << 48)).unwrap();
+            us = full.next_non_equivalent(us);
+        }
+        let text = Compressed::encode(&full);
+        assert!(text.0.len() < MOST_TEXT / 2, "{}", text.0.len());
+        assert_eq!(text.decode(), Ok(full));
+    }
+
+    #[test]
+    fn an_empty_one_comes_back_empty() {
+        assert!(Compressed::encode(&histogram()).decode().unwrap().is_empty());
+    }
+
+    #[test]
+    fn damage_has_a_name() {
+        let good = Compressed::encode(&histogram()).0;
+        let error = |text: &str| Compressed(text.to_owned()).decode().unwrap_err();
+        assert_eq!(error(""), Damaged::NotHdr);
+        assert_eq!(error("?"), Damaged::NotBase64);
+        assert_eq!(error(&good[..good.len() - 4]), Damaged::NotHdr);
+        assert_eq!(error(&"A".repeat(MOST_TEXT + 4)), Damaged::TooLong(MOST_TEXT + 4));
+        assert_eq!(wrapped(b"short").decode(), Err(Damaged::NotHdr));
+    }
+
+    #[test]
+    fn what_asks_for_memory_is_refused() {
+        let bomb = wrapped(&vec![0; 64 << 20]);
+        assert!(matches!(bomb.decode(), Err(Damaged::TooLong(_))));
+        for (digits, lowest, highest) in [(5, 1, u64::MAX), (3, 1, 1 << 40), (0, 1, MOST_US), (3, 0, MOST_US)] {
+            assert_eq!(wrapped(&v2(digits, lowest, highest, &[])).decode(), Err(Damaged::OtherBounds));
+        }
+        let mut lying = v2(3, 1, MOST_US, &[]);
+        lying[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+        assert_eq!(wrapped(&lying).decode(), Err(Damaged::NotHdr));
+    }
+
+    #[test]
+    fn counts_that_make_no_sense_are_refused() {
+        let decode = |counts: &[u8]| wrapped(&v2(3, 1, MOST_US, counts)).decode();
+        assert_eq!(decode(&[2, 4]).map(|read| read.len()), Ok(3));
+        assert_eq!(decode(&[0x80]), Err(Damaged::BadCounts), "cut short");
+        // Runs of zeros as long as the lowest i64, and beyond the last slot.
+        assert_eq!(decode(&[0xff; 9]), Err(Damaged::BadCounts));
+        assert_eq!(decode(&[0xff, 0xff, 0x7f, 2]), Err(Damaged::BadCounts));
+        // Twice the highest i64.
+        let most = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(decode(&[most, most].concat()), Err(Damaged::BadCounts));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn sums_are_those_of_the_values(
+            a in prop::collection::vec((0..2 * MOST_US, 1..1_000_000_u64), 0..50),
+            b in prop::collection::vec((0..2 * MOST_US, 1..1_000_000_u64), 0..50),
+        ) {
+            let of = |values: &[(u64, u64)]| {
+                let mut histogram = histogram();
+                for (us, times) in values {
+                    histogram.saturating_record_n(*us, *times);
+                }
+                Compressed::encode(&histogram)
+            };
+            prop_assert_eq!(of(&a).plus(&of(&b)).unwrap(), of(&[a, b].concat()));
+        }
+
+        #[test]
+        fn nothing_makes_it_panic(counts in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = wrapped(&v2(3, 1, MOST_US, &counts)).decode();
+            let _ = wrapped(&counts).decode();
+            let _ = Compressed(STANDARD.encode(&counts)).decode();
+        }
+    }
 }

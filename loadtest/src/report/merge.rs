@@ -12,9 +12,8 @@ use super::events::Events;
 use super::samples::Samples;
 use super::series;
 use super::verdict::missing_words;
-use super::{
-    AuditReport, Compressed, Generator, Happening, Report, RunInfo, Scope, Server, Threshold, VERSION, Verdict,
-};
+use super::{Compressed, Generator, Happening, Report, RunInfo, Scope, Server, Threshold, VERSION, Verdict};
+use crate::audit;
 use crate::record::Latency;
 
 /// Merges the reports of all processes of one run, in any order. Processes that are missing make it invalid.
@@ -54,7 +53,7 @@ fn merge_as(scope: Scope, mut reports: Vec<Report>) -> anyhow::Result<Report> {
         series: series::merge(&series).context("the series")?,
         events: events(&reports),
         servers: servers(&reports),
-        audit: AuditReport::merged(&audits),
+        audit: audit::merge(&audits),
         problems: problems(&reports),
         thresholds: Vec::new(),
         verdict: Verdict::Passed,
@@ -188,28 +187,6 @@ impl Report {
     pub fn missing_words(&self) -> Option<String> {
         let missing = self.missing_processes();
         (self.scope != Scope::Process && !missing.is_empty()).then(|| missing_words(&missing, self.run.processes))
-    }
-}
-
-impl AuditReport {
-    /// Adds up what several processes found.
-    // TODO(audit): `audit::merge` replaces this. Sums alone miss what only shows across processes.
-    pub fn merged(parts: &[Self]) -> Self {
-        let sum = |of: fn(&Self) -> u64| parts.iter().map(of).fold(0_u64, u64::saturating_add);
-        Self {
-            findings: sums(parts.iter().map(|part| &part.findings)),
-            examples: parts.iter().flat_map(|part| part.examples.iter().cloned()).take(100).collect(),
-            recoveries: sums(parts.iter().map(|part| &part.recoveries)),
-            resets: sums(parts.iter().map(|part| &part.resets)),
-            told_missing: sum(|part| part.told_missing),
-            missed_away: sum(|part| part.missed_away),
-            checked: sum(|part| part.checked),
-            unchecked_order: sum(|part| part.unchecked_order),
-            acked: sum(|part| part.acked),
-            undecided: sum(|part| part.undecided),
-            absent_members: sum(|part| part.absent_members),
-            rooms: parts.iter().flat_map(|part| part.rooms.iter().cloned()).collect(),
-        }
     }
 }
 

@@ -1,13 +1,16 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::record::{Count, Interval, Reason};
 use crate::report::sample::{Story, sample};
-use crate::report::{Collector, HappeningKind, Sample};
+use crate::report::{AuditReport, Collector, HappeningKind, Sample};
 
 /// The sample as process `index` of `of` made it.
 fn part(index: u32, of: u32) -> Report {
-    let mut report = sample(Story::Passed);
+    static SAMPLE: LazyLock<Report> = LazyLock::new(|| sample(Story::Passed));
+    let mut report = SAMPLE.clone();
     report.run.processes = of;
     report.generators[0].index = index;
     report
@@ -76,14 +79,11 @@ fn a_users_threshold_replaces_the_default_of_every_process() {
 #[test]
 fn thresholds_are_held_against_the_whole() {
     let users = ["received.rate>=100k/s".parse().unwrap()];
-    let parts: Vec<_> = [0, 1].map(|index| part(index, 2)).into_iter().collect();
-    let parts: Vec<_> = parts
-        .into_iter()
-        .map(|mut part| {
-            part.conclude(&users);
-            part
-        })
-        .collect();
+    let parts = Vec::from([0, 1].map(|index| {
+        let mut part = part(index, 2);
+        part.conclude(&users);
+        part
+    }));
     assert!(parts.iter().all(|part| part.verdict == Verdict::Failed));
     assert_eq!(merge(parts).unwrap().verdict, Verdict::Passed);
 }

@@ -46,6 +46,9 @@ const NODES: [&str; 3] =
     ["http://10.0.0.11:9090/metrics", "http://10.0.0.12:9090/metrics", "http://10.0.0.13:9090/metrics"];
 
 /// One process's report.
+///
+/// # Panics
+/// Never: its thresholds are well written.
 pub fn sample(story: Story) -> Report {
     let mut collector = Collector::new();
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);

@@ -81,7 +81,9 @@ impl Slot {
     }
 
     fn into_sample(self) -> Sample {
-        Sample { cpu: self.cpu_sum / f64::from(self.samples.max(1)), ..self.newest }
+        // Few digits survive JSON exactly.
+        let cpu = (self.cpu_sum / f64::from(self.samples.max(1)) * 1e4).round() / 1e4;
+        Sample { cpu, ..self.newest }
     }
 }
 

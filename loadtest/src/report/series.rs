@@ -62,7 +62,7 @@ impl SeriesBuilder {
     pub fn finish(mut self) -> Series {
         self.seal(0);
         let mut rows: Vec<Row> = Vec::with_capacity(self.sealed.len());
-        for row in std::mem::take(&mut self.sealed).into_values() {
+        for row in self.sealed.into_values() {
             while let Some(before) = rows.last().filter(|before| before.at_s + self.interval_s < row.at_s) {
                 let (at_s, connections) = (before.at_s + self.interval_s, before.connections);
                 rows.push(Row { at_s, connections, ..Row::default() });
@@ -74,8 +74,12 @@ impl SeriesBuilder {
 
     /// Aligns, after doubling the interval until the row fits.
     fn make_room(&mut self, at_s: u64) -> u64 {
-        let first = self.sealed.keys().chain(self.open.keys()).min().copied().unwrap_or(at_s).min(at_s);
-        let last = self.sealed.keys().chain(self.open.keys()).max().copied().unwrap_or(at_s).max(at_s);
+        let ends = [&mut self.sealed.keys() as &mut dyn DoubleEndedIterator<Item = &u64>, &mut self.open.keys()];
+        let (mut first, mut last) = (at_s, at_s);
+        for keys in ends {
+            first = keys.next().map_or(first, |key| first.min(*key));
+            last = keys.next_back().map_or(last, |key| last.max(*key));
+        }
         while last / self.interval_s - first / self.interval_s >= MOST_ROWS {
             self.double();
         }
@@ -85,18 +89,9 @@ impl SeriesBuilder {
     fn double(&mut self) {
         self.seal(0);
         self.interval_s *= 2;
-        for row in std::mem::take(&mut self.sealed).into_values() {
-            let at_s = row.at_s / self.interval_s * self.interval_s;
-            match self.sealed.entry(at_s) {
-                Entry::Vacant(entry) => {
-                    entry.insert(Row { at_s, ..row });
-                }
-                Entry::Occupied(mut entry) => {
-                    entry.get_mut().connections = row.connections;
-                    add_own(entry.get_mut(), &row);
-                }
-            }
-        }
+        let rows = std::mem::take(&mut self.sealed).into_values();
+        // Own rows can be read, so none is lost.
+        self.sealed = coarsen(rows, self.interval_s).unwrap_or_default();
     }
 
     fn open_row(&mut self, at_s: u64) -> &mut OpenRow {
@@ -136,7 +131,7 @@ pub fn merge(parts: &[Series]) -> Result<Series, Damaged> {
     }
     let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
     for part in parts {
-        for (at_s, row) in coarsen(part, interval_s)? {
+        for (at_s, row) in coarsen(part.rows.iter().cloned(), interval_s)? {
             match rows.entry(at_s) {
                 Entry::Vacant(entry) => {
                     entry.insert(row);
@@ -152,17 +147,18 @@ pub fn merge(parts: &[Series]) -> Result<Series, Damaged> {
     Ok(Series { interval_s, rows: rows.into_values().collect() })
 }
 
-fn coarsen(part: &Series, interval_s: u64) -> Result<BTreeMap<u64, Row>, Damaged> {
+/// Rows that fall together add up; connections are those of the last.
+fn coarsen(of: impl Iterator<Item = Row>, interval_s: u64) -> Result<BTreeMap<u64, Row>, Damaged> {
     let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
-    for row in &part.rows {
+    for row in of {
         let at_s = row.at_s / interval_s * interval_s;
         match rows.entry(at_s) {
             Entry::Vacant(entry) => {
-                entry.insert(Row { at_s, ..row.clone() });
+                entry.insert(Row { at_s, ..row });
             }
             Entry::Occupied(mut entry) => {
                 entry.get_mut().connections = row.connections;
-                add_row(entry.get_mut(), row)?;
+                add_row(entry.get_mut(), &row)?;
             }
         }
     }
@@ -187,12 +183,6 @@ fn add_row(sum: &mut Row, row: &Row) -> Result<(), Damaged> {
     Ok(())
 }
 
-/// [`add_row`] of rows that this process encoded itself.
-fn add_own(sum: &mut Row, row: &Row) {
-    let added = add_row(sum, row);
-    debug_assert!(added.is_ok(), "own rows can be read: {added:?}");
-}
-
 pub(super) fn add_count(counts: &mut BTreeMap<Count, u64>, what: Count, by: u64) {
     if by > 0 {
         let count = counts.entry(what).or_default();
@@ -206,5 +196,108 @@ pub(super) fn add_histogram(into: &mut BTreeMap<Latency, Histogram<u64>>, what: 
         // Same bounds everywhere, so adding cannot fail.
         let added = sum.add(from);
         debug_assert!(added.is_ok(), "histograms of one shape: {added:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many of everything.
+    fn interval(number: u64) -> Interval {
+        let mut interval = Interval::new();
+        interval.counts[Count::Sent as usize] = number;
+        for us in 0..number {
+            interval.latencies[Latency::Ack as usize].saturating_record(100 * us + 1);
+        }
+        interval
+    }
+
+    fn built(seconds: impl Iterator<Item = u64>) -> Series {
+        let mut builder = SeriesBuilder::new();
+        for at_s in seconds {
+            builder.add(at_s, at_s, &interval(1));
+        }
+        builder.finish()
+    }
+
+    fn sent(series: &Series) -> u64 {
+        series.rows.iter().map(|row| row.counts.get(&Count::Sent).copied().unwrap_or_default()).sum()
+    }
+
+    fn acks(series: &Series) -> u64 {
+        series
+            .rows
+            .iter()
+            .filter_map(|row| row.latencies.get(&Latency::Ack))
+            .map(|text| text.decode().unwrap().len())
+            .sum()
+    }
+
+    #[test]
+    fn threads_add_up_in_a_row_even_when_they_are_late() {
+        let mut builder = SeriesBuilder::new();
+        for at_s in 100..110 {
+            builder.add(at_s, 5, &interval(1));
+            builder.add(at_s, 7, &interval(2));
+        }
+        builder.add(101, 9, &interval(4));
+        let series = builder.finish();
+        assert_eq!(series.rows.len(), 10);
+        assert_eq!((series.rows[1].counts[&Count::Sent], series.rows[1].connections), (7, 9));
+        assert_eq!(series.rows[1].latencies[&Latency::Ack].decode().unwrap().len(), 7);
+        assert_eq!(series.rows[2].counts[&Count::Sent], 3);
+        assert!(!series.rows[2].counts.contains_key(&Count::Acked), "zeros are left out");
+        assert!(!series.rows[2].latencies.contains_key(&Latency::Join), "empty ones are left out");
+    }
+
+    #[test]
+    fn a_long_run_doubles_the_interval_and_loses_nothing() {
+        let series = built(1001..1001 + 3 * MOST_ROWS);
+        assert_eq!(series.interval_s, 4);
+        assert!(series.rows.len() as u64 <= MOST_ROWS);
+        assert!(series.rows.iter().all(|row| row.at_s % 4 == 0));
+        assert!(series.rows.windows(2).all(|pair| pair[1].at_s == pair[0].at_s + 4));
+        assert_eq!((sent(&series), acks(&series)), (3 * MOST_ROWS, 3 * MOST_ROWS));
+        assert_eq!(series.rows[1].connections, series.rows[1].at_s + 3, "those of the last second");
+    }
+
+    #[test]
+    fn silent_seconds_have_rows_with_the_connections_before() {
+        let series = built([10, 14].into_iter());
+        let rows: Vec<_> = series.rows.iter().map(|row| (row.at_s, row.connections)).collect();
+        assert_eq!(rows, [(10, 10), (11, 10), (12, 10), (13, 10), (14, 14)]);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_costs_detail_and_not_memory() {
+        let series = built([0, 5, u64::MAX / 2, 7, u64::MAX].into_iter());
+        assert!(series.rows.len() as u64 <= MOST_ROWS);
+        assert_eq!(sent(&series), 5);
+    }
+
+    #[test]
+    fn series_of_different_intervals_merge_at_the_coarsest() {
+        let long = built(0..MOST_ROWS + 100);
+        let short = built(500..510);
+        assert_eq!((long.interval_s, short.interval_s), (2, 1));
+        let merged = merge(&[short, long]).unwrap();
+        assert_eq!(merged.interval_s, 2);
+        assert_eq!((sent(&merged), acks(&merged)), (MOST_ROWS + 110, MOST_ROWS + 110));
+        let row = merged.rows.iter().find(|row| row.at_s == 502).unwrap();
+        assert_eq!(row.connections, 503 + 503);
+    }
+
+    #[test]
+    fn merging_fits_what_is_far_apart_and_survives_nonsense() {
+        let apart = merge(&[built(0..10), built(5000..5010)]).unwrap();
+        assert_eq!(apart.interval_s, 8);
+        assert_eq!(merge(&[]).unwrap().rows, []);
+        let row = |at_s| Row { at_s, ..Row::default() };
+        let strange = Series { interval_s: 0, rows: vec![row(u64::MAX), row(3), row(0), row(3)] };
+        assert!(merge(&[strange]).unwrap().rows.len() as u64 <= MOST_ROWS);
+        let damaged = BTreeMap::from([(Latency::Ack, Compressed("?".to_owned()))]);
+        let damaged = Series { interval_s: 1, rows: vec![Row { latencies: damaged, ..row(1) }] };
+        assert_eq!(merge(&[damaged.clone(), damaged]), Err(Damaged::NotBase64));
     }
 }

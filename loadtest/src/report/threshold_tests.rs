@@ -1,3 +1,5 @@
+#![allow(clippy::float_cmp, reason = "limits as they were written")]
+
 use super::*;
 use crate::report::sample::{Story, sample};
 

@@ -129,3 +129,83 @@ impl Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::{Story, sample};
+
+    fn concluded(change: impl FnOnce(&mut Report)) -> (Verdict, String) {
+        let mut report = sample(Story::Passed);
+        change(&mut report);
+        report.conclude(&[]);
+        (report.verdict, report.because.join("; "))
+    }
+
+    #[test]
+    fn a_good_run_passes() {
+        assert_eq!(concluded(|_| {}), (Verdict::Passed, String::new()));
+    }
+
+    #[test]
+    fn a_finding_or_an_absent_member_fails() {
+        let failed = |report: &mut Report| {
+            report.audit.findings.insert(Finding::Reordered, 2);
+            report.audit.absent_members = 1;
+        };
+        let because = "reordered==0 (measured 2); absent_members==0 (measured 1)".to_owned();
+        assert_eq!(concluded(failed), (Verdict::Failed, because));
+    }
+
+    #[test]
+    fn what_was_not_measured_fails() {
+        let mut report = sample(Story::Passed);
+        report.latencies.remove(&Latency::Ack);
+        report.conclude(&["ack.p99<1s".parse().unwrap()]);
+        assert_eq!((report.verdict, report.because), (Verdict::Failed, vec!["ack.p99<1s (not measured)".to_owned()]));
+    }
+
+    #[test]
+    fn figures_that_say_nothing_are_invalid_whatever_they_are() {
+        let lagging = sample(Story::Invalid);
+        assert_eq!(lagging.verdict, Verdict::Invalid);
+        assert!(lagging.because[0].starts_with("the generator lagged: p99 "), "{:?}", lagging.because);
+        let unreachable = |report: &mut Report| {
+            report.counts.remove(&Count::Connected);
+            report.audit.absent_members = 4000;
+        };
+        let because = "not one connection was made (connection refused); absent_members==0 (measured 4000)".to_owned();
+        assert_eq!(concluded(unreachable), (Verdict::Invalid, because));
+        let early = |report: &mut Report| {
+            report.run.load_started_ms = 0;
+            report.run.interrupted = true;
+        };
+        assert_eq!(concluded(early), (Verdict::Invalid, "interrupted before the load began".to_owned()));
+        let never = |report: &mut Report| report.run.load_started_ms = 0;
+        assert_eq!(concluded(never), (Verdict::Invalid, "the load never began".to_owned()));
+        let refused = |report: &mut Report| {
+            report.counts.remove(&Count::Acked);
+            report.counts.remove(&Count::Received);
+        };
+        let because = "no message came through: none was acked, none received (error unavailable)".to_owned();
+        assert_eq!(concluded(refused), (Verdict::Invalid, because));
+        let problem = |report: &mut Report| report.problems.push("the log's disk is full".to_owned());
+        assert_eq!(concluded(problem), (Verdict::Invalid, "the log's disk is full".to_owned()));
+    }
+
+    #[test]
+    fn one_process_of_several_stands_for_itself() {
+        assert_eq!(concluded(|report| report.run.processes = 3).0, Verdict::Passed);
+        let whole = |report: &mut Report| {
+            report.run.processes = 1000;
+            report.scope = Scope::Whole;
+        };
+        let because = "999 of 1000 processes are missing: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...".to_owned();
+        assert_eq!(concluded(whole), (Verdict::Invalid, because));
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_manual() {
+        assert_eq!([Verdict::Passed, Verdict::Failed, Verdict::Invalid].map(Verdict::exit_code), [0, 1, 3]);
+    }
+}
