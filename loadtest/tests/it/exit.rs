@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use roomcast_loadtest::record::Count;
 
-use crate::support::{Gateway, Loadtest};
+use crate::support::{Gateway, Loadtest, within};
 
 #[tokio::test]
 async fn a_cluster_out_of_reach_is_told_with_3() {
@@ -12,6 +12,28 @@ async fn a_cluster_out_of_reach_is_told_with_3() {
     let args = ["chat", "--target", "ws://127.0.0.1:1", "--rooms", "1", "--members", "2", "--duration", "1s"];
     let outcome = Loadtest::plain(&args).run().await.exits(3);
     assert!(outcome.stderr.contains("127.0.0.1:1") && outcome.stderr.contains("refused"), "{}", outcome.stderr);
+}
+
+#[tokio::test]
+async fn a_generator_that_lags_is_told_with_3() {
+    let nodes = [Gateway::start(&[]).await];
+    let args = ["chat", "--target", &nodes[0].target(), "--rooms", "1", "--members", "2", "--duration", "1s"];
+    let outcome = Loadtest::plain(&args).with(&["--rate", "20", "--max-lag", "1us"]).run().await.exits(3);
+    let words = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert!(words.contains("lag"), "{words}");
+}
+
+#[tokio::test]
+async fn a_run_interrupted_before_it_began_says_so() {
+    // Takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("ws://{}", silent.local_addr().unwrap());
+    let args = ["chat", "--target", &target, "--rooms", "1", "--members", "2", "--json", "report.json"];
+    let run = Loadtest::plain(&args).start();
+    let _connection = within("a connection", silent.accept()).await.unwrap();
+    run.signal(Signal::INT);
+    let outcome = run.ended().await.exits(3);
+    assert!(outcome.report().run.interrupted && outcome.report().run.load_started_ms == 0);
 }
 
 #[tokio::test]
@@ -35,10 +57,10 @@ async fn bad_usage_is_told_with_2() {
         (&["chat", "--assert", "deliverance.p99<5ms"], "deliverance"),
         (&["chat", "--duration", "10"], "10"),
         (&["chat", "--mode", "eternal"], "eternal"),
-        (&["chat", "--room-prefix", "a b"], "a b"),
+        (&["chat", "--prefix", "a b"], "a b"),
         (&["chat", "--processes", "2", "--process", "2"], "process"),
         (&["chat", "--start-at", "soon"], "soon"),
-        (&["chat", "--run", "xyz"], "xyz"),
+        (&["chat", "--processes", "2"], "--run"),
         (&["chat", "--no-such-flag"], "no-such-flag"),
         (&["dance"], "dance"),
         (&["merge", "not-there.json"], "not-there.json"),
@@ -61,6 +83,15 @@ async fn every_scenario_explains_itself() {
             assert!(outcome.stdout.contains(word), "{scenario} --help lacks {word}");
         }
     }
+}
+
+#[tokio::test]
+async fn goodbyes_are_no_lost_connections() {
+    let nodes = [Gateway::start(&[]).await];
+    let args = ["--rooms", "2", "--members", "20", "--rate", "10", "--duration", "1s"];
+    let outcome = Loadtest::against(&nodes, "chat", &args).run().await.exits(0);
+    assert_eq!((outcome.count(Count::Connected), outcome.count(Count::Disconnected)), (40, 0));
+    assert_eq!(outcome.report().closes.len(), 0, "{:?}", outcome.report().closes);
 }
 
 #[tokio::test]

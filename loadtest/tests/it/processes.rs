@@ -15,7 +15,7 @@ async fn both(nodes: &[Gateway]) -> ([Outcome; 2], Outcome) {
     let soon = soon.to_string();
     let start = |process: &str| {
         let args = ["--rooms", "4", "--members", "6", "--rate", "10", "--duration", "4s", "--run", "c0ffee"];
-        let share = ["--processes", "2", "--process", process, "--start-at", &soon];
+        let share = ["--processes", "2", "--process", process, "--start-at", &soon, "--ramp", "2s"];
         Loadtest::against(nodes, "chat", &args).with(&share).start()
     };
     let (first, second) = (start("0"), start("1"));

@@ -1,6 +1,9 @@
 //! Gateways that break their promises: the audit finds each fault, and calls it by its name.
 
-use roomcast_loadtest::{record::Count, report::Finding};
+use roomcast_loadtest::{
+    record::{Count, Latency},
+    report::Finding,
+};
 
 use crate::support::{Gateway, Loadtest, Outcome, Redis};
 
@@ -46,6 +49,8 @@ async fn swapped_messages_are_reordered() {
 async fn a_changed_character_is_corrupted() {
     let outcome = chat("corrupt=7").await;
     only(&outcome, Finding::Corrupted);
+    let cross = outcome.latency(Latency::DeliveryCross).len();
+    assert_eq!(cross, 0, "there is one node, and when a damaged message was sent nobody knows");
 }
 
 #[tokio::test]
@@ -58,7 +63,7 @@ async fn an_echo_over_redis_is_duplicated_in_ephemeral_rooms() {
     let redis = Redis::start().await;
     let nodes =
         [Gateway::join(&redis, "n-1", &["--sabotage", "keep-echo"]).await, Gateway::join(&redis, "n-2", &[]).await];
-    let args = ["--mode", "ephemeral", "--room-prefix", "eph", "--rooms", "3", "--members", "4", "--rate", "10"];
+    let args = ["--mode", "ephemeral", "--prefix", "eph", "--rooms", "3", "--members", "4", "--rate", "10"];
     let outcome = Loadtest::against(&nodes, "chat", &args).with(&["--duration", "3s"]).run().await.exits(1);
     only(&outcome, Finding::Duplicated);
 }

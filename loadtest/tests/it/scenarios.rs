@@ -11,7 +11,7 @@ use crate::support::{Gateway, Loadtest, Redis, cluster};
 async fn all_of_a_storm_resume() {
     let redis = Redis::start().await;
     let nodes = cluster(&redis, 2).await;
-    let args = ["--rooms", "4", "--members", "10", "--rate", "10", "--duration", "8s"];
+    let args = ["--rooms", "4", "--members", "10", "--rate", "10", "--duration", "8s", "--first", "2s"];
     let outcome = Loadtest::against(&nodes, "storm", &args).run().await.exits(0);
     outcome.is_clean();
     let recoveries = &outcome.report().audit.recoveries;
@@ -26,7 +26,7 @@ async fn all_of_a_storm_resume() {
 async fn coming_and_going_loses_nothing() {
     let redis = Redis::start().await;
     let nodes = cluster(&redis, 2).await;
-    let args = ["--rooms", "3", "--members", "8", "--rate", "10", "--duration", "6s"];
+    let args = ["--rooms", "3", "--members", "8", "--rate", "10", "--duration", "6s", "--leaves", "6"];
     let outcome = Loadtest::against(&nodes, "churn", &args).run().await.exits(0);
     outcome.is_clean();
     assert!(outcome.count(Count::Left) > 0 && outcome.count(Count::Joined) > 24, "nobody came or went");
@@ -35,12 +35,20 @@ async fn coming_and_going_loses_nothing() {
 #[tokio::test]
 async fn connections_are_held() {
     let nodes = [Gateway::start(&[]).await];
-    let args = ["--rooms", "1", "--members", "50", "--duration", "2s"];
+    let args = ["--connections", "50", "--members", "10", "--duration", "2s"];
     let outcome = Loadtest::against(&nodes, "idle", &args).run().await.exits(0);
     assert_eq!((outcome.count(Count::Connected), outcome.count(Count::Disconnected)), (50, 0));
     let generator = &outcome.report().generators[0];
     assert_eq!(generator.connections, 50);
     assert!(generator.resident_connected_bytes > 0 && generator.resident_before_bytes > 0);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_be_scraped_is_an_event_and_no_failure() {
+    let nodes = [Gateway::start(&[]).await];
+    let args = ["--rooms", "1", "--members", "2", "--duration", "3s", "--scrape", "http://127.0.0.1:1/metrics"];
+    let outcome = Loadtest::against(&nodes, "chat", &args).run().await.exits(0);
+    assert!(outcome.happened(HappeningKind::Scrape) > 0, "{:#?}", outcome.report().events);
 }
 
 #[tokio::test]

@@ -46,9 +46,10 @@ impl Loadtest {
         Self { args: args.iter().map(ToString::to_string).collect(), dir: Arc::new(tempfile::tempdir().unwrap()) }
     }
 
-    /// A scenario against `nodes`, with a report.
+    /// A scenario against `nodes`, with a report. A generator that is slow, as any program is beside other tests, is no
+    /// reason to fail.
     pub fn against(nodes: &[Gateway], scenario: &str, args: &[&str]) -> Self {
-        let mut run = Self::plain(&[scenario]).with(&["--json", "report.json"]).with(args);
+        let mut run = Self::plain(&[scenario]).with(&["--json", "report.json", "--max-lag", "1m"]).with(args);
         for node in nodes {
             run = run.with(&["--target", &node.target()]);
         }
