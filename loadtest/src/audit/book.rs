@@ -194,6 +194,9 @@ impl Book {
 
     fn differs(&mut self, around: &Around<'_>, seq: u64, slot: Slot, other: Slot) {
         let (publisher, number) = (slot.publisher(), slot.number);
+        if let Some(index) = around.writer(other.publisher()).filter(|_| other.is_acked_only()) {
+            self.writer(index).numbers.forget(other.number);
+        }
         if self.flag(seq, publisher, number) {
             around.ledger.found(Finding::Reordered, 1, || {
                 format!(
@@ -224,15 +227,15 @@ impl Book {
     /// excused as long as it has unanswered publishes.
     pub(super) fn lost_of(&self, client: u32, first: u64, last: u64, excuses: &mut u64) -> u64 {
         let end = last.min(first.saturating_add(65_535));
-        let mut lost = last - end;
+        let mut missing = last - end;
         for seq in first..=end {
             match self.window.at(seq) {
-                Some(slot) => lost += u64::from(slot.is_foreign() || slot.publisher() != client),
+                Some(slot) => missing += u64::from(slot.is_foreign() || slot.publisher() != client),
                 None if *excuses > 0 => *excuses -= 1,
-                None => lost += 1,
+                None => missing += 1,
             }
         }
-        lost
+        missing
     }
 
     /// The last seq known, and whether a seat in `term` has heard of the present one.

@@ -127,7 +127,8 @@ impl Seat {
         }
         audit.acked(self.client, self.room, number, place, duplicate);
         let Some(place) = place.filter(|place| place.seq <= MOST_SEQ) else { return };
-        if audit.layout.echo || self.state != State::Present {
+        let was_hole = !audit.layout.echo && self.owed.as_mut().is_some_and(|owed| owed.close(place.seq));
+        if audit.layout.echo || was_hole || self.state != State::Present {
             return;
         }
         self.take_own(number, place);
