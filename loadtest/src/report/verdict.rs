@@ -57,10 +57,24 @@ impl Report {
         Finding::ALL.iter().fold(0, |sum, finding| sum.saturating_add(count(finding)))
     }
 
-    /// Processes of the run whose reports are not in here.
-    pub fn missing_processes(&self) -> Vec<u32> {
+    /// How many processes of the run are not in here.
+    pub fn missing_processes(&self) -> u32 {
+        self.run.processes.saturating_sub(self.generators.len() as u32)
+    }
+
+    /// Such as `2 of 5 processes are missing: 1, 4`; none when all are here, or nobody merged.
+    pub fn missing_words(&self) -> Option<String> {
+        const SHOWN: usize = 10;
+        let count = self.missing_processes();
+        if count == 0 || self.scope == Scope::Process {
+            return None;
+        }
         let here: BTreeSet<u32> = self.generators.iter().map(|generator| generator.index).collect();
-        (0..self.run.processes).filter(|index| !here.contains(index)).collect()
+        let missing = (0..self.run.processes).filter(|index| !here.contains(index));
+        let shown: Vec<String> = missing.take(SHOWN).map(|index| index.to_string()).collect();
+        let more = if count as usize > SHOWN { ", ..." } else { "" };
+        let are = if count == 1 { "is" } else { "are" };
+        Some(format!("{count} of {} processes {are} missing: {}{more}", self.run.processes, shown.join(", ")))
     }
 
     fn invalid(&self) -> Vec<String> {
@@ -83,9 +97,8 @@ impl Report {
             let most = words::micros(self.run.max_lag_ms * 1000.0);
             why.push(format!("the generator lagged: p99 {}, allowed {most}", words::micros(lag_us)));
         }
-        let missing = self.missing_processes();
-        if self.scope == Scope::Whole && !missing.is_empty() {
-            why.push(missing_words(&missing, self.run.processes));
+        if self.scope == Scope::Whole {
+            why.extend(self.missing_words());
         }
         why.extend(self.problems.iter().cloned());
         why
@@ -100,15 +113,6 @@ impl Report {
             })
             .collect()
     }
-}
-
-/// Such as `2 of 5 processes are missing: 1 and 4`.
-pub(super) fn missing_words(missing: &[u32], of: u32) -> String {
-    const SHOWN: usize = 10;
-    let shown: Vec<String> = missing.iter().take(SHOWN).map(u32::to_string).collect();
-    let more = if missing.len() > SHOWN { ", ..." } else { "" };
-    let are = if missing.len() == 1 { "is" } else { "are" };
-    format!("{} of {of} processes {are} missing: {}{more}", missing.len(), shown.join(", "))
 }
 
 impl Verdict {
