@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use foldhash::fast::RandomState;
 
 use crate::broker::{Memory, RedisOptions};
-use crate::config::Settings;
+use crate::config::{Fault, Settings};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
@@ -37,6 +37,7 @@ pub struct Node {
 /// When an address cannot be bound or a setting turns out to be unusable.
 pub fn start(settings: Settings) -> Result<Node> {
     let settings = Arc::new(settings);
+    warn_of_sabotage(&settings);
     let metrics = Metrics::new();
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
@@ -63,6 +64,13 @@ pub fn start(settings: Settings) -> Result<Node> {
     ));
     lifecycle.advance(Stage::Running);
     Ok(Node { address, admin_address, lifecycle, workers, admin, tracing })
+}
+
+fn warn_of_sabotage(settings: &Settings) {
+    if !settings.sabotage.is_empty() {
+        let faults: Vec<String> = settings.sabotage.iter().map(ToString::to_string).collect();
+        tracing::warn!("SABOTAGE is on: {}. This node breaks its promises on purpose", faults.join(", "));
+    }
 }
 
 fn start_tracing(settings: &Settings, metrics: &Metrics) -> Result<Tracing> {
@@ -143,6 +151,7 @@ fn broker_choice(settings: &Settings) -> BrokerChoice {
             prefix: settings.redis_prefix.clone(),
             timeout: settings.redis_timeout,
             connect_timeout: settings.redis_connect_timeout,
+            keep_echo: settings.sabotage.contains(&Fault::KeepEcho),
             ..RedisOptions::new(url.as_str(), settings.node_id.clone())
         }),
     }

@@ -6,6 +6,7 @@ mod file;
 mod parse;
 mod print;
 mod rooms;
+mod sabotage;
 mod settings;
 mod source;
 
@@ -13,6 +14,7 @@ pub use error::{ConfigError, Origin, WrongValue};
 pub use parse::RedisUrl;
 pub use print::reference_table;
 pub use rooms::{RoomPolicies, RoomPolicy};
+pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;
 

@@ -15,6 +15,7 @@ mod relay;
 mod resume;
 mod roll;
 mod room;
+mod sabotage;
 mod sequencer;
 mod shard;
 mod tend;

@@ -163,6 +163,8 @@ pub struct Client {
     link: RefCell<Option<Box<Link>>>,
     waker: RefCell<Option<Waker>>,
     drop_now: Cell<bool>,
+    /// The run is over for it: connections that end now are none that were lost.
+    concluded: Cell<bool>,
 }
 
 impl Client {
@@ -192,6 +194,7 @@ impl Client {
             link: RefCell::new(None),
             waker: RefCell::new(None),
             drop_now: Cell::new(false),
+            concluded: Cell::new(false),
         }))
     }
 
@@ -269,12 +272,13 @@ impl Client {
     /// Whether nothing that is known to be stored is still owed to it, and all its publishes are answered.
     pub fn is_settled(&self) -> bool {
         let me = self.me.borrow();
-        let owed = me.presence == Presence::Joined && !me.seat.is_caught_up(&self.floor.audit);
-        !owed && me.presence != Presence::Out && !me.publisher.as_ref().is_some_and(|publisher| publisher.has_pending())
+        let has_all = me.presence == Presence::Joined && me.seat.is_caught_up(&self.floor.audit);
+        has_all && !me.publisher.as_ref().is_some_and(|publisher| publisher.has_pending())
     }
 
     /// Ends the run for this client: what is still owed to it is lost.
     pub fn conclude(&self) {
+        self.concluded.set(true);
         self.me.borrow_mut().seat.conclude(&self.floor.audit);
         if let Some(link) = self.link.borrow_mut().as_deref_mut() {
             link.say_goodbye();

@@ -8,8 +8,10 @@ mod events;
 mod figure;
 mod file;
 mod histogram;
+mod html;
 mod merge;
 mod model;
+pub mod plot;
 mod recent;
 #[cfg(test)]
 pub mod sample;
@@ -23,6 +25,7 @@ pub mod words;
 pub use collect::Collector;
 pub use file::{parse, read, write};
 pub use histogram::Damaged;
+pub use html::render;
 pub use merge::{merge, merge_partial};
 pub use model::*;
 pub use recent::{Live, Percentiles};

@@ -7,6 +7,9 @@ mod frames;
 mod handshake;
 mod link;
 
+#[cfg(test)]
+mod tests;
+
 pub use frames::{Frame, WireError};
 pub use handshake::{ConnectError, Connector, Request};
 pub use link::{Closed, Link};

@@ -53,6 +53,8 @@ pub struct RedisOptions {
     pub timeout: Duration,
     /// How long connecting may take, TLS and authentication included (1 s).
     pub connect_timeout: Duration,
+    /// Sabotage (off): gives the hub this node's own ephemeral messages, too.
+    pub keep_echo: bool,
 }
 
 impl RedisOptions {
@@ -65,6 +67,7 @@ impl RedisOptions {
             node,
             timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
+            keep_echo: false,
         }
     }
 }
@@ -95,7 +98,7 @@ impl RedisBroker {
         let keys = Keys::new(&options.prefix)?;
         let scripts = Scripts::new();
         let commands = Commands::start(endpoint.clone(), scripts.clone(), options.timeout, stats.clone());
-        let intake = subscription::Intake::new(keys.clone(), options.node.clone(), events, stats.clone());
+        let intake = subscription::Intake::new(keys.clone(), options, events, stats.clone());
         let subscription = Subscription::start(endpoint, intake, options.timeout);
         Ok(Self { keys, node: options.node.clone(), scripts, commands, subscription, stats })
     }

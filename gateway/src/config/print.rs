@@ -17,6 +17,9 @@ pub(super) fn effective(loaded: &Loaded) -> String {
     for setting in Setting::all(&loaded.command).filter(|setting| setting.id() != "config") {
         let raw = loaded.matches.get_raw(setting.id()).into_iter().flatten();
         let values: Vec<String> = raw.map(|value| parse::redact(&value.to_string_lossy())).collect();
+        if setting.0.is_hide_set() && values.is_empty() {
+            continue;
+        }
         let origin = origin(&loaded.layer, &loaded.matches, setting.id());
         let _ = match (setting.is_list(), values.first()) {
             (true, _) => writeln!(text, "{} = {} # {origin}", setting.id(), list(values)),
@@ -56,11 +59,11 @@ fn rooms(policies: &RoomPolicies) -> String {
     })
 }
 
-/// The settings as a Markdown table: flag, variable, default, bounds, meaning.
+/// The settings of `--help` as a Markdown table: flag, variable, default, bounds, meaning.
 pub fn reference_table() -> String {
     let command = Cli::command();
     let mut text = String::from("| Flag | Variable | Default | Accepts | Meaning |\n|---|---|---|---|---|\n");
-    for setting in Setting::all(&command) {
+    for setting in Setting::all(&command).filter(|setting| !setting.0.is_hide_set()) {
         let defaults = setting.0.get_default_values();
         let default = match (setting.id(), defaults.first()) {
             ("workers", _) => "one per core".to_owned(),

@@ -14,7 +14,8 @@ use roomcast_protocol::NodeId;
 use super::parse::{
     address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
 };
-use super::{RedisUrl, RoomPolicies};
+use super::sabotage::fault;
+use super::{Fault, RedisUrl, RoomPolicies};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -176,6 +177,10 @@ pub struct Settings {
     #[arg(long, default_value = "0.01", value_parser = ratio)]
     pub otlp_sample_ratio: f64,
 
+    /// Promises to break on purpose, comma-separated, to see an audit find it. Never where it matters
+    #[arg(long, hide = true, value_delimiter = ',', value_parser = fault)]
+    pub sabotage: Vec<Fault>,
+
     /// What holds for which rooms; `[[rooms]]` of the TOML file.
     #[arg(skip)]
     pub rooms: RoomPolicies,
@@ -209,6 +214,11 @@ impl Settings {
             self.redis_ca.is_none() || self.redis.as_ref().is_some_and(RedisUrl::is_tls),
             "redis_ca",
             "nothing, unless --redis is a rediss:// URL".to_owned(),
+        )?;
+        need(
+            !self.sabotage.contains(&Fault::KeepEcho) || self.redis.is_some(),
+            "sabotage",
+            "no keep-echo, unless --redis is given: without it nothing comes back".to_owned(),
         )?;
         need(
             self.max_connections_per_address <= self.max_connections,

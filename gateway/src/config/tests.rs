@@ -29,6 +29,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(settings.admin_listen.to_string(), "0.0.0.0:8081");
     assert!(settings.redis.is_none() && !settings.echo && settings.allowed_origins.is_empty());
+    assert!(settings.sabotage.is_empty(), "promises are kept");
     assert_eq!((settings.max_message_bytes, settings.outbound_queue_bytes), (65_536, 262_144));
     assert_eq!((settings.ping_interval, settings.ping_timeout), (Duration::from_secs(25), Duration::from_secs(45)));
     assert!(settings.workers >= 1);
@@ -258,6 +259,25 @@ fn passwords_are_never_shown() {
         let error = load_in(directory, args, &[]).expect_err("refused").to_string();
         assert!(error.contains("user") && !error.contains("secret"), "{error}");
     }
+}
+
+#[test]
+fn sabotage_is_no_setting_to_be_tempted_by() {
+    let print = |args: &[&str], env: &[(&str, &str)]| match load_in(Path::new("/nonexistent"), args, env) {
+        Ok(Action::Print(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    for args in [&["--help"][..], &["-h"], &["config"]] {
+        assert!(!print(args, &[]).contains("sabotage"), "{args:?}");
+    }
+    let text = print(&["config"], &[("ROOMCAST_SABOTAGE", "drop=3, no-repair")]);
+    assert!(text.contains("sabotage = [\"drop=3\", \"no-repair\"] # environment\n"), "{text}");
+    assert_eq!(load(&["--sabotage=drop=3", "--sabotage=no-repair"], &[]).expect("valid").sabotage.len(), 2);
+    let error = load(&[], &[("ROOMCAST_SABOTAGE", "drop=3,crash")]).expect_err("refused");
+    let words = "--sabotage (ROOMCAST_SABOTAGE) is \"crash\", from environment: expected faults such as drop=1000";
+    assert!(error.starts_with(words), "{error}");
+    assert!(load(&["--sabotage=keep-echo"], &[]).expect_err("refused").contains("unless --redis is given"));
+    load(&["--sabotage=keep-echo", "--redis=redis://h"], &[]).expect("valid");
 }
 
 #[test]

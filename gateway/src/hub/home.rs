@@ -13,6 +13,7 @@ use super::batch::{Batch, Builder};
 use super::mail::{JoinRequest, PublishRequest};
 use super::recent::Recent;
 use super::room::Room;
+use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
 use crate::broker::{Envelope, PresenceOp, Record};
 use crate::config::RoomPolicy;
@@ -86,6 +87,8 @@ pub(super) struct State {
     pub(super) resuming: u32,
     /// The tick at which the last member went.
     pub(super) empty_since: Option<u32>,
+    /// Only on a node with `--sabotage`.
+    pub(super) spoiled: Option<Box<Spoiled>>,
 }
 
 /// One room at its home.
@@ -128,6 +131,7 @@ impl Home {
             reread: false,
             resuming: 0,
             empty_since: None,
+            spoiled: None,
         };
         Rc::new(Self { name, policy, room, state: RefCell::new(state), due: Cell::new(false), waits: Cell::new(false) })
     }

@@ -262,6 +262,9 @@ impl Shard {
         let mut steps = Vec::with_capacity(run.records.len());
         let own = run.own;
         let mut state = home.state.borrow_mut();
+        if let Some(sabotage) = &self.sabotage {
+            sabotage.deliver_again(&run, &state.sequencer, &mut steps);
+        }
         let offered = state.sequencer.offer(run, &mut steps);
         let repeat = if own { DuplicateKind::Echo } else { DuplicateKind::Seq };
         self.parts.metrics.deduplicated(repeat, offered.repeated as u64);
@@ -291,8 +294,24 @@ impl Shard {
         self.turn.due(home);
     }
 
-    /// Adds one message to the batch of the room's members.
+    /// Takes one message for the room's members.
     pub(super) fn collect(
+        &self,
+        home: &Home,
+        state: &mut State,
+        record: &Record,
+        position: Option<(&Term, u64)>,
+        ts: u64,
+        remote: bool,
+    ) {
+        match self.sabotage {
+            None => self.add(home, state, record, position, ts, remote),
+            Some(_) => self.add_spoiled(home, state, record, position, ts, remote),
+        }
+    }
+
+    /// Adds one message to the batch of the room's members.
+    pub(super) fn add(
         &self,
         home: &Home,
         state: &mut State,

@@ -11,6 +11,7 @@ use super::publish::now_us;
 use super::sequencer::Run;
 use super::shard::Shard;
 use crate::broker::{Envelope, Event, History, Kind, Range, Sequenced};
+use crate::config::Fault;
 use crate::telemetry::metrics::DuplicateKind;
 
 /// How long a jump in seq may be a mere crossing of answer and echo before the stream is read.
@@ -85,7 +86,7 @@ impl Shard {
             Kind::Durable { term, first_seq, ts } => {
                 self.offer(home, Run { term, first_seq, ts, records: envelope.records, own });
             }
-            Kind::Ephemeral { .. } if own => {
+            Kind::Ephemeral { .. } if own && !self.commits(Fault::KeepEcho) => {
                 self.parts.metrics.deduplicated(DuplicateKind::Echo, envelope.records.len() as u64);
             }
             Kind::Ephemeral { ts } => {
@@ -177,6 +178,9 @@ impl Shard {
     /// Reads the stream from the last delivered seq on, once for all members, until nothing is missing. Who comes while
     /// that is under way has it read once more: what was read already may be older than what was missed.
     pub(super) async fn repair(self: &Rc<Self>, home: &Rc<Home>) {
+        if self.commits(Fault::NoRepair) {
+            return self.skip_silently(home);
+        }
         {
             let mut state = home.state.borrow_mut();
             state.reread = true;

@@ -19,10 +19,11 @@ use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
 use super::peer::{Delivered, Peer};
 use super::room::Room;
+use super::sabotage::Sabotage;
 use super::tend::Told;
 use super::turn::Turn;
 use crate::broker::{Broker, BrokerError, History, Range, Record};
-use crate::config::Settings;
+use crate::config::{Fault, Settings};
 use crate::socket::frames;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::trace::{Span, Tracing};
@@ -63,6 +64,8 @@ pub struct Shard {
     pub(super) calls: Semaphore,
     /// Turns at reading streams.
     reads: Semaphore,
+    /// Promises broken on purpose; none, but where that is to be seen.
+    pub(super) sabotage: Option<Sabotage>,
 }
 
 /// A text frame around `json`.
@@ -77,6 +80,7 @@ impl Shard {
     pub fn new(parts: Parts) -> Rc<Self> {
         let hasher = parts.hasher.clone();
         let turn = Turn::new(parts.post.workers());
+        let sabotage = Sabotage::of(&parts.settings);
         Rc::new(Self {
             parts,
             peers: RefCell::default(),
@@ -88,6 +92,7 @@ impl Shard {
             told: Told::default(),
             calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
             reads: Semaphore::new(super::MOST_READS),
+            sabotage,
         })
     }
 
@@ -176,10 +181,11 @@ impl Shard {
         &self,
         peer: &Rc<Peer>,
         room: &RoomName,
-        record: Record,
+        mut record: Record,
         reference: Option<&str>,
         span: Option<Span>,
     ) {
+        record.idempotent &= !self.commits(Fault::NoDedupe);
         peer.begin_publish(record.data.len());
         let request = PublishRequest {
             room: room.clone(),

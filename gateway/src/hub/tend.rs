@@ -39,6 +39,7 @@ impl Shard {
         let homes: Vec<Rc<Home>> = self.homes.borrow().values().cloned().collect();
         for home in homes {
             self.tend_home(&home);
+            self.release_late(&home);
             self.let_go(&home);
         }
     }

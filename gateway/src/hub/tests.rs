@@ -32,6 +32,7 @@ mod delivery;
 mod ending;
 mod joining;
 mod outage;
+mod sabotage;
 
 /// Bytes that may wait for a client of these tests.
 const QUEUE_LIMIT: usize = 1 << 20;

@@ -11,5 +11,6 @@ mod heartbeat;
 mod hostile;
 mod limits;
 mod protocol;
+mod sabotage;
 mod support;
 mod traces;

@@ -19,12 +19,15 @@ enum End {
 }
 
 impl Client {
-    /// Connects when `due_ns` comes, and whenever the connection is lost, for ever: the engine ends it with its thread.
+    /// Connects when `due_ns` comes, and whenever the connection is lost, until it is concluded.
     pub async fn live(self: Rc<Self>, due_ns: u64) {
         let mut due_ns = due_ns;
         let mut attempt: u32 = 0;
         loop {
             self.sleep_until(due_ns).await;
+            if self.concluded.get() {
+                return;
+            }
             match Box::pin(self.open(due_ns, attempt)).await {
                 Ok(()) => {}
                 Err(error) => {
@@ -36,6 +39,9 @@ impl Client {
                 }
             }
             let end = poll_fn(|cx| self.poll_session(cx)).await;
+            if self.concluded.get() {
+                return;
+            }
             let welcomed = self.me.borrow().node_id.is_some();
             // Who gets in and is thrown out again backs off too.
             attempt = if welcomed { 1 } else { attempt + 1 };

@@ -16,6 +16,8 @@ use crate::wire::Frame;
 const MESSAGE: &[u8] = br#"{"type":"message""#;
 /// Waits before a refused publish is tried again: this, doubled with each attempt, and at most sixteen times it.
 const RETRY_NS: u64 = 100_000_000;
+/// When a message was due whose data is damaged: it has no latency.
+const UNKNOWN: u64 = 0;
 /// The `ref` of a join; publishes have their numbers, which begin with 1.
 const JOIN: u32 = 0;
 
@@ -59,7 +61,11 @@ impl Client {
             return;
         };
         if known.room != Some(self.room) {
-            floor.audit.corrupted(self.index, self.room, "a message of another room");
+            match &known.stamp {
+                // Held against the room that it came to, which it was not published to.
+                Some(stamp) if stamp.room != self.room => floor.audit.verify(self.room, stamp, None),
+                _ => floor.audit.corrupted(self.index, self.room, "a message of another room"),
+            }
             me.seat.foreign(&floor.audit, None);
             return;
         }
@@ -78,6 +84,9 @@ impl Client {
     fn delivered(&self, me: &State, stamp: &Stamp) {
         let now = self.floor.clock.now_ns();
         self.floor.gauges.last_received_ns.store(now, Relaxed);
+        if stamp.intended_ns == UNKNOWN {
+            return;
+        }
         let kind = if stamp.node == me.node { Latency::DeliverySame } else { Latency::DeliveryCross };
         self.floor.recorder.took(kind, now.saturating_sub(stamp.intended_ns));
         if now < stamp.intended_ns {
@@ -107,7 +116,7 @@ impl Client {
                     number,
                     attempt: 0,
                     node: 0,
-                    intended_ns: floor.clock.now_ns(),
+                    intended_ns: UNKNOWN,
                 })
             }
         };
@@ -168,7 +177,7 @@ impl Client {
         let floor = &self.floor;
         if fields.mode() != Some(floor.plan.mode) {
             floor.gauges.give_up(format!(
-                "room {} is {}, and --mode says otherwise: the gateway's room patterns decide; choose a --room-prefix",
+                "room {} is {}, and --mode says otherwise: the gateway's room patterns decide; choose a --prefix",
                 self.room_name,
                 if floor.plan.mode == Mode::Durable { "not durable" } else { "not ephemeral" },
             ));

@@ -76,6 +76,8 @@ async fn work(runtime: &LocalRuntime, seed: Seed) -> Result<()> {
         () = control.reached(Phase::Settling) => {}
         failed = pacer => return Ok(failed??),
     }
+    // Who is away on purpose is needed back: what it lacks is only known once it has joined again.
+    clients.iter().for_each(|client| client.come_back());
     while !control.has_reached(Phase::Finished) {
         control.set_settled(index, clients.iter().all(|client| client.is_settled()));
         tokio::select! {

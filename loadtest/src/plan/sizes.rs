@@ -4,8 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// `data` must hold its stamp and checksum.
-pub const SMALLEST: usize = 96;
+use crate::payload::SMALLEST;
+
 /// Larger than any gateway is set to take.
 const LARGEST: usize = 16 << 20;
 /// Of different sizes in one run.
@@ -96,8 +96,7 @@ mod tests {
 
     #[test]
     fn others_are_refused() {
-        for bad in ["", "x", "128:", "128:x", ":1", "128,,128", "95", "1e9", "99999999k", "128:0", "128:2000000", "-5"]
-        {
+        for bad in ["", "x", "128:", "128:x", ":1", "128,,128", "1", "1e9", "99999999k", "128:0", "128:2000000", "-5"] {
             assert!(bad.parse::<Sizes>().is_err(), "{bad:?}");
         }
         assert!(vec!["128"; 65].join(",").parse::<Sizes>().is_err());

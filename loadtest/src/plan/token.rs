@@ -96,7 +96,7 @@ mod tests {
             secret: b"geheim".to_vec(),
             audience: Some("rooms".to_owned()),
             issuer: Some("tests".to_owned()),
-            lifetime: Duration::from_secs(3600),
+            lifetime: Duration::from_hours(1),
             claims,
         }))
     }

@@ -9,44 +9,79 @@ use super::tree::Tree;
 use super::{Violation, tree::File};
 
 const RULE: &str = "floors";
-const SOURCES: &str = "gateway/src/";
-/// The floors from top to bottom. Those of one line are siblings. `docs` is the test that compares docs with the code.
-const FLOORS: &[&[&str]] = &[
-    &["main", "docs"],
-    &["app"],
-    &["worker"],
-    &["server"],
-    &["session"],
-    &["hub"],
-    &["socket", "broker"],
-    &["config", "telemetry", "lifecycle"],
+
+/// A crate with floors.
+struct Crate {
+    /// Its sources; `lib.rs` in it only names the modules.
+    sources: &'static str,
+    /// From top to bottom. Those of one line are siblings.
+    floors: &'static [&'static [&'static str]],
+}
+
+const CRATES: &[Crate] = &[
+    // `docs` is the test that compares docs with the code.
+    Crate {
+        sources: "gateway/src/",
+        floors: &[
+            &["main", "docs"],
+            &["app"],
+            &["worker"],
+            &["server"],
+            &["session"],
+            &["hub"],
+            &["socket", "broker"],
+            &["config", "telemetry", "lifecycle"],
+        ],
+    },
+    Crate {
+        sources: "loadtest/src/",
+        floors: &[
+            &["main"],
+            &["app"],
+            &["cli", "engine"],
+            &["client", "embedded", "live", "scenario"],
+            &["audit", "wire"],
+            &["plan"],
+            &["report"],
+            &["record"],
+            &["clock", "payload"],
+        ],
+    },
 ];
 
 pub fn check(tree: &Tree) -> Vec<Violation> {
-    tree.rust()
-        .filter(|(file, _)| file.path.starts_with(SOURCES) && file.path != "gateway/src/lib.rs")
-        .flat_map(|(file, syntax)| check_file(file, syntax))
-        .collect()
+    let mut found = Vec::new();
+    for (file, syntax) in tree.rust() {
+        let within = CRATES.iter().find_map(|of| Some((of, file.path.strip_prefix(of.sources)?)));
+        if let Some((of, inner)) = within
+            && inner != "lib.rs"
+        {
+            found.extend(check_file(of, file, inner, syntax));
+        }
+    }
+    found
 }
 
-fn check_file(file: &File, syntax: &syn::File) -> Vec<Violation> {
-    let inner = file.path.trim_start_matches(SOURCES).trim_end_matches(".rs");
-    let modules: Vec<String> = inner.split('/').map(str::to_owned).collect();
-    let Some(level) = level_of(&modules[0]) else {
+fn check_file(of: &'static Crate, file: &File, inner: &str, syntax: &syn::File) -> Vec<Violation> {
+    let modules: Vec<String> = inner.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+    let Some(level) = of.level_of(&modules[0]) else {
         let words = format!("{} stands in no line of the table of floors (xtask/src/tidy/floors.rs)", modules[0]);
         return vec![Violation::new(&file.path, 1, RULE, words)];
     };
-    let mut visitor = Imports { path: &file.path, level, modules, found: Vec::new() };
+    let mut visitor = Imports { path: &file.path, of, level, modules, found: Vec::new() };
     visitor.visit_file(syntax);
     visitor.found
 }
 
-fn level_of(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|line| line.contains(&module))
+impl Crate {
+    fn level_of(&self, module: &str) -> Option<usize> {
+        self.floors.iter().position(|line| line.contains(&module))
+    }
 }
 
 struct Imports<'a> {
     path: &'a str,
+    of: &'static Crate,
     level: usize,
     /// Where in the crate the visited code stands, inline modules included.
     modules: Vec<String>,
@@ -72,7 +107,7 @@ impl Imports<'_> {
 
     fn meet(&mut self, target: &str, line: usize) {
         let own = self.modules[0].as_str();
-        let words = match level_of(target) {
+        let words = match self.of.level_of(target) {
             _ if target == own => return,
             Some(level) if level > self.level => return,
             Some(level) if level == self.level => format!("{own} imports its sibling {target}"),
@@ -190,7 +225,19 @@ mod tests {
         ] {
             assert_eq!(words("gateway/src/hub/room.rs", good), [""; 0], "{good}");
         }
-        assert_eq!(words("loadtest/src/hub.rs", "use crate::server::T;"), [""; 0]);
+        assert_eq!(words("protocol/src/hub.rs", "use crate::server::T;"), [""; 0]);
+    }
+
+    #[test]
+    fn each_crate_has_its_own_floors() {
+        assert_eq!(
+            words("loadtest/src/report/merge.rs", "use crate::audit;"),
+            ["1: report imports audit, a floor above it"]
+        );
+        assert_eq!(words("loadtest/src/cli/build.rs", "use crate::engine::E;"), ["1: cli imports its sibling engine"]);
+        assert_eq!(words("loadtest/src/plan.rs", "use crate::report::T;"), [""; 0]);
+        assert_eq!(words("loadtest/src/plan.rs", "use crate::hub::T;"), [""; 0], "no module of this crate");
+        assert_eq!(words("loadtest/src/hub.rs", "fn f() {}").len(), 1);
     }
 
     #[test]

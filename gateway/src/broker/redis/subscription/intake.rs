@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::super::Keys;
+use super::super::{Keys, RedisOptions};
 use crate::broker::envelope::{DecodeError, Head};
 use crate::broker::{BrokerStats, Event};
 
@@ -21,11 +21,17 @@ pub(in super::super) struct Intake {
     node: NodeId,
     events: mpsc::Sender<Event>,
     stats: BrokerStats,
+    keep_echo: bool,
 }
 
 impl Intake {
-    pub(in super::super) fn new(keys: Keys, node: NodeId, events: mpsc::Sender<Event>, stats: BrokerStats) -> Self {
-        Self { keys, node, events, stats }
+    pub(in super::super) fn new(
+        keys: Keys,
+        options: &RedisOptions,
+        events: mpsc::Sender<Event>,
+        stats: BrokerStats,
+    ) -> Self {
+        Self { keys, node: options.node.clone(), events, stats, keep_echo: options.keep_echo }
     }
 
     pub(super) fn events(&self) -> mpsc::Sender<Event> {
@@ -95,7 +101,7 @@ impl Tap {
         };
         let room = self.intake.keys.room(&channel).ok_or(DecodeError::Room)?;
         let head = Head::parse(&payload, room)?;
-        if head.is_own_ephemeral(&self.intake.node) {
+        if head.is_own_ephemeral(&self.intake.node) && !self.intake.keep_echo {
             self.intake.stats.count_own_echo(head.count());
             return Ok(None);
         }
