@@ -119,7 +119,7 @@ impl Scale {
         let marks = (0..=count)
             .map(|nines| {
                 let decimals = nines.saturating_sub(2) as usize;
-                let percentile = 100.0 - 10f64.powi(2 - nines as i32);
+                let percentile = 100.0 - 10f64.powf(2.0 - f64::from(nines));
                 Mark { at: f64::from(nines) / f64::from(count.max(1)), text: format!("{percentile:.decimals$}") }
             })
             .collect();
