@@ -75,6 +75,7 @@ impl<'a> LiveDisplay<'a> {
                 bar.set_length(length.unwrap_or_default().max(1));
                 bar.set_prefix(name.to_owned());
                 bar.set_message(self.phase.progress(0, self.clients));
+                bar.force_draw();
             }
             Output::Lines { out, last } => {
                 *last = None;
@@ -96,6 +97,8 @@ impl<'a> LiveDisplay<'a> {
                 let progress = self.phase.progress(live.total(Count::Connected), self.clients);
                 let figures = words(&self.phase, live, self.clients, *colours);
                 bar.set_message(format!("{progress}\n{figures}"));
+                // Each change asks to be drawn, and the library leaves out some: not the last one, please.
+                bar.force_draw();
             }
             Output::Lines { out, last } => {
                 // The first figures of a phase say little; the first line comes after a while too.
