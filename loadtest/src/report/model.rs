@@ -274,11 +274,54 @@ pub struct Example {
     pub text: String,
 }
 
-/// One room as one process saw it, in a form that adds up. Its exact fields belong to the audit.
+/// One room as one process saw it, in a form that adds up. Its exact fields belong to the audit; what is empty or zero
+/// is left out, since a run may have ten thousand rooms.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct RoomTally {
     pub room: u32,
+    /// Hash of the present term.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub term: u64,
+    /// Hashes of earlier terms.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<u64>,
+    /// Lowest and highest seq known in the present term.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub first: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub top: u64,
+    /// Durable: (last seq, seats that got so far).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub seats: Vec<(u64, u64)>,
+    /// Seqs of a block, and (block, hash of the seqs that were met, hash of the messages that stood there).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub stride: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<(u64, u32, u32)>,
+    /// Ephemeral: publisher, last number accepted or seen, (last number, seats that got so far).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub publishers: Vec<PublisherTally>,
+    /// Ephemeral: publisher, number, seats that did not get it though they got later ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holes: Vec<(u32, u32, u32)>,
+    /// Publisher, number: behind a later number in the room's order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<(u32, u32)>,
+    /// Publisher, number: retried, given up or never answered, so that it may be late or missing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsure: Vec<(u32, u32)>,
+    /// There were too many of those to keep: none of this room's late or missing numbers is held against anybody.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub blind: bool,
+}
+
+/// Publisher, last number accepted or seen, (last number, seats that got so far).
+pub type PublisherTally = (u32, u32, Vec<(u32, u32)>);
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
