@@ -377,7 +377,9 @@ fn follow(
             let first = twin.map_or_else(|| "an earlier seq".to_owned(), |(seq, _)| format!("seq {seq}"));
             let how = if by_ack { "by its ack" } else { "already" };
             ledger.found(finding, 1, || {
-                format!("room {room}: message {number} of publisher {publisher} stands at seq {seq}, and {how} at {first}")
+                format!(
+                    "room {room}: message {number} of publisher {publisher} stands at seq {seq}, and {how} at {first}"
+                )
             });
         }
     }

@@ -164,7 +164,8 @@ impl Seat {
             return true;
         }
         if audit.layout.mode == Mode::Durable {
-            let (top, present) = audit.with_book(self.room, |book, _| book.stand(self.term.as_ref())).unwrap_or_default();
+            let (top, present) =
+                audit.with_book(self.room, |book, _| book.stand(self.term.as_ref())).unwrap_or_default();
             return present && self.last >= top || self.omits(audit) && self.last + self.own_tail(audit) >= top;
         }
         let caught_up = audit.with_book(self.room, |book, around| {
@@ -275,7 +276,10 @@ impl Seat {
             self.last = place.seq;
             audit.found(Finding::SilentBreak, 1, || {
                 let old = old.as_ref().map_or("", Term::as_str);
-                format!("room {room}, client {client}: term {} seq {} right behind term {old} seq {last}", place.term, place.seq)
+                format!(
+                    "room {room}, client {client}: term {} seq {} right behind term {old} seq {last}",
+                    place.term, place.seq
+                )
             });
             return;
         }

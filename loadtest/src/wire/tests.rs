@@ -147,7 +147,8 @@ async fn a_refusal_tells_its_status_and_words() {
     let server = std::thread::spawn(move || {
         let (mut socket, _) = listener.accept().expect("accepted");
         let _ = socket.read(&mut [0; 4096]);
-        let _ = socket.write_all(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\ntoo many connections\nmore\n");
+        let _ =
+            socket.write_all(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\ntoo many connections\nmore\n");
     });
     let refused = Connector::new(None).expect("a connector").connect(request(address, false)).await.err();
     assert_eq!(refused, Some(ConnectError::Refused(503, "too many connections".to_owned())));

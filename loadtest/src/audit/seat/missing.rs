@@ -58,7 +58,9 @@ impl Seat {
                 audit.ledger.take_back(Finding::Lost, 1);
             }
             if !own {
-                audit.found(Finding::Reordered, 1, || format!("room {room}, client {client}: seq {seq} behind seq {last}"));
+                audit.found(Finding::Reordered, 1, || {
+                    format!("room {room}, client {client}: seq {seq} behind seq {last}")
+                });
             }
             return;
         }
