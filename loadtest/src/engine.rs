@@ -340,6 +340,11 @@ fn split(plan: &Plan) -> Vec<Vec<(u32, u32)>> {
     threads
 }
 
+/// How many of the run's clients are this process's.
+pub fn own_clients(plan: &Plan) -> u64 {
+    split(plan).iter().map(|members| members.len() as u64).sum()
+}
+
 fn generator(plan: &Plan) -> Generator {
     Generator {
         index: plan.share.index,
@@ -354,7 +359,7 @@ fn generator(plan: &Plan) -> Generator {
         peak_resident_bytes: 0,
         resident_before_bytes: machine::resident_bytes(),
         resident_connected_bytes: 0,
-        connections: split(plan).iter().map(|members| members.len() as u64).sum(),
+        connections: own_clients(plan),
     }
 }
 

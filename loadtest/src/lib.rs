@@ -7,6 +7,7 @@
 //! saw and the [`record`]er how long it took; out of both comes one [`report::Report`], which is printed, written,
 //! drawn, merged and held against thresholds.
 
+pub mod app;
 pub mod audit;
 pub mod cli;
 pub mod client;

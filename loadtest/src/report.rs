@@ -29,5 +29,5 @@ pub use html::render;
 pub use merge::{merge, merge_partial};
 pub use model::*;
 pub use recent::{Live, Percentiles};
-pub use summary::summary;
+pub use summary::{audit_summary, summary};
 pub use threshold::{BadThreshold, Near, Threshold};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::words::{bytes, grouped, length_ms, micros, quantity};
-use super::{Finding, Report, Verdict};
+use super::{AuditReport, Finding, Report, Verdict};
 use crate::record::{Count, Latency};
 
 /// Reasons shown of each kind.
@@ -20,7 +20,7 @@ pub fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     title(report, out)?;
     traffic(report, out)?;
     latencies(report, out)?;
-    audit(report, out)?;
+    audit_summary(&report.audit, out)?;
     errors(report, out)?;
     generator(report, out)?;
     thresholds(report, out)?;
@@ -168,8 +168,8 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn audit(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let audit = &report.audit;
+/// The part of the summary that tells what an audit found.
+pub fn audit_summary(audit: &AuditReport, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(out, "audit of {} deliveries", grouped(audit.checked))?;
     let findings = Finding::ALL.map(|finding| {
