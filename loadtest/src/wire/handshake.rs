@@ -93,6 +93,8 @@ impl Connector {
                 .map_err(|_| ConnectError::NotWebSocket("the host is no name a certificate can have"))?;
             let mut session = ClientConnection::new(Arc::clone(&self.tls), name)
                 .map_err(|error| ConnectError::Io(error.to_string()))?;
+            // What is written is taken out at once; a limit would cut a long frame short.
+            session.set_buffer_limit(None);
             secure(&mut stream, &mut session).await?;
             tls = Some(Box::new(session));
         }
