@@ -86,7 +86,7 @@ async fn pass_on_signals(interrupt: UnboundedSender<()>) -> io::Result<()> {
     }
 }
 
-/// Writes the report wherever it is wanted, the summary to standard output.
+/// Writes the report wherever it is wanted, the summary to standard output; to the quiet only why the run did not pass.
 fn publish(report: &Report, output: &Output) -> Result<u8> {
     if let Some(path) = &output.json {
         report::write(path, report)?;
@@ -94,7 +94,13 @@ fn publish(report: &Report, output: &Output) -> Result<u8> {
     if let Some(path) = &output.html {
         write_page(path, report)?;
     }
-    report::summary(report, &mut io::stdout().lock()).context("standard output")?;
+    if output.quiet {
+        for reason in &report.because {
+            writeln!(io::stderr(), "loadtest: {reason}").context("standard error")?;
+        }
+    } else {
+        report::summary(report, &mut io::stdout().lock()).context("standard output")?;
+    }
     Ok(report.verdict.exit_code())
 }
 

@@ -98,6 +98,14 @@ impl Audit {
         self.found(Finding::Corrupted, 1, || format!("room {room}, client {client}: {what}"));
     }
 
+    /// A message that came to a client in `room`, which it was not published to and does not name.
+    pub fn misplaced(&self, client: u32, room: u32, stamp: &Stamp) {
+        let Stamp { publisher, number, attempt, .. } = *stamp;
+        let origin = Some(stamp.room);
+        self.note(&Entry { publisher, number, attempt, origin, ..Entry::of(Kind::Misplaced, client, room) });
+        self.verify(room, stamp, None);
+    }
+
     /// About to be written to the socket: to be called before.
     pub fn published(&self, publisher: u32, room: u32, number: u32, attempt: u8) {
         self.note(&Entry { number, attempt, ..Entry::of(Kind::Published, publisher, room) });

@@ -120,6 +120,10 @@ impl Player {
                 audit.corrupted(client, room, entry.what.as_deref().unwrap_or_default());
                 return Ok(());
             }
+            Kind::Misplaced => {
+                audit.misplaced(client, room, &stamp(self.run, entry));
+                return Ok(());
+            }
             Kind::Concluded => {
                 if let Some(mut seat) = self.seats.remove(&(client, room)) {
                     seat.conclude(audit);
@@ -150,7 +154,7 @@ impl Player {
             }
             Kind::Away => seat.away(audit),
             Kind::Left => seat.left(audit),
-            Kind::Published | Kind::Abandoned | Kind::Corrupted | Kind::Concluded => {}
+            Kind::Published | Kind::Abandoned | Kind::Corrupted | Kind::Misplaced | Kind::Concluded => {}
         }
         Ok(())
     }

@@ -68,6 +68,7 @@ pub enum Kind {
     Replayed,
     Received,
     Foreign,
+    Misplaced,
     Acked,
     Reset,
     Away,

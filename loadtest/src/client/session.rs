@@ -62,8 +62,7 @@ impl Client {
         };
         if known.room != Some(self.room) {
             match &known.stamp {
-                // Held against the room that it came to, which it was not published to.
-                Some(stamp) if stamp.room != self.room => floor.audit.verify(self.room, stamp, None),
+                Some(stamp) if stamp.room != self.room => floor.audit.misplaced(self.index, self.room, stamp),
                 _ => floor.audit.corrupted(self.index, self.room, "a message of another room"),
             }
             me.seat.foreign(&floor.audit, None);

@@ -10,8 +10,12 @@ use crate::support::{Gateway, Loadtest, within};
 async fn a_cluster_out_of_reach_is_told_with_3() {
     // Port 1 belongs to tcpmux, which nobody runs.
     let args = ["chat", "--target", "ws://127.0.0.1:1", "--rooms", "1", "--members", "2", "--duration", "1s"];
-    let outcome = Loadtest::plain(&args).run().await.exits(3);
-    assert!(outcome.stderr.contains("127.0.0.1:1") && outcome.stderr.contains("refused"), "{}", outcome.stderr);
+    let loud = Loadtest::plain(&args).with(&["--connect-timeout", "1s"]).run().await.exits(3);
+    let quiet = Loadtest::plain(&args).with(&["--connect-timeout", "1s", "--quiet"]).run().await.exits(3);
+    for words in [&loud.stdout, &quiet.stderr] {
+        assert!(words.contains("127.0.0.1:1") && words.contains("refused"), "{words}");
+    }
+    assert_eq!(quiet.stdout, "");
 }
 
 #[tokio::test]
@@ -83,6 +87,13 @@ async fn every_scenario_explains_itself() {
             assert!(outcome.stdout.contains(word), "{scenario} --help lacks {word}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_quiet_run_that_passed_says_nothing() {
+    let args = ["fanout", "--self", "--members", "2", "--duration", "1s", "--quiet", "--max-lag", "1m"];
+    let outcome = Loadtest::plain(&args).run().await.exits(0);
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
 }
 
 #[tokio::test]

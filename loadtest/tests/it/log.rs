@@ -26,7 +26,7 @@ async fn the_checker_of_a_sound_run_finds_nothing() {
 
 #[tokio::test]
 async fn the_checker_finds_what_the_run_found() {
-    for faults in ["drop=7", "repeat=7", "swap=7", "corrupt=7"] {
+    for faults in ["drop=7", "repeat=7", "swap=7", "corrupt=7", "misroute=7"] {
         let (live, checked) = checked(&["--sabotage", faults], 1).await;
         assert_eq!(live.findings, checked.findings, "{faults}");
         assert_eq!((live.acked, live.checked), (checked.acked, checked.checked), "{faults}");

@@ -54,7 +54,7 @@ async fn a_node_that_cannot_be_scraped_is_an_event_and_no_failure() {
 #[tokio::test]
 async fn a_fan_out_needs_nothing_but_itself() {
     let args = ["fanout", "--self", "--members", "20", "--rate", "20", "--duration", "2s", "--json", "report.json"];
-    let outcome = Loadtest::plain(&args).with(&["--html", "report.html"]).run().await.exits(0);
+    let outcome = Loadtest::plain(&args).with(&["--html", "report.html", "--max-lag", "1m"]).run().await.exits(0);
     outcome.is_clean();
     assert_eq!(outcome.report().run.scenario, "fanout");
     let page = std::fs::read_to_string(outcome.file("report.html")).expect("a page");
