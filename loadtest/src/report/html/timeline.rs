@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::columns::{Column, Columns};
 use super::figure::{Figure, Number, Shared};
-use super::{millis, servers};
+use super::{load_seconds, millis, servers};
 use crate::record::Count;
 use crate::report::plot::{Ink, Line, Scale, Unit, Upright, units};
 use crate::report::{Happening, HappeningKind, Report};
@@ -86,7 +86,7 @@ fn is_bad(kind: HappeningKind) -> bool {
 }
 
 fn figures(report: &Report, columns: &Columns) -> Vec<Figure> {
-    let mut figures = vec![received(columns), published(columns)];
+    let mut figures = vec![received(report, columns), published(report, columns)];
     figures.extend(latency(columns));
     figures.push(connections(columns));
     figures.push(errors(report, columns));
@@ -102,22 +102,25 @@ fn per_second(columns: &Columns, name: &str, ink: Ink, of: impl Fn(&Column) -> u
 }
 
 /// Received apart from sent: where each message reaches many, one axis would lay what was sent on the ground.
-fn received(columns: &Columns) -> Figure {
-    let line = per_second(columns, "received", Ink::Series(1), |column| column.count(Count::Received));
-    messages("received", "Received", 150, vec![Line { area: true, ..line }])
+fn received(report: &Report, columns: &Columns) -> Figure {
+    let line = messages(report, columns, "received", Ink::Series(1), Count::Received);
+    rates("received", "Received", 150, vec![Line { area: true, ..line }])
 }
 
-fn published(columns: &Columns) -> Figure {
-    let sent = per_second(columns, "sent", Ink::Series(2), |column| column.count(Count::Sent));
-    let acked = per_second(columns, "acked", Ink::Series(3), |column| column.count(Count::Acked));
-    messages("published", "Published", 120, vec![sent, acked])
+fn published(report: &Report, columns: &Columns) -> Figure {
+    let sent = messages(report, columns, "sent", Ink::Series(2), Count::Sent);
+    let acked = messages(report, columns, "acked", Ink::Series(3), Count::Acked);
+    rates("published", "Published", 120, vec![sent, acked])
 }
 
-fn messages(id: &'static str, title: &'static str, height_px: u32, mut lines: Vec<Line>) -> Figure {
-    for line in &mut lines {
-        let busy = mean(line.values.iter().flatten().copied().filter(|value| *value > 0.0));
-        line.overall = format!("\u{2300} {}", units::rate(busy));
-    }
+/// With the same mean as the key figures.
+fn messages(report: &Report, columns: &Columns, name: &str, ink: Ink, what: Count) -> Line {
+    let mean = load_seconds(report).map(|seconds| report.count(what) as f64 / seconds);
+    let overall = mean.map_or_else(String::new, |mean| format!("\u{2300} {}", units::rate(mean)));
+    Line { overall, ..per_second(columns, name, ink, |column| column.count(what)) }
+}
+
+fn rates(id: &'static str, title: &'static str, height_px: u32, lines: Vec<Line>) -> Figure {
     let y = Scale::linear(most(&lines), Unit::PerSecond);
     let words = "messages per second".to_owned();
     Figure { id, title, words, unit: Unit::PerSecond, y, lines, height_px, rising: false }

@@ -73,7 +73,7 @@ pub fn bytes(value: f64) -> String {
 
 /// Seconds: `0 s`, `90 s`, `2 min 5 s`, `1 h 30 min`; its two largest parts.
 pub fn duration(seconds: f64) -> String {
-    let sign = if seconds <= -0.5 { "\u{2212}" } else { "" };
+    let sign = if seconds <= -0.05 { "\u{2212}" } else { "" };
     if seconds.abs() < 9.95 && (seconds - seconds.round()).abs() > 0.05 {
         return format!("{sign}{} s", short((seconds.abs() * 10.0).round() / 10.0));
     }
@@ -116,6 +116,8 @@ mod tests {
         assert_eq!(duration(10.0), "10 s");
         assert_eq!(duration(-20.0), "\u{2212}20 s");
         assert_eq!(duration(2.5), "2.5 s");
+        assert_eq!(duration(-0.3), "\u{2212}0.3 s");
+        assert_eq!(duration(-0.01), "0 s");
         assert_eq!(duration(60.0), "1 min");
         assert_eq!(duration(5400.0), "1 h 30 min");
         assert_eq!(duration(3601.0), "1 h");
