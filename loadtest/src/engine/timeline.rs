@@ -42,7 +42,7 @@ fn tell(at_s: u64, notes: &Notes) -> Vec<Happening> {
     let mut events = Vec::new();
     let mut tell = |kind, tally: &Tally, words: fn(&str, u64) -> String| {
         for (what, count) in tally.clone().into_map() {
-            events.push(Happening { at_ms: at_s * 1000, kind, text: words(&what, count) });
+            events.push(Happening { at_ms: (at_s + 1) * 1000, kind, text: words(&what, count) });
         }
     };
     tell(HappeningKind::Drain, &notes.drains, |node, count| format!("{node} asked {count} clients to reconnect"));
@@ -65,7 +65,7 @@ mod tests {
         assert!(timeline.take(10, &notes).is_empty());
         let events = timeline.take(11, &Notes::default());
         assert_eq!(events.len(), 1);
-        assert_eq!((events[0].at_ms, events[0].text.as_str()), (10_000, "n-1: 6 connections ended"));
+        assert_eq!((events[0].at_ms, events[0].text.as_str()), (11_000, "n-1: 6 connections ended"));
     }
 
     #[test]
