@@ -43,7 +43,9 @@ pub(super) fn mix(value: u64) -> u64 {
 
 /// A term's hash: the same in every process.
 pub(super) fn term_hash(term: &str) -> u64 {
-    let hash = term.bytes().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    let hash = term
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
     (mix(hash) & MASK).max(1)
 }
 
@@ -82,7 +84,8 @@ impl Order {
 
     pub(super) fn tell(&self, tally: &mut RoomTally) {
         tally.stride = self.stride;
-        tally.blocks = (self.start..).zip(&self.blocks).map(|(index, block)| (index, block.seqs, block.messages)).collect();
+        tally.blocks =
+            (self.start..).zip(&self.blocks).map(|(index, block)| (index, block.seqs, block.messages)).collect();
     }
 }
 

@@ -34,7 +34,9 @@ impl Owed {
 
     /// Closes a hole; false if there was none.
     pub(super) fn close(&mut self, seq: u64) -> bool {
-        let Some(at) = self.holes.iter().position(|(first, last)| (*first..=*last).contains(&seq)) else { return false };
+        let Some(at) = self.holes.iter().position(|(first, last)| (*first..=*last).contains(&seq)) else {
+            return false;
+        };
         let (first, last) = self.holes.swap_remove(at);
         let rest = [(first, seq - 1), (seq + 1, last)];
         self.holes.extend(rest.into_iter().filter(|(first, last)| first <= last));

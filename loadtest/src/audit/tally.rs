@@ -77,7 +77,9 @@ fn sentence(tally: &RoomTally, finding: Finding, count: u64) -> String {
     let (holes, top) = (tally.holes.len(), tally.top);
     match (tally.seats.first(), tally.holes.first()) {
         (Some((last, seats)), _) => {
-            format!("room {room}: {count} deliveries missing at the end; seq {top} is stored, {seats} clients got up to {last}")
+            format!(
+                "room {room}: {count} deliveries missing at the end; seq {top} is stored, {seats} clients got up to {last}"
+            )
         }
         (_, Some((publisher, number, seats))) => format!(
             "room {room}: {count} deliveries missing, of them {holes} numbers before later ones; {seats} clients lack \

@@ -204,7 +204,8 @@ impl World {
         let Some((member, number)) = self.undecided.pop_front() else { return };
         let stamp = Stamp { attempt: 1, ..stamp(member, number) };
         self.audits[self.audit(member)].published(stamp.publisher, ROOM, number, 1);
-        let known = self.stored.iter().position(|old| (old.stamp.publisher, old.stamp.number) == (stamp.publisher, number));
+        let known =
+            self.stored.iter().position(|old| (old.stamp.publisher, old.stamp.number) == (stamp.publisher, number));
         if known.is_none() {
             self.store(stamp);
         }
@@ -283,7 +284,12 @@ impl World {
                 one.breaks = self.breaks;
                 if one.cursor != self.floor {
                     let reason = if one.cursor < self.floor { Recovery::Gap } else { Recovery::Diverged };
-                    one.seat.reset(&self.audits[audit], reason, &term(self.stored[self.floor as usize].term), self.floor);
+                    one.seat.reset(
+                        &self.audits[audit],
+                        reason,
+                        &term(self.stored[self.floor as usize].term),
+                        self.floor,
+                    );
                     (one.cursor, one.replay) = (self.floor, 0);
                 }
             }
