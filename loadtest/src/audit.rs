@@ -28,10 +28,10 @@ use crate::payload::Stamp;
 use crate::plan::Share;
 use crate::report::{AuditReport, Finding, RoomTally};
 
-use book::{Around, Book, Source};
+use book::{Around, Book};
 use ledger::{Ledger, add, lock};
 use log::{Entry, Kind};
-use window::Slot;
+use window::{Slot, Source};
 
 pub use seat::Seat;
 pub use tally::merge;

@@ -10,7 +10,7 @@ use roomcast_protocol::Term;
 use super::ledger::{Ledger, add};
 use super::numbers::{Met, Numbers};
 use super::order::{Order, term_hash};
-use super::window::{Slot, Told, Window, Writer};
+use super::window::{Slot, Source, Told, Window, Writer};
 use super::{Layout, Place};
 use crate::report::{Finding, RoomTally};
 
@@ -20,15 +20,6 @@ const PAST_TERMS: usize = 16;
 const FLAGGED: usize = 1024;
 /// Unanswered publishes of one publisher that are told apart.
 const MOST_PENDING: usize = 1024;
-
-/// How a place became known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    Live,
-    /// From the history, or the ack of a repeat: may be of an earlier term.
-    Past,
-    Ack,
-}
 
 #[derive(Default)]
 pub(super) struct Book {
