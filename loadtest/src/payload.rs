@@ -83,14 +83,19 @@ pub fn read(data: &str) -> Result<Stamp, PayloadError> {
         return Err(PayloadError::Corrupted);
     }
     let (body, tail) = data.split_at(data.len() - SUM - 1);
-    let sum = pull(&tail[..4]).zip(pull(&tail[4..SUM])).ok_or(PayloadError::Corrupted)?;
-    if sum.1 > 0xFF || crc32fast::hash(body) != sum.0 | sum.1 << 24 {
-        return Err(PayloadError::Corrupted);
-    }
+    let (low, wrong_low) = pull([tail[0], tail[1], tail[2], tail[3]]);
+    let (high, wrong_high) = pull([ALPHABET[0], ALPHABET[0], tail[4], tail[5]]);
+    let mut wrong = wrong_low | wrong_high;
     let mut packed = [0; 30];
-    for (bytes, text) in packed.chunks_exact_mut(3).zip(body[TAG.len()..].chunks_exact(4)) {
-        let bits = pull(text).ok_or(PayloadError::Corrupted)?;
-        bytes.copy_from_slice(&bits.to_be_bytes()[1..]);
+    let (texts, _) = body[TAG.len()..].as_chunks::<4>();
+    let (parts, _) = packed.as_chunks_mut::<3>();
+    for (part, text) in parts.iter_mut().zip(texts) {
+        let (bits, wrong_here) = pull(*text);
+        wrong |= wrong_here;
+        [_, part[0], part[1], part[2]] = bits.to_be_bytes();
+    }
+    if wrong != 0 || high > 0xFF || crc32fast::hash(body) != low | high << 24 {
+        return Err(PayloadError::Corrupted);
     }
     Ok(unpack(&packed))
 }
@@ -133,14 +138,11 @@ fn push(bits: u32, count: u32, out: &mut Vec<u8>) {
     }
 }
 
-fn pull(text: &[u8]) -> Option<u32> {
-    let (mut bits, mut wrong) = (0, 0);
-    for byte in text {
-        let value = VALUES[usize::from(*byte)];
-        wrong |= value & 0xC0;
-        bits = bits << 6 | u32::from(value & 63);
-    }
-    (wrong == 0).then_some(bits)
+/// The bits of four characters, and in the highest two bits of the byte whether one of them is wrong.
+fn pull(text: [u8; 4]) -> (u32, u8) {
+    let [a, b, c, d] = text.map(|byte| VALUES[usize::from(byte)]);
+    let bits = u32::from(a) << 18 | u32::from(b & 63) << 12 | u32::from(c & 63) << 6 | u32::from(d & 63);
+    (bits & 0xFF_FFFF, (a | b | c | d) & 0xC0)
 }
 
 /// The same characters for the same publisher and number: xorshift64*.

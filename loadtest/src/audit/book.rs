@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use roomcast_protocol::{Recovery, Term};
+use roomcast_protocol::Term;
 
 use super::ledger::{Ledger, add};
 use super::numbers::{Met, Numbers};
 use super::order::{Order, term_hash};
-use super::window::{Slot, Told, Window, Writer};
+use super::window::{Slot, Source, Told, Window, Writer};
 use super::{Layout, Place};
 use crate::report::{Finding, RoomTally};
 
@@ -20,15 +20,6 @@ const PAST_TERMS: usize = 16;
 const FLAGGED: usize = 1024;
 /// Unanswered publishes of one publisher that are told apart.
 const MOST_PENDING: usize = 1024;
-
-/// How a place became known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    Live,
-    /// From the history, or the ack of a repeat: may be of an earlier term.
-    Past,
-    Ack,
-}
 
 #[derive(Default)]
 pub(super) struct Book {
@@ -125,13 +116,13 @@ impl Book {
         true
     }
 
-    /// `joined` or `reset` told how far the room is.
-    pub(super) fn stands_at(&mut self, around: &Around<'_>, term: &Term, seq: u64, how: Recovery) {
+    /// `joined` or `reset` told how far the room is, or that it went back so far.
+    pub(super) fn stands_at(&mut self, around: &Around<'_>, term: &Term, seq: u64, back: bool) {
         if !self.enter(around, term, seq, None) {
             return;
         }
-        if how == Recovery::Diverged && seq < self.top {
-            // The room went back within its term: other messages get the seqs behind, and old ones may still come.
+        if back && seq < self.top {
+            // Within its term: other messages get the seqs behind, and old ones may still come.
             self.catch_up(around, 0);
             self.disputed = self.disputed.max(self.top);
             self.top = seq;
@@ -142,11 +133,11 @@ impl Book {
         }
     }
 
-    /// A seat went from one term to another, which shows which of them is the later one. If it had none, it may be
-    /// behind; then it will go on from here, and that sets it right.
+    /// A seat went from one term to another, which shows which of them is the later one. A term not met before is
+    /// taken for the latest; if it is not, its seats go on from there, and that sets it right.
     pub(super) fn moved(&mut self, around: &Around<'_>, from: Option<&Term>, to: &Term, seq: u64) {
         let hash = term_hash(to.as_str());
-        if from.is_none() && !self.past.contains(&hash) || from.is_some() && self.term.as_ref() == from {
+        if from.is_some() && self.term.as_ref() == from || !self.past.contains(&hash) {
             self.past.retain(|past| *past != hash);
             self.enter(around, to, seq, None);
         }
@@ -225,11 +216,17 @@ impl Book {
 
     /// How many of these seqs a client lacks that does not get its own messages. Seqs of which nothing is known are
     /// excused as long as it has unanswered publishes.
-    pub(super) fn lost_of(&self, client: u32, first: u64, last: u64, excuses: &mut u64) -> u64 {
+    pub(super) fn lost_of(
+        &self,
+        client: u32,
+        term: Option<&Term>,
+        (first, last): (u64, u64),
+        excuses: &mut u64,
+    ) -> u64 {
         let end = last.min(first.saturating_add(65_535));
         let mut missing = last - end;
         for seq in first..=end {
-            match self.window.at(seq) {
+            match self.window.at(seq).filter(|_| term.is_none() || term == self.term.as_ref()) {
                 Some(slot) => missing += u64::from(slot.is_foreign() || slot.publisher() != client),
                 None if *excuses > 0 => *excuses -= 1,
                 None => missing += 1,

@@ -63,7 +63,8 @@ impl Seat {
         }
         let seq = seq.unwrap_or(0).min(MOST_SEQ);
         if let Some(term) = term {
-            audit.with_book(self.room, |book, around| book.stands_at(around, term, seq, recovery));
+            let back = recovery == Recovery::Diverged && self.term.as_ref() == Some(term);
+            audit.with_book(self.room, |book, around| book.stands_at(around, term, seq, back));
         }
         self.resumed = recovery == Recovery::Resumed && seq >= self.last;
         if self.resumed {
@@ -140,7 +141,8 @@ impl Seat {
         audit.note(&Entry { seq: Some(seq), recovery: Some(recovery_name(reason).into()), ..entry });
         audit.ledger.reset(reason);
         let seq = seq.min(MOST_SEQ);
-        audit.with_book(self.room, |book, around| book.stands_at(around, term, seq, reason));
+        let back = reason == Recovery::Diverged && self.term.as_ref() == Some(term);
+        audit.with_book(self.room, |book, around| book.stands_at(around, term, seq, back));
         self.rebase(audit, true, Some(term), seq);
         self.floor = 0;
     }
@@ -271,8 +273,8 @@ impl Seat {
             _ => true,
         };
         if !continues {
-            let old = self.term.replace(place.term.clone());
             self.settle_holes(audit);
+            let old = self.term.replace(place.term.clone());
             self.open_holes(audit, last + 1, place.seq - 1);
             self.last = place.seq;
             audit.found(Finding::SilentBreak, 1, || {

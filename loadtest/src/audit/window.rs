@@ -4,6 +4,15 @@ use std::collections::VecDeque;
 
 use super::numbers::Numbers;
 
+/// How a place became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Live,
+    /// From the history, or the ack of a repeat: may be of an earlier term.
+    Past,
+    Ack,
+}
+
 /// What is known of one seq.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Slot {

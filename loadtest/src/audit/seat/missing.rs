@@ -14,12 +14,11 @@ impl Seat {
         if place.seq <= self.last && owed.close(place.seq) {
             return;
         }
-        if self.term.is_some() && self.term.as_ref() != Some(&place.term) {
+        if self.term.as_ref() != Some(&place.term) {
             // Whether the new term goes on where the seat stands, or a `reset` will follow, is not known yet.
             owed.early(number, place);
             return;
         }
-        self.term = Some(place.term.clone());
         if place.seq > self.last {
             owed.own(place.seq);
             self.last = owed.advance(self.last);
@@ -31,9 +30,11 @@ impl Seat {
     pub(super) fn take_early(&mut self, audit: &Audit, next: u64) {
         let Some(owed) = &mut self.owed else { return };
         let (early, term) = (std::mem::take(&mut owed.early), self.term.clone());
-        for (_, place) in early.iter().filter(|(_, place)| Some(&place.term) != term.as_ref()) {
+        for (number, place) in early.iter().filter(|(_, place)| Some(&place.term) != term.as_ref()) {
             if place.seq > self.last && place.seq < next {
                 owed.own(place.seq);
+            } else if next > 0 && place.seq >= next {
+                owed.early(*number, place);
             }
         }
         for (number, place) in early.iter().filter(|(_, place)| Some(&place.term) == term.as_ref()) {
@@ -118,9 +119,13 @@ impl Seat {
         if holes.is_empty() || !self.omits(audit) {
             return;
         }
-        let mut excuses = audit.unanswered(self.client, self.room);
+        // A message that a break took away may have been stored again, and acked, in the term that follows.
+        let again = self.owed.as_ref().map_or(0, |owed| owed.early.len() as u64);
+        let mut excuses = audit.unanswered(self.client, self.room) + again;
         for (first, last) in holes {
-            let lost = audit.with_book(self.room, |book, _| book.lost_of(self.client, first, last, &mut excuses));
+            let term = self.term.as_ref();
+            let lost =
+                audit.with_book(self.room, |book, _| book.lost_of(self.client, term, (first, last), &mut excuses));
             if let Some(lost) = lost.filter(|lost| *lost > 0) {
                 self.lose(audit, last - (lost - 1).min(last - first), last);
             }
@@ -142,7 +147,7 @@ impl Seat {
         let mut excuses = audit.unanswered(self.client, self.room);
         let own = audit.with_book(self.room, |book, _| {
             let top = book.top().max(self.last);
-            top - self.last - book.lost_of(self.client, self.last + 1, top, &mut excuses)
+            top - self.last - book.lost_of(self.client, None, (self.last + 1, top), &mut excuses)
         });
         own.unwrap_or(0)
     }

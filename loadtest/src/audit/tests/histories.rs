@@ -33,7 +33,8 @@ proptest! {
             world.act(what, who, much);
         }
         world.settle();
-        prop_assert!(world.caught_up());
+        // Without echo, acks may tell of a new term before anybody is in it.
+        prop_assert!(!echo || world.caught_up());
         let reports = world.reports();
         let merged = merge(&reports);
         prop_assert!(merged.findings.is_empty(), "{:#?}", merged);

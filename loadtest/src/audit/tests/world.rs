@@ -157,7 +157,7 @@ impl World {
             9 => self.retry(),
             10 | 11 if may_break => self.go(member, much.is_multiple_of(4)),
             12 if may_break => self.come(member, much),
-            13 if may_renew && much.is_multiple_of(2) => self.term += 1,
+            13 if may_break && self.echo && much.is_multiple_of(2) => self.term += 1,
             14 if may_renew => self.break_off(u64::from(much % 4)),
             _ => self.come(member, 0),
         }
