@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,9 +12,9 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::audit::check;
 use crate::cli::{self, Command, Output, Refusal};
 use crate::embedded::Embedded;
-use crate::engine;
+use crate::engine::{self, Watcher};
 use crate::live::LiveDisplay;
-use crate::report::{self, Report, Threshold};
+use crate::report::{self, Happening, Live, Report, Threshold};
 
 /// Does it, and gives the exit code.
 ///
@@ -54,6 +55,21 @@ async fn load(run: cli::Run) -> Result<u8> {
         embedded.stop().await?;
     }
     publish(&report, &output)
+}
+
+/// The display knows no engine, and the engine no display.
+impl Watcher for LiveDisplay<'_> {
+    fn phase(&mut self, name: &str, expected: Option<Duration>) {
+        LiveDisplay::phase(self, name, expected);
+    }
+
+    fn update(&mut self, live: &Live) {
+        LiveDisplay::update(self, live);
+    }
+
+    fn note(&mut self, event: &Happening) {
+        self.event(event);
+    }
 }
 
 /// Ctrl-C and SIGTERM, which is how Kubernetes ends a Job, both ask for the report.

@@ -120,8 +120,7 @@ impl Audit {
     pub fn abandoned(&self, publisher: u32, room: u32, number: u32) {
         self.note(&Entry { number, ..Entry::of(Kind::Abandoned, publisher, room) });
         self.with_writer(publisher, room, |book, index| {
-            book.writer(index).pending.retain(|(pending, _)| *pending != number);
-            book.doubt(&self.ledger, publisher, number);
+            book.given_up(&self.ledger, index, publisher, number);
         });
     }
 
@@ -240,7 +239,7 @@ impl Audit {
     /// Publishes of a client that were stored, if at all, without an answer.
     fn unanswered(&self, publisher: u32, room: u32) -> u64 {
         let count = |book: &mut Book, around: &Around<'_>| {
-            around.writer(publisher).map_or(0, |index| book.unanswered(index, publisher))
+            around.writer(publisher).map_or(0, |index| book.unanswered(index))
         };
         self.with_book(room, count).unwrap_or(0)
     }

@@ -1,13 +1,13 @@
 //! Progress on the terminal while a run goes on: one bar that is redrawn, or plain lines where nobody watches.
 //!
-//! Made by the command line and handed to the engine as its [`Watcher`]. Writes to stderr only: stdout is the summary's.
+//! Told by the engine, through the app, what goes on; knows of the run only what it is told. Writes to stderr only:
+//! stdout is the summary's.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::engine::Watcher;
 use crate::record::Count;
 use crate::report::plot::units;
 use crate::report::{Finding, Happening, HappeningKind, Live};
@@ -75,6 +75,7 @@ impl<'a> LiveDisplay<'a> {
                 bar.set_length(length.unwrap_or_default().max(1));
                 bar.set_prefix(name.to_owned());
                 bar.set_message(self.phase.progress(0, self.clients));
+                bar.force_draw();
             }
             Output::Lines { out, last } => {
                 *last = None;
@@ -96,6 +97,8 @@ impl<'a> LiveDisplay<'a> {
                 let progress = self.phase.progress(live.total(Count::Connected), self.clients);
                 let figures = words(&self.phase, live, self.clients, *colours);
                 bar.set_message(format!("{progress}\n{figures}"));
+                // Each change asks to be drawn, and the library leaves out some: not the last one, please.
+                bar.force_draw();
             }
             Output::Lines { out, last } => {
                 // The first figures of a phase say little; the first line comes after a while too.
@@ -109,17 +112,20 @@ impl<'a> LiveDisplay<'a> {
         }
     }
 
+    /// An event of the timeline. Phases are left out: the display says itself which one it is.
+    pub fn event(&mut self, event: &Happening) {
+        if event.kind != HappeningKind::Phase {
+            self.note(&event.text);
+        }
+    }
+
     /// Something that happened, in a line of its own that stays.
     pub fn note(&mut self, text: &str) {
         // A server's words may be in it, and a terminal obeys control characters.
         let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        self.note_line(&text);
-    }
-
-    fn note_line(&mut self, text: &str) {
         match &mut self.output {
             Output::Bar { bar, .. } => bar.println(text),
-            Output::Lines { out, .. } => write_line(out, text),
+            Output::Lines { out, .. } => write_line(out, &text),
         }
     }
 
@@ -134,23 +140,6 @@ impl<'a> LiveDisplay<'a> {
 impl Drop for LiveDisplay<'_> {
     fn drop(&mut self) {
         self.finish();
-    }
-}
-
-impl Watcher for LiveDisplay<'_> {
-    fn phase(&mut self, name: &str, expected: Option<Duration>) {
-        LiveDisplay::phase(self, name, expected);
-    }
-
-    fn update(&mut self, live: &Live) {
-        LiveDisplay::update(self, live);
-    }
-
-    fn note(&mut self, event: &Happening) {
-        // The bar and the plain lines say themselves which phase it is.
-        if event.kind != HappeningKind::Phase {
-            LiveDisplay::note(self, &event.text);
-        }
     }
 }
 
@@ -211,9 +200,8 @@ fn words(phase: &Phase, live: &Live, clients: u64, colours: bool) -> String {
     }
     let mut words = parts.join(" · ");
     if live.violations() > 0 {
-        let found = findings(live);
-        words.push_str(" · ");
-        words.push_str(&if colours { format!("{RED}{found}{RESET}") } else { found });
+        let (on, off) = if colours { (RED, RESET) } else { ("", "") };
+        words += &[" · ", on, &findings(live), off].concat();
     }
     words
 }
@@ -256,9 +244,8 @@ mod tests {
             self.0.lock().unwrap().clone()
         }
 
-        fn put(&self, text: &str) -> io::Result<()> {
+        fn put(&self, text: &str) {
             self.0.lock().unwrap().push_str(text);
-            Ok(())
         }
     }
 
@@ -279,11 +266,13 @@ mod tests {
             Ok(())
         }
         fn write_line(&self, text: &str) -> io::Result<()> {
-            self.put(text)?;
-            self.put("\n")
+            self.put(text);
+            self.put("\n");
+            Ok(())
         }
         fn write_str(&self, text: &str) -> io::Result<()> {
-            self.put(text)
+            self.put(text);
+            Ok(())
         }
         fn clear_line(&self) -> io::Result<()> {
             Ok(())
@@ -295,7 +284,7 @@ mod tests {
 
     impl Write for Screen {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.put(&String::from_utf8_lossy(bytes))?;
+            self.put(&String::from_utf8_lossy(bytes));
             Ok(bytes.len())
         }
         fn flush(&mut self) -> io::Result<()> {
@@ -322,7 +311,7 @@ mod tests {
     fn the_bar_shows_how_far_and_how_fast() {
         let screen = Screen::default();
         let mut display = on(&screen, true);
-        display.phase("load", Some(Duration::from_secs(60)));
+        display.phase("load", Some(Duration::from_mins(1)));
         display.update(&live());
         drop(display);
         let text = screen.text();
@@ -356,7 +345,7 @@ mod tests {
     fn without_a_terminal_a_phase_is_one_line_and_updates_are_few() {
         let screen = Screen::default();
         let mut display = LiveDisplay::lines(Box::new(screen.clone()), 4000);
-        display.phase("load", Some(Duration::from_secs(60)));
+        display.phase("load", Some(Duration::from_mins(1)));
         for _ in 0..100 {
             display.update(&live());
         }

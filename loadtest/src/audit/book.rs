@@ -142,10 +142,11 @@ impl Book {
         }
     }
 
-    /// A seat went from one term to another, which shows which of them is the later one.
-    pub(super) fn moved(&mut self, around: &Around<'_>, from: &Term, to: &Term, seq: u64) {
+    /// A seat went from one term to another, which shows which of them is the later one. If it had none, it may be
+    /// behind; then it will go on from here, and that sets it right.
+    pub(super) fn moved(&mut self, around: &Around<'_>, from: Option<&Term>, to: &Term, seq: u64) {
         let hash = term_hash(to.as_str());
-        if self.term.as_ref() == Some(from) {
+        if from.is_none() && !self.past.contains(&hash) || from.is_some() && self.term.as_ref() == from {
             self.past.retain(|past| *past != hash);
             self.enter(around, to, seq, None);
         }
@@ -193,6 +194,9 @@ impl Book {
 
     fn differs(&mut self, around: &Around<'_>, seq: u64, slot: Slot, other: Slot) {
         let (publisher, number) = (slot.publisher(), slot.number);
+        if let Some(index) = around.writer(other.publisher()).filter(|_| other.is_acked_only()) {
+            self.writer(index).numbers.forget(other.number);
+        }
         if self.flag(seq, publisher, number) {
             around.ledger.found(Finding::Reordered, 1, || {
                 format!(
@@ -223,15 +227,15 @@ impl Book {
     /// excused as long as it has unanswered publishes.
     pub(super) fn lost_of(&self, client: u32, first: u64, last: u64, excuses: &mut u64) -> u64 {
         let end = last.min(first.saturating_add(65_535));
-        let mut lost = last - end;
+        let mut missing = last - end;
         for seq in first..=end {
             match self.window.at(seq) {
-                Some(slot) => lost += u64::from(slot.is_foreign() || slot.publisher() != client),
+                Some(slot) => missing += u64::from(slot.is_foreign() || slot.publisher() != client),
                 None if *excuses > 0 => *excuses -= 1,
-                None => lost += 1,
+                None => missing += 1,
             }
         }
-        lost
+        missing
     }
 
     /// The last seq known, and whether a seat in `term` has heard of the present one.
@@ -257,6 +261,7 @@ impl Book {
             writer.pending.push((number, seen));
         }
         let oldest = (writer.pending.len() > MOST_PENDING).then(|| writer.pending.remove(0).0);
+        writer.given_up += u64::from(oldest.is_some());
         for number in oldest.into_iter().chain((attempt > 0).then_some(number)) {
             self.doubt(ledger, publisher, number);
         }
@@ -332,10 +337,16 @@ impl Book {
         tally
     }
 
-    /// Numbers of one publisher that were stored, if at all, without an answer.
-    pub(super) fn unanswered(&self, index: usize, publisher: u32) -> u64 {
-        let unsure = self.unsure.range((publisher, 0)..=(publisher, u32::MAX)).count();
-        (unsure + self.writers.get(index).map_or(0, |writer| writer.pending.len())) as u64
+    /// Numbers of a publisher that were stored, if at all, without an answer.
+    pub(super) fn unanswered(&self, index: usize) -> u64 {
+        self.writers.get(index).map_or(0, |writer| writer.pending.len() as u64 + writer.given_up)
+    }
+
+    pub(super) fn given_up(&mut self, ledger: &Ledger, index: usize, publisher: u32, number: u32) {
+        let writer = self.writer(index);
+        writer.pending.retain(|(pending, _)| *pending != number);
+        writer.given_up += 1;
+        self.doubt(ledger, publisher, number);
     }
 
     /// Publishes that nobody answered and nobody got.

@@ -35,6 +35,19 @@ impl Numbers {
         number <= self.last && 1u64.checked_shl(self.last - number).is_some_and(|bit| self.met & bit != 0)
     }
 
+    /// It was told wrongly that this one was met.
+    pub(super) fn forget(&mut self, number: u32) {
+        if !self.has(number) {
+            return;
+        }
+        self.met &= !(1 << (self.last - number));
+        let back = self.met.trailing_zeros();
+        (self.last, self.met) = match self.met {
+            0 => (number.saturating_sub(1), 0),
+            met => (self.last - back, met >> back),
+        };
+    }
+
     pub(super) fn meet(&mut self, number: u32) -> Met {
         if number > self.last {
             let skipped = number - self.last - 1;
@@ -66,5 +79,16 @@ mod tests {
         assert_eq!((numbers.meet(36), numbers.meet(37)), (Met::TooOld, Met::Late));
         assert_eq!(numbers.meet(u32::MAX), Met::New { skipped: u32::MAX - 101 });
         assert_eq!(numbers.meet(0), Met::TooOld);
+        let mut numbers = Numbers::default();
+        numbers.forget(3);
+        for number in [1, 2, 5] {
+            numbers.meet(number);
+        }
+        numbers.forget(5);
+        assert_eq!((numbers.last(), numbers.meet(5), numbers.has(2)), (2, Met::New { skipped: 2 }, true));
+        let mut single = Numbers::default();
+        single.meet(7);
+        single.forget(7);
+        assert_eq!((single.last(), single.meet(7)), (6, Met::New { skipped: 0 }));
     }
 }

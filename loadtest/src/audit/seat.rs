@@ -127,10 +127,11 @@ impl Seat {
         }
         audit.acked(self.client, self.room, number, place, duplicate);
         let Some(place) = place.filter(|place| place.seq <= MOST_SEQ) else { return };
-        if audit.layout.echo || self.state != State::Present {
+        let was_hole = !audit.layout.echo && self.owed.as_mut().is_some_and(|owed| owed.close(place.seq));
+        if audit.layout.echo || was_hole || self.state != State::Present {
             return;
         }
-        self.take_own(audit, number, place);
+        self.take_own(number, place);
     }
 
     /// A `reset` frame.
@@ -195,7 +196,7 @@ impl Seat {
         }
         self.state = State::Out;
         if audit.layout.mode == Mode::Durable {
-            self.enter_own_term(audit);
+            self.enter_own_term();
             let last = self.last + self.own_tail(audit);
             audit.with_book(self.room, |book, _| book.conclude(self.term.as_ref(), last));
             return;
@@ -235,9 +236,9 @@ impl Seat {
         let old = std::mem::replace(&mut self.term, term.cloned());
         (self.last, self.resumed) = (seq, false);
         if let (Some(old), Some(term)) = (old.filter(|old| Some(old) != term), term) {
-            audit.with_book(self.room, |book, around| book.moved(around, &old, term, seq));
+            audit.with_book(self.room, |book, around| book.moved(around, Some(&old), term, seq));
         }
-        self.take_early(audit);
+        self.take_early(audit, 0);
     }
 
     fn take(&mut self, audit: &Audit, stamp: Option<&Stamp>, place: Option<&Place>) {
@@ -283,13 +284,13 @@ impl Seat {
             });
             return;
         }
-        let old = self.term.replace(place.term.clone()).filter(|old| *old != place.term);
-        if let Some(old) = old {
-            audit.with_book(room, |book, around| book.moved(around, &old, &place.term, place.seq));
-            self.take_early(audit);
+        let old = self.term.replace(place.term.clone());
+        if old.as_ref() != Some(&place.term) {
+            audit.with_book(room, |book, around| book.moved(around, old.as_ref(), &place.term, place.seq));
+            self.take_early(audit, place.seq);
         }
-        if place.seq > last {
-            self.open_holes(audit, last + 1, place.seq - 1);
+        if place.seq > self.last {
+            self.open_holes(audit, self.last + 1, place.seq - 1);
             self.last = place.seq;
             if let Some(owed) = &mut self.owed {
                 self.last = owed.advance(self.last);

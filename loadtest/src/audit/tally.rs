@@ -52,7 +52,10 @@ pub(super) fn settled(mut report: AuditReport) -> AuditReport {
             if sentences < SENTENCES {
                 sentences += 1;
                 let at_ms = report.examples.last().map_or(0, |example| example.at_ms);
-                report.examples.push(Example { finding, at_ms, text: sentence(tally, finding, count) });
+                let text = sentence(tally, finding, count);
+                if report.examples.iter().all(|example| example.text != text) {
+                    report.examples.push(Example { finding, at_ms, text });
+                }
             }
         }
     }

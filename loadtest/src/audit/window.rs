@@ -169,6 +169,8 @@ pub(super) struct Writer {
     pub(super) accepted: u32,
     /// Published and not answered yet, and whether somebody got it.
     pub(super) pending: Vec<(u32, bool)>,
+    /// How many were given up.
+    pub(super) given_up: u64,
     /// Ephemeral: (last number, seats that got so far) at the end.
     pub(super) seats: Vec<(u32, u32)>,
 }

@@ -36,8 +36,8 @@ pub(super) enum Timing {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stat {
-    /// 0 to 100.
-    Percentile(f64),
+    /// 0 to 1.
+    Quantile(f64),
     Min,
     Max,
     Mean,
@@ -118,7 +118,7 @@ impl Timing {
             return Some(histogram.len() as f64);
         }
         (!histogram.is_empty()).then(|| match stat {
-            Stat::Percentile(percentile) => histogram.value_at_percentile(percentile) as f64,
+            Stat::Quantile(quantile) => histogram.value_at_quantile(quantile) as f64,
             Stat::Min => histogram.min() as f64,
             Stat::Max => histogram.max() as f64,
             Stat::Mean => histogram.mean(),
@@ -176,7 +176,8 @@ impl Stat {
         }
         let digits = name.strip_prefix('p').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))?;
         let percentile = digits.parse::<f64>().ok()?;
-        (percentile <= 100.0).then_some(Self::Percentile(percentile))
+        // 99.9 / 100 is a little more than 0.999, which of 1000 values is not the 999th but the last.
+        (percentile <= 100.0).then(|| Self::Quantile((percentile * 1e10).round() / 1e12))
     }
 }
 

@@ -61,10 +61,16 @@ impl Compressed {
         Deserializer::new().deserialize(&mut plain.as_slice()).map_err(|_| Damaged::BadCounts)
     }
 
-    /// The sum of both.
-    pub fn plus(&self, other: &Self) -> Result<Self, Damaged> {
-        let mut sum = self.decode()?;
-        sum.add(other.decode()?).map_err(|_| Damaged::OtherBounds)?;
+    /// The sum of all.
+    pub fn sum(parts: &[&Self]) -> Result<Self, Damaged> {
+        let Some((first, more)) = parts.split_first() else { return Ok(Self::encode(&histogram())) };
+        let mut sum = first.decode()?;
+        if more.is_empty() {
+            return Ok((*first).clone());
+        }
+        for part in more {
+            sum.add(part.decode()?).map_err(|_| Damaged::OtherBounds)?;
+        }
         Ok(Self::encode(&sum))
     }
 }
@@ -229,7 +235,7 @@ mod tests {
                 }
                 Compressed::encode(&histogram)
             };
-            prop_assert_eq!(of(&a).plus(&of(&b)).unwrap(), of(&[a, b].concat()));
+            prop_assert_eq!(Compressed::sum(&[&of(&a), &of(&b)]).unwrap(), of(&[a, b].concat()));
         }
 
         #[test]

@@ -11,7 +11,6 @@ use anyhow::{Context as _, bail, ensure};
 use super::events::Events;
 use super::samples::Samples;
 use super::series;
-use super::verdict::missing_words;
 use super::{Compressed, Generator, Happening, Report, RunInfo, Scope, Server, Threshold, VERSION, Verdict};
 use crate::audit;
 use crate::record::Latency;
@@ -126,13 +125,12 @@ fn thresholds(reports: &[Report]) -> anyhow::Result<Vec<Threshold>> {
 }
 
 fn latencies(reports: &[Report]) -> anyhow::Result<BTreeMap<Latency, Compressed>> {
-    let mut sums: BTreeMap<Latency, Compressed> = BTreeMap::new();
-    for (what, text) in reports.iter().flat_map(|report| &report.latencies) {
-        let sum = match sums.get(what) {
-            Some(sum) => sum.plus(text),
-            None => text.decode().map(|histogram| Compressed::encode(&histogram)),
-        };
-        sums.insert(*what, sum.with_context(|| format!("the latency {:?}", what.name()))?);
+    let mut sums = BTreeMap::new();
+    for what in Latency::ALL {
+        let parts: Vec<&Compressed> = reports.iter().filter_map(|report| report.latencies.get(&what)).collect();
+        if !parts.is_empty() {
+            sums.insert(what, Compressed::sum(&parts).with_context(|| format!("the latency {:?}", what.name()))?);
+        }
     }
     Ok(sums)
 }
@@ -180,14 +178,6 @@ fn sums<'a, K: Ord + Clone + 'a>(maps: impl Iterator<Item = &'a BTreeMap<K, u64>
         *sum = sum.saturating_add(*count);
     }
     sums
-}
-
-impl Report {
-    /// Such as `1 of 3 processes is missing: 2`; none when all are here or nobody asked for all.
-    pub fn missing_words(&self) -> Option<String> {
-        let missing = self.missing_processes();
-        (self.scope != Scope::Process && !missing.is_empty()).then(|| missing_words(&missing, self.run.processes))
-    }
 }
 
 #[cfg(test)]

@@ -99,8 +99,8 @@ pub fn view_box() -> String {
     format!("0 0 {} {}", SIZE.0, SIZE.1)
 }
 
-fn draw_on<'a>(
-    area: &DrawingArea<SVGBackend<'a>, Shift>,
+fn draw_on(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
     lines: &[Line],
     xs: &[f64],
     x: &Scale,

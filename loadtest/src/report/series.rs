@@ -4,7 +4,6 @@
 //! interval since the epoch, so the rows of several processes fall on each other.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use hdrhistogram::Histogram;
 
@@ -89,9 +88,11 @@ impl SeriesBuilder {
     fn double(&mut self) {
         self.seal(0);
         self.interval_s *= 2;
-        let rows = std::mem::take(&mut self.sealed).into_values();
+        let rows = std::mem::take(&mut self.sealed);
+        let mut sums = BTreeMap::new();
+        gather(&mut sums, rows.values(), self.interval_s);
         // Own rows can be read, so none is lost.
-        self.sealed = coarsen(rows, self.interval_s).unwrap_or_default();
+        self.sealed = sums.into_iter().filter_map(|(at_s, sum)| Some((at_s, sum.finish(at_s).ok()?))).collect();
     }
 
     fn open_row(&mut self, at_s: u64) -> &mut OpenRow {
@@ -129,58 +130,52 @@ pub fn merge(parts: &[Series]) -> Result<Series, Damaged> {
     while last / interval_s - first / interval_s >= MOST_ROWS {
         interval_s = interval_s.saturating_mul(2);
     }
-    let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
+    let mut sums = BTreeMap::new();
     for part in parts {
-        for (at_s, row) in coarsen(part.rows.iter().cloned(), interval_s)? {
-            match rows.entry(at_s) {
-                Entry::Vacant(entry) => {
-                    entry.insert(row);
-                }
-                Entry::Occupied(mut entry) => {
-                    let sum = entry.get_mut();
-                    sum.connections = sum.connections.saturating_add(row.connections);
-                    add_row(sum, &row)?;
-                }
-            }
-        }
+        gather(&mut sums, &part.rows, interval_s);
     }
-    Ok(Series { interval_s, rows: rows.into_values().collect() })
+    let rows = sums.into_iter().map(|(at_s, sum)| sum.finish(at_s));
+    Ok(Series { interval_s, rows: rows.collect::<Result<_, _>>()? })
 }
 
-/// Rows that fall together add up; connections are those of the last.
-fn coarsen(of: impl Iterator<Item = Row>, interval_s: u64) -> Result<BTreeMap<u64, Row>, Damaged> {
-    let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
-    for row in of {
+/// What falls into one row. Histograms are decoded only when all are known, each once.
+#[derive(Default)]
+struct Sum<'a> {
+    connections: u64,
+    counts: BTreeMap<Count, u64>,
+    latencies: BTreeMap<Latency, Vec<&'a Compressed>>,
+}
+
+/// Adds the rows of one process. Of those that fall together the last says how many connections there are.
+fn gather<'a>(sums: &mut BTreeMap<u64, Sum<'a>>, rows: impl IntoIterator<Item = &'a Row>, interval_s: u64) {
+    let mut connections = BTreeMap::new();
+    for row in rows {
         let at_s = row.at_s / interval_s * interval_s;
-        match rows.entry(at_s) {
-            Entry::Vacant(entry) => {
-                entry.insert(Row { at_s, ..row });
-            }
-            Entry::Occupied(mut entry) => {
-                entry.get_mut().connections = row.connections;
-                add_row(entry.get_mut(), &row)?;
-            }
+        connections.insert(at_s, row.connections);
+        let sum = sums.entry(at_s).or_default();
+        for (what, by) in &row.counts {
+            add_count(&mut sum.counts, *what, *by);
+        }
+        for (what, text) in &row.latencies {
+            sum.latencies.entry(*what).or_default().push(text);
         }
     }
-    Ok(rows)
+    for (at_s, open) in connections {
+        let sum = sums.entry(at_s).or_default();
+        sum.connections = sum.connections.saturating_add(open);
+    }
 }
 
-fn add_row(sum: &mut Row, row: &Row) -> Result<(), Damaged> {
-    for (what, by) in &row.counts {
-        add_count(&mut sum.counts, *what, *by);
+impl Sum<'_> {
+    fn finish(self, at_s: u64) -> Result<Row, Damaged> {
+        let latencies = self.latencies.into_iter().map(|(what, texts)| Ok((what, Compressed::sum(&texts)?)));
+        Ok(Row {
+            at_s,
+            connections: self.connections,
+            counts: self.counts,
+            latencies: latencies.collect::<Result<_, _>>()?,
+        })
     }
-    for (what, text) in &row.latencies {
-        match sum.latencies.entry(*what) {
-            Entry::Vacant(entry) => {
-                entry.insert(text.clone());
-            }
-            Entry::Occupied(mut entry) => {
-                let merged = entry.get().plus(text)?;
-                entry.insert(merged);
-            }
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn add_count(counts: &mut BTreeMap<Count, u64>, what: Count, by: u64) {

@@ -76,7 +76,7 @@ fn traffic(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let count = |what| report.count(what);
     let most = report.series.rows.iter().map(|row| row.connections).max().unwrap_or_default();
     // What was wanted is the whole run's.
-    let whole = report.missing_processes().is_empty();
+    let whole = report.missing_processes() == 0;
     let wanted = if whole { format!(", of {} wanted", grouped(u64::from(report.run.clients))) } else { String::new() };
     let ended = [
         (Count::ConnectFailed, "failed attempts"),

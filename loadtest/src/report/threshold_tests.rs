@@ -99,6 +99,17 @@ fn figures_are_measured_where_they_stand() {
 }
 
 #[test]
+fn percentiles_are_those_of_the_table() {
+    let mut report = sample(Story::Passed);
+    let mut histogram = crate::record::histogram();
+    (1..=1000).for_each(|us| histogram.saturating_record(us));
+    report.latencies.insert(crate::record::Latency::Ack, crate::report::Compressed::encode(&histogram));
+    for (text, us) in [("p0", 1.0), ("p50", 500.0), ("p99", 990.0), ("p99.9", 999.0), ("p100", 1000.0)] {
+        assert_eq!(parsed(&format!("ack.{text}<1s")).figure.measure(&report), Some(us), "{text}");
+    }
+}
+
+#[test]
 fn delivery_is_both_kinds() {
     let report = sample(Story::Passed);
     let count = |text: &str| parsed(text).figure.measure(&report).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Invalid beats failed beats passed: figures that say nothing about the cluster can neither pass nor fail it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
 
@@ -57,25 +57,31 @@ impl Report {
         Finding::ALL.iter().fold(0, |sum, finding| sum.saturating_add(count(finding)))
     }
 
-    /// Processes of the run whose reports are not in here.
-    pub fn missing_processes(&self) -> Vec<u32> {
+    /// How many processes of the run are not in here.
+    pub fn missing_processes(&self) -> u32 {
+        self.run.processes.saturating_sub(self.generators.len() as u32)
+    }
+
+    /// Such as `2 of 5 processes are missing: 1, 4`; none when all are here, or nobody merged.
+    pub fn missing_words(&self) -> Option<String> {
+        const SHOWN: usize = 10;
+        let count = self.missing_processes();
+        if count == 0 || self.scope == Scope::Process {
+            return None;
+        }
         let here: BTreeSet<u32> = self.generators.iter().map(|generator| generator.index).collect();
-        (0..self.run.processes).filter(|index| !here.contains(index)).collect()
+        let missing = (0..self.run.processes).filter(|index| !here.contains(index));
+        let shown: Vec<String> = missing.take(SHOWN).map(|index| index.to_string()).collect();
+        let more = if count as usize > SHOWN { ", ..." } else { "" };
+        let are = if count == 1 { "is" } else { "are" };
+        Some(format!("{count} of {} processes {are} missing: {}{more}", self.run.processes, shown.join(", ")))
     }
 
     fn invalid(&self) -> Vec<String> {
-        let mut why = Vec::new();
-        if self.count(Count::Connected) == 0 {
-            let most = self.connect_failures.iter().max_by_key(|(_, count)| **count);
-            let most = most.map(|(reason, _)| format!(" ({reason})")).unwrap_or_default();
-            why.push(format!("not one connection was made{most}"));
-        } else if self.run.load_started_ms == 0 {
-            let how = if self.run.interrupted { "interrupted before the load began" } else { "the load never began" };
-            why.push(how.to_owned());
-        } else if self.count(Count::Due) > 0 && self.count(Count::Acked) == 0 && self.count(Count::Received) == 0 {
-            let most = self.publish_errors.iter().max_by_key(|(_, count)| **count);
-            let most = most.map(|(code, _)| format!(" (error {code})")).unwrap_or_default();
-            why.push(format!("no message came through: none was acked, none received{most}"));
+        // The engine knows best why it did not get far.
+        let mut why = self.problems.clone();
+        if why.is_empty() {
+            why.extend(self.nothing_happened());
         }
         let lag = self.histogram(&[Latency::Lag]);
         let lag_us = lag.value_at_quantile(0.99) as f64;
@@ -83,12 +89,30 @@ impl Report {
             let most = words::micros(self.run.max_lag_ms * 1000.0);
             why.push(format!("the generator lagged: p99 {}, allowed {most}", words::micros(lag_us)));
         }
-        let missing = self.missing_processes();
-        if self.scope == Scope::Whole && !missing.is_empty() {
-            why.push(missing_words(&missing, self.run.processes));
+        if self.scope == Scope::Whole {
+            why.extend(self.missing_words());
         }
-        why.extend(self.problems.iter().cloned());
         why
+    }
+
+    /// Why no figure of the run says anything about the cluster.
+    fn nothing_happened(&self) -> Option<String> {
+        let most = |reasons: &BTreeMap<String, u64>| {
+            let most = reasons.iter().max_by_key(|(_, count)| **count);
+            most.map(|(reason, _)| format!(" ({reason})")).unwrap_or_default()
+        };
+        let silent = self.count(Count::Acked) == 0 && self.count(Count::Received) == 0;
+        if self.count(Count::Connected) == 0 {
+            Some(format!("not one connection was made{}", most(&self.connect_failures)))
+        } else if self.run.load_started_ms == 0 && self.run.interrupted {
+            Some("interrupted before the load began".to_owned())
+        } else if self.run.load_started_ms == 0 {
+            Some("the load never began".to_owned())
+        } else if self.count(Count::Due) > 0 && silent {
+            Some(format!("no message came through: none was acked, none received{}", most(&self.publish_errors)))
+        } else {
+            None
+        }
     }
 
     fn failed(&self) -> Vec<String> {
@@ -100,15 +124,6 @@ impl Report {
             })
             .collect()
     }
-}
-
-/// Such as `2 of 5 processes are missing: 1 and 4`.
-pub(super) fn missing_words(missing: &[u32], of: u32) -> String {
-    const SHOWN: usize = 10;
-    let shown: Vec<String> = missing.iter().take(SHOWN).map(u32::to_string).collect();
-    let more = if missing.len() > SHOWN { ", ..." } else { "" };
-    let are = if missing.len() == 1 { "is" } else { "are" };
-    format!("{} of {of} processes {are} missing: {}{more}", missing.len(), shown.join(", "))
 }
 
 impl Verdict {
@@ -187,7 +202,7 @@ mod tests {
             report.counts.remove(&Count::Acked);
             report.counts.remove(&Count::Received);
         };
-        let because = "no message came through: none was acked, none received (error unavailable)".to_owned();
+        let because = "no message came through: none was acked, none received (unavailable)".to_owned();
         assert_eq!(concluded(refused), (Verdict::Invalid, because));
         let problem = |report: &mut Report| report.problems.push("the log's disk is full".to_owned());
         assert_eq!(concluded(problem), (Verdict::Invalid, "the log's disk is full".to_owned()));

@@ -9,43 +9,47 @@ use crate::report::Finding;
 
 impl Seat {
     /// An own message that does not come back has this place.
-    pub(super) fn take_own(&mut self, audit: &Audit, number: u32, place: &Place) {
+    pub(super) fn take_own(&mut self, number: u32, place: &Place) {
         let owed = self.owed.get_or_insert_default();
-        if self.term.as_ref() != Some(&place.term) {
-            if self.term.is_some() {
-                // Whether the new term goes on where the seat stands, or a `reset` will follow, is not known yet.
-                owed.early(number, place);
-                return;
-            }
-            self.term = Some(place.term.clone());
+        if place.seq <= self.last && owed.close(place.seq) {
+            return;
         }
-        if place.seq <= self.last {
-            if owed.close(place.seq) && !self.omits(audit) {
-                audit.ledger.take_back(Finding::Lost, 1);
-            }
-        } else {
+        if self.term.is_some() && self.term.as_ref() != Some(&place.term) {
+            // Whether the new term goes on where the seat stands, or a `reset` will follow, is not known yet.
+            owed.early(number, place);
+            return;
+        }
+        self.term = Some(place.term.clone());
+        if place.seq > self.last {
             owed.own(place.seq);
             self.last = owed.advance(self.last);
         }
     }
 
-    /// The seat is in a new term: acks that came ahead of it count now.
-    pub(super) fn take_early(&mut self, audit: &Audit) {
-        let early = self.owed.as_mut().map(|owed| std::mem::take(&mut owed.early)).unwrap_or_default();
-        let term = self.term.clone();
+    /// The seat is in a new term: acks that came ahead of it count now. So do those in between, of terms that had
+    /// nothing for this seat, if it goes on without a break at `next`.
+    pub(super) fn take_early(&mut self, audit: &Audit, next: u64) {
+        let Some(owed) = &mut self.owed else { return };
+        let (early, term) = (std::mem::take(&mut owed.early), self.term.clone());
+        for (_, place) in early.iter().filter(|(_, place)| Some(&place.term) != term.as_ref()) {
+            if place.seq > self.last && place.seq < next {
+                owed.own(place.seq);
+            }
+        }
         for (number, place) in early.iter().filter(|(_, place)| Some(&place.term) == term.as_ref()) {
             audit.acked(self.client, self.room, *number, Some(place), false);
-            self.take_own(audit, *number, place);
+            self.take_own(*number, place);
         }
     }
 
-    /// End of the run: a new term in which the seat's own message is the next has brought nothing else.
-    pub(super) fn enter_own_term(&mut self, audit: &Audit) {
-        let own = |(_, place): &&(u32, Place)| place.seq == self.last + 1;
-        let next = self.owed.as_ref().and_then(|owed| owed.early.iter().find(own)).map(|(_, place)| place.term.clone());
-        if let Some(term) = next {
-            self.term = Some(term);
-            self.take_early(audit);
+    /// End of the run: new terms in which the seat's own messages are the next have brought nothing else.
+    pub(super) fn enter_own_term(&mut self) {
+        let mut early = self.owed.as_mut().map(|owed| std::mem::take(&mut owed.early)).unwrap_or_default();
+        early.sort_by_key(|(_, place)| place.seq);
+        for (_, place) in early {
+            if place.seq == self.last + 1 {
+                (self.term, self.last) = (Some(place.term), place.seq);
+            }
         }
     }
 

@@ -61,7 +61,7 @@ fn meaning(finding: Finding) -> &'static str {
     }
 }
 
-/// What is no violation, but belongs to the whole.
+/// What is no finding, but belongs to the whole.
 fn fates(report: &Report) -> Markup {
     let audit = &report.audit;
     let rows = [
@@ -73,8 +73,8 @@ fn fates(report: &Report) -> Markup {
     ];
     html! {
         div.scroll { table {
-            caption { "Not held against the cluster" }
-            thead { tr { th scope="col" { "Fate" } th.n scope="col" { "Count" } } }
+            caption { "Also counted" }
+            thead { tr { th scope="col" { "What" } th.n scope="col" { "Count" } } }
             tbody { @for (name, count, words) in rows {
                 tr { th scope="row" { (name) small { (words) } } td.n { (units::grouped(count)) } }
             } }

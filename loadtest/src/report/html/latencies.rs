@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use maud::{Markup, html};
 
 use super::figure::{Figure, Shared};
-use crate::record::{Latency, histogram};
+use crate::record::Latency;
 use crate::report::Report;
 use crate::report::plot::{Ink, Line, Scale, Unit, units};
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_percentile_that_few_samples_cannot_show_is_not_drawn() {
-        let mut few = histogram();
+        let mut few = crate::record::histogram();
         (1..=100).for_each(|us| few.record(us).unwrap());
         assert_eq!(quantile(&few, 1.0), Some(90.0));
         assert!(quantile(&few, 2.0).is_some());

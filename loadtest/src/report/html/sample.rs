@@ -199,7 +199,7 @@ fn server(index: u64) -> Server {
 
 /// Seconds count from the beginning of the load, which is 6 s after the start.
 fn event(second: i64, kind: HappeningKind, text: &str) -> Happening {
-    let at_ms = (START_S as i64 + 6 + second) as u64 * 1000 + 180;
+    let at_ms = (START_S + 6).strict_add_signed(second) * 1000 + 180;
     Happening { at_ms, kind, text: text.to_owned() }
 }
 
@@ -234,48 +234,11 @@ fn build(
         }
         rows.push(row);
     }
-    let load_started_ms = (start_s + ramp_s) * 1000;
     Report {
         version: VERSION,
         scope: Scope::Process,
-        run: RunInfo {
-            id: "6f1d2c9a".to_owned(),
-            scenario: scenario.to_owned(),
-            commands: vec![format!(
-                "loadtest {scenario} --target ws://127.0.0.1:8081 --target ws://127.0.0.1:8082 --target \
-                 ws://127.0.0.1:8083 --rooms {rooms} --members {members} --rate {rate} --duration {load_s}s \
-                 --assert 'delivery.p99<500ms' --html report.html"
-            )],
-            targets: vec!["127.0.0.1:8081".to_owned(), "127.0.0.1:8082".to_owned(), "127.0.0.1:8083".to_owned()],
-            started_ms: start_s * 1000,
-            load_started_ms,
-            load_ended_ms: load_started_ms + load_s * 1000,
-            finished_ms: load_started_ms + load_s * 1000 + 1400,
-            rooms,
-            members,
-            publishers: members,
-            clients: rooms * members,
-            rate,
-            mode: "durable".to_owned(),
-            processes: 1,
-            interrupted: false,
-            max_lag_ms: 10.0,
-        },
-        generators: vec![Generator {
-            index: 0,
-            host: "load-1".to_owned(),
-            kernel: "Linux 6.12.48".to_owned(),
-            cpu: "AMD EPYC 7763 64-Core Processor".to_owned(),
-            cores: 8,
-            memory_bytes: 33_500_000_000,
-            version: "0.1.0".to_owned(),
-            cpu_seconds: 71.4,
-            load_cpu_seconds: 66.2,
-            peak_resident_bytes: 141_000_000,
-            resident_before_bytes: 12_000_000,
-            resident_connected_bytes: 61_000_000,
-            connections: 4000,
-        }],
+        run: run(scenario, (rooms, members, rate), start_s, ramp_s, load_s),
+        generators: vec![generator()],
         latencies: totals.iter().map(|(what, histogram)| (*what, Compressed::encode(histogram))).collect(),
         series: Series { interval_s, rows },
         events: Vec::new(),
@@ -302,5 +265,50 @@ fn build(
             .collect(),
         verdict: Verdict::Passed,
         because: Vec::new(),
+    }
+}
+
+fn run(scenario: &str, (rooms, members, rate): (u32, u32, f64), start_s: u64, ramp_s: u64, load_s: u64) -> RunInfo {
+    let load_started_ms = (start_s + ramp_s) * 1000;
+    RunInfo {
+        id: "6f1d2c9a".to_owned(),
+        scenario: scenario.to_owned(),
+        commands: vec![format!(
+            "loadtest {scenario} --target ws://127.0.0.1:8081 --target ws://127.0.0.1:8082 --target \
+             ws://127.0.0.1:8083 --rooms {rooms} --members {members} --rate {rate} --duration {load_s}s \
+             --assert 'delivery.p99<500ms' --html report.html"
+        )],
+        targets: vec!["127.0.0.1:8081".to_owned(), "127.0.0.1:8082".to_owned(), "127.0.0.1:8083".to_owned()],
+        started_ms: start_s * 1000,
+        load_started_ms,
+        load_ended_ms: load_started_ms + load_s * 1000,
+        finished_ms: load_started_ms + load_s * 1000 + 1400,
+        rooms,
+        members,
+        publishers: members,
+        clients: rooms * members,
+        rate,
+        mode: "durable".to_owned(),
+        processes: 1,
+        interrupted: false,
+        max_lag_ms: 10.0,
+    }
+}
+
+fn generator() -> Generator {
+    Generator {
+        index: 0,
+        host: "load-1".to_owned(),
+        kernel: "Linux 6.12.48".to_owned(),
+        cpu: "AMD EPYC 7763 64-Core Processor".to_owned(),
+        cores: 8,
+        memory_bytes: 33_500_000_000,
+        version: "0.1.0".to_owned(),
+        cpu_seconds: 71.4,
+        load_cpu_seconds: 66.2,
+        peak_resident_bytes: 141_000_000,
+        resident_before_bytes: 12_000_000,
+        resident_connected_bytes: 61_000_000,
+        connections: 4000,
     }
 }

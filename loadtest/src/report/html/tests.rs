@@ -3,10 +3,19 @@
 use std::fs;
 use std::path::Path;
 
+use base64::Engine as _;
+
 use super::*;
 
-fn samples() -> [(&'static str, Report); 4] {
-    [("killed", sample::killed()), ("hostile", sample::hostile()), ("empty", sample::empty()), ("soak", sample::soak())]
+fn samples() -> [(&'static str, Report); 5] {
+    let collected = crate::report::sample::sample(crate::report::sample::Story::Failed);
+    [
+        ("killed", sample::killed()),
+        ("hostile", sample::hostile()),
+        ("empty", sample::empty()),
+        ("soak", sample::soak()),
+        ("collected", collected),
+    ]
 }
 
 /// Also the way to look at them: `cargo test -p roomcast-loadtest --lib pages_are_small`, then open
@@ -106,7 +115,6 @@ fn the_policy_names_the_script() {
         .tls13()
         .map(|suite| suite.common.hash_provider.hash(SCRIPT.as_bytes()))
         .unwrap();
-    use base64::Engine as _;
     let expected = format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(hash.as_ref()));
     assert_eq!(SCRIPT_HASH, expected);
 }

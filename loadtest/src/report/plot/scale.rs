@@ -119,8 +119,8 @@ impl Scale {
         let marks = (0..=count)
             .map(|nines| {
                 let decimals = nines.saturating_sub(2) as usize;
-                let percentile = 100.0 - 10f64.powi(2 - nines as i32);
-                Mark { at: f64::from(nines) / f64::from(count.max(1)), text: format!("{percentile:.decimals$}") }
+                let percentile = 100.0 - 10f64.powf(2.0 - f64::from(nines));
+                Mark { at: f64::from(nines) / f64::from(count.max(1)), text: format!("{percentile:.decimals$} %") }
             })
             .collect();
         Self { from: 0.0, to: f64::from(count.max(1)), log: false, marks }
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(texts(&Scale::log(400.0, 90_000.0, Unit::Microseconds)), ["1 ms", "10 ms", "100 ms"]);
         assert_eq!(texts(&Scale::time(-5.0, 60.0)), ["0 s", "10 s", "20 s", "30 s", "40 s", "50 s", "60 s"]);
         assert_eq!(texts(&Scale::time(0.0, 36_000.0))[1], "2 h");
-        assert_eq!(texts(&Scale::nines(4)), ["0", "90", "99", "99.9", "99.99"]);
+        assert_eq!(texts(&Scale::nines(4)), ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
     }
 
     #[test]
