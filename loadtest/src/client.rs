@@ -227,6 +227,7 @@ impl Client {
                 self.send_text(&join);
             }
             0 => {}
+            session::UNSENT => self.send_unsent(&mut me),
             number => self.send(&mut me, number),
         }
     }

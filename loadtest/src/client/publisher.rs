@@ -40,6 +40,11 @@ impl Publisher {
         self.pending.iter_mut().find(|pending| pending.number == number)
     }
 
+    /// The first that was never sent.
+    pub(super) fn first_unsent(&self) -> Option<u32> {
+        self.pending.iter().find(|pending| pending.sent == 0).map(|pending| pending.number)
+    }
+
     /// An answer came, or none will.
     pub(super) fn settle(&mut self, number: u32) -> Option<Pending> {
         let at = self.pending.iter().position(|pending| pending.number == number)?;

@@ -6,7 +6,7 @@ use roomcast_protocol::{Mode, Recovery};
 
 use super::decode::Fields;
 use super::memo::Known;
-use super::publisher::{Envelope, read_id, write_frame};
+use super::publisher::{Envelope, Publisher, read_id, write_frame};
 use super::{Client, Output, Presence, Retry, State};
 use crate::payload::{self, PayloadError, Stamp};
 use crate::record::{Count, Latency, Reason};
@@ -18,6 +18,8 @@ const MESSAGE: &[u8] = br#"{"type":"message""#;
 const RETRY_NS: u64 = 100_000_000;
 /// When a message was due whose data is damaged: it has no latency.
 const UNKNOWN: u64 = 0;
+/// Stands for all that were never sent, in a [`Retry`].
+pub(super) const UNSENT: u32 = u32::MAX;
 /// The `ref` of a join; publishes have their numbers, which begin with 1.
 const JOIN: u32 = 0;
 
@@ -292,9 +294,17 @@ impl Client {
         if me.presence != Presence::Joined {
             return;
         }
-        let Some(pending) = me.publisher.as_deref_mut().and_then(|publisher| publisher.get(number)) else { return };
+        let Some(publisher) = me.publisher.as_deref_mut() else { return };
+        let next = publisher.first_unsent();
+        let Some(pending) = publisher.get(number) else { return };
+        let is_first = pending.sent == 0;
+        // A publisher's messages go out in their order: behind one that waits for the socket, all do.
+        if is_first && next.is_some_and(|next| next < number) {
+            return;
+        }
         if !self.can_send() {
             let at_ns = floor.clock.now_ns() + RETRY_NS;
+            let number = if is_first { UNSENT } else { number };
             floor.retries.borrow_mut().push(Retry { at_ns, client: self.slot, number });
             return;
         }
@@ -313,6 +323,17 @@ impl Client {
         let mut frame = Vec::new();
         write_frame(&Envelope { plan: &floor.plan, room_name: self.room_name.as_str() }, &stamp, &mut frame);
         self.send_text(&frame);
+    }
+
+    /// Sends what waited for the socket, in its order, as far as the socket takes it now.
+    pub(super) fn send_unsent(&self, me: &mut State) {
+        let next = |me: &State| me.publisher.as_deref().and_then(Publisher::first_unsent);
+        while let Some(number) = next(me) {
+            self.send(me, number);
+            if next(me) == Some(number) {
+                return;
+            }
+        }
     }
 
     /// After a join: everything that has no answer goes out, in its order.

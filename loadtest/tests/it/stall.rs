@@ -31,3 +31,16 @@ async fn a_stall_shows_in_the_percentiles_by_its_full_length() {
         assert!(latency.value_at_quantile(0.9) >= us(0.5), "{what:?}: p90 {}", latency.value_at_quantile(0.9));
     }
 }
+
+#[tokio::test]
+async fn what_waits_for_a_full_socket_keeps_its_order() {
+    let nodes = [Gateway::start(&["--publish-rate", "0"]).await];
+    let args = ["--rooms", "1", "--members", "2", "--rate", "100", "--size", "60k", "--duration", "8s"];
+    let run = Loadtest::against(&nodes, "chat", &args).start();
+    nodes[0].has_published(100).await;
+    nodes[0].signal(Signal::STOP);
+    // Long enough for more than sockets and the load tester itself take in.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    nodes[0].signal(Signal::CONT);
+    run.ended().await.exits(0).is_clean();
+}
