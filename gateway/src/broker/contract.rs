@@ -9,11 +9,13 @@ use roomcast_protocol::{ClientId, Mode, NodeId, RoomName};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::redis::test_groups::Watched;
 use super::redis::test_server::Server;
 use super::{Broker, BrokerStats, Envelope, Event, Kind, Memory, Outcome, Record, RedisBroker, RedisOptions};
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
 
+mod failover;
 mod faults;
 mod history;
 mod messages;
@@ -30,8 +32,8 @@ struct Pair {
     b: Box<dyn Broker>,
     from_a: Events,
     from_b: Events,
-    /// Lives as long as the pair.
-    _server: Option<Server>,
+    /// Live as long as the pair.
+    _servers: Box<dyn std::any::Any>,
 }
 
 /// What comes to one node.
@@ -82,14 +84,28 @@ fn memory() -> Pair {
     let (to_a, from_a) = Events::channel("node-a", 1024);
     let (to_b, from_b) = Events::channel("node-b", 1024);
     let (a, b) = (store.handle(node("node-a"), to_a, stats()), store.handle(node("node-b"), to_b, stats()));
-    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _server: None }
+    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _servers: Box::new(()) }
 }
 
 async fn redis() -> Pair {
     let server = Server::start(&[]);
-    let (a, from_a) = connect(&server.options("node-a"), 1024).await;
-    let (b, from_b) = connect(&server.options("node-b"), 1024).await;
-    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _server: Some(server) }
+    over(&server.options("node-a"), server).await
+}
+
+async fn sentinel() -> Pair {
+    let group = Watched::shared();
+    over(&apart(group.options("node-a")), group).await
+}
+
+/// Keys of its own, on servers that other tests use, too.
+fn apart(options: RedisOptions) -> RedisOptions {
+    RedisOptions { prefix: format!("t{:016x}", rand::random::<u64>()), ..options }
+}
+
+async fn over(options: &RedisOptions, servers: impl std::any::Any) -> Pair {
+    let (a, from_a) = connect(options, 1024).await;
+    let (b, from_b) = connect(&RedisOptions { node: node("node-b"), ..options.clone() }, 1024).await;
+    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _servers: Box::new(servers) }
 }
 
 /// A broker that is up.
@@ -169,7 +185,7 @@ fn first_seq(envelope: &Envelope) -> u64 {
     }
 }
 
-/// Runs each case on both implementations.
+/// Runs each case on both implementations, and on every topology of Redis.
 macro_rules! on_both {
     ($($case:ident),+ $(,)?) => {
         mod on_memory {
@@ -182,6 +198,12 @@ macro_rules! on_both {
             $(#[tokio::test(flavor = "local")]
             async fn $case() {
                 super::$case(crate::broker::contract::redis().await).await;
+            })+
+        }
+        mod on_sentinel {
+            $(#[tokio::test(flavor = "local")]
+            async fn $case() {
+                super::$case(crate::broker::contract::sentinel().await).await;
             })+
         }
     };

@@ -16,7 +16,6 @@ use roomcast_protocol::{NodeId, RoomName};
 use tokio::sync::mpsc;
 
 use self::commands::Commands;
-use self::connection::Endpoint;
 use self::script::Scripts;
 use self::subscription::Subscription;
 use super::stats::Command;
@@ -30,18 +29,22 @@ mod commands;
 mod connection;
 mod presence;
 mod script;
+mod sentinel;
 mod subscription;
 #[cfg(test)]
+pub(super) mod test_groups;
+#[cfg(test)]
 pub(super) mod test_server;
+mod topology;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
-     +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex";
+     +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex +role";
 
 /// Where Redis is and how to speak to it.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// `redis://` or `rediss://`, with user, password and database as usual. Holds a secret: never print it.
+    /// As [`crate::config::RedisUrl`] reads it: one server, sentinels or a cluster. Holds secrets: never print it.
     pub url: String,
     /// PEM file of the certificate authority to trust instead of the public ones. Only with `rediss://`.
     pub ca_pem: Option<PathBuf>,
@@ -94,7 +97,7 @@ impl RedisBroker {
         events: mpsc::Sender<Event>,
         stats: BrokerStats,
     ) -> Result<Self, BrokerError> {
-        let endpoint = Endpoint::new(options)?;
+        let endpoint = topology::endpoint(options)?;
         let keys = Keys::new(&options.prefix)?;
         let scripts = Scripts::new();
         let commands = Commands::start(endpoint.clone(), scripts.clone(), options.timeout, stats.clone());

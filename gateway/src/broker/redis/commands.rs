@@ -152,7 +152,10 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                 opened = true;
                 tracing::info!("redis: publishing");
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
-                watch(connection, &lost).await;
+                tokio::select! {
+                    () = watch(connection.clone(), &lost) => {}
+                    () = endpoint.moved(&connection) => tracing::warn!("redis: the master is another server now"),
+                }
                 shared.open.borrow_mut().take();
                 tracing::warn!("redis: lost the publishing connection");
             }

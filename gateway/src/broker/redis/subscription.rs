@@ -160,8 +160,11 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>) {
             .await
         {
             Ok(connection) => {
-                let mut link = Link { connection, tap, wishes: &wishes, intake: &intake };
-                let ended = link.serve(place, &mut opened).await;
+                let mut link = Link { connection: connection.clone(), tap, wishes: &wishes, intake: &intake };
+                let ended = tokio::select! {
+                    ended = link.serve(place, &mut opened) => ended,
+                    () = endpoint.moved(&connection) => "the master is another server now",
+                };
                 intake.stats().end_subscriptions(wishes.forget_connection());
                 tracing::warn!(reason = ended, "redis: lost the subscription connection");
             }

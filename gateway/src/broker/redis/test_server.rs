@@ -42,7 +42,9 @@ impl Server {
         let tls = self.args.iter().any(|arg| arg == "--tls-cert-file");
         let (port, tls_port) = if tls { (0, self.port) } else { (self.port, 0) };
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).args(&self.args);
+        // A file of settings must come first.
+        let (file, args) = self.args.split_at(usize::from(self.args.first().is_some_and(|arg| !arg.starts_with('-'))));
+        command.args(file).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).args(args);
         if tls {
             command.args(["--tls-port", &tls_port.to_string(), "--tls-auth-clients", "no"]);
         }
@@ -56,7 +58,7 @@ impl Server {
             Err(error) => panic!("redis-server: {error}"),
         };
         let start = Instant::now();
-        while !self.log().contains("Ready to accept connections") {
+        while !["Ready to accept connections", "Sentinel ID is"].iter().any(|ready| self.log().contains(ready)) {
             if child.try_wait().expect("a child").is_some() {
                 return false;
             }
