@@ -9,7 +9,7 @@ use roomcast_protocol::{ClientId, Mode, NodeId, RoomName};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::redis::test_groups::Watched;
+use super::redis::test_groups::{Sharded, Watched};
 use super::redis::test_server::Server;
 use super::{Broker, BrokerStats, Envelope, Event, Kind, Memory, Outcome, Record, RedisBroker, RedisOptions};
 use crate::config::RoomPolicy;
@@ -21,6 +21,7 @@ mod history;
 mod messages;
 mod presence;
 mod scripts;
+mod sharding;
 mod trust;
 
 /// The longest any wait of a test lasts before it fails.
@@ -94,6 +95,11 @@ async fn redis() -> Pair {
 
 async fn sentinel() -> Pair {
     let group = Watched::shared();
+    over(&apart(group.options("node-a")), group).await
+}
+
+async fn cluster() -> Pair {
+    let group = Sharded::shared();
     over(&apart(group.options("node-a")), group).await
 }
 
@@ -204,6 +210,12 @@ macro_rules! on_both {
             $(#[tokio::test(flavor = "local")]
             async fn $case() {
                 super::$case(crate::broker::contract::sentinel().await).await;
+            })+
+        }
+        mod on_cluster {
+            $(#[tokio::test(flavor = "local")]
+            async fn $case() {
+                super::$case(crate::broker::contract::cluster().await).await;
             })+
         }
     };

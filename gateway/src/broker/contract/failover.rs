@@ -26,14 +26,14 @@ async fn reaches(a: &RedisBroker, from_b: &mut Events, room: &RoomName) {
 }
 
 /// Two nodes that use the old master, and a room on both.
-async fn start(group: &Watched) -> (RedisBroker, RedisBroker, Events, RoomName) {
+async fn start(group: &Watched) -> (RedisBroker, (RedisBroker, Events), Events, RoomName) {
     let hasty = |name: &str| RedisOptions { timeout: Duration::from_millis(500), ..group.options(name) };
-    let (a, _from_a) = connect(&hasty("node-a"), 64).await;
+    let (a, from_a) = connect(&hasty("node-a"), 64).await;
     let (b, mut from_b) = connect(&hasty("node-b"), 64).await;
     let room = room("lobby");
     b.subscribe(&room).await.expect("subscribed");
     reaches(&a, &mut from_b, &room).await;
-    (a, b, from_b, room)
+    (a, (b, from_a), from_b, room)
 }
 
 #[tokio::test(flavor = "local")]

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::cluster::Redirect;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT, verdict};
 use super::script::{Script, Scripts};
 use crate::broker::stats::Path;
@@ -50,13 +51,28 @@ impl Commands {
     }
 
     /// Runs one command of about `size` bytes.
-    pub(super) async fn query<T: FromRedisValue>(&self, command: Cmd, size: usize) -> Result<T, BrokerError> {
-        self.run(size, async |mut connection| command.query_async(&mut connection).await).await
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        size: usize,
+        asking: bool,
+    ) -> Result<T, Failure> {
+        self.run(size, async |mut connection| send(command, asking, &mut connection).await).await
     }
 
     /// Runs some small commands together, not atomically.
-    pub(super) async fn query_all<T: FromRedisValue>(&self, pipeline: Pipeline) -> Result<T, BrokerError> {
-        self.run(1024, async |mut connection| pipeline.query_async(&mut connection).await).await
+    pub(super) async fn query_all<T: FromRedisValue>(&self, pipeline: &Pipeline, asking: bool) -> Result<T, Failure> {
+        self.run(1024, async |mut connection| {
+            if !asking {
+                return pipeline.query_async(&mut connection).await;
+            }
+            let mut asked = Pipeline::new();
+            for command in pipeline.cmd_iter() {
+                asked.cmd("ASKING").ignore().add_command(command.clone());
+            }
+            asked.query_async(&mut connection).await
+        })
+        .await
     }
 
     /// Runs a script; `fill` appends the number of keys, keys and arguments.
@@ -65,18 +81,19 @@ impl Commands {
         script: &Script,
         size: usize,
         fill: impl Fn(&mut Cmd),
-    ) -> Result<T, BrokerError> {
+        asking: bool,
+    ) -> Result<T, Failure> {
         self.run(size, async |mut connection| {
             let mut by_hash = cmd("EVALSHA");
             by_hash.arg(script.hash());
             fill(&mut by_hash);
-            match by_hash.query_async(&mut connection).await {
+            match send(&by_hash, asking, &mut connection).await {
                 // The server forgot it (SCRIPT FLUSH); with its text it runs and is remembered again.
                 Err(error) if error.code() == Some("NOSCRIPT") => {
                     let mut by_text = cmd("EVAL");
                     by_text.arg(script.text());
                     fill(&mut by_text);
-                    by_text.query_async(&mut connection).await
+                    send(&by_text, asking, &mut connection).await
                 }
                 result => result,
             }
@@ -88,9 +105,9 @@ impl Commands {
         &self,
         size: usize,
         call: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
-    ) -> Result<T, BrokerError> {
+    ) -> Result<T, Failure> {
         let Some((connection, lost)) = self.shared.open.borrow().clone() else {
-            return Err(BrokerError::Unavailable("not connected".into()));
+            return Err(BrokerError::Unavailable("not connected".into()).into());
         };
         let _place = Place::take(&self.shared, size)?;
         match timeout(self.timeout, call(connection)).await {
@@ -100,12 +117,36 @@ impl Commands {
                 if reconnect {
                     lost.notify_one();
                 }
-                Err(meaning)
+                Err(Failure { meaning, redirect: Redirect::of(&error) })
             }
             // The watch decides whether the connection is dead; its pings share the queue with this call.
-            Err(_) => Err(BrokerError::Undecided("timed out".into())),
+            Err(_) => Err(BrokerError::Undecided("timed out".into()).into()),
         }
     }
+}
+
+/// Why a call has no result, and where it could have one.
+pub(super) struct Failure {
+    pub(super) meaning: BrokerError,
+    /// The call did nothing here.
+    pub(super) redirect: Option<Redirect>,
+}
+
+impl From<BrokerError> for Failure {
+    fn from(meaning: BrokerError) -> Self {
+        Self { meaning, redirect: None }
+    }
+}
+
+/// Sends a command, behind the word that a slot which is only arriving may be used, if it is asked for.
+async fn send<T: FromRedisValue>(command: &Cmd, asking: bool, to: &mut MultiplexedConnection) -> RedisResult<T> {
+    if !asking {
+        return command.query_async(to).await;
+    }
+    let mut both = Pipeline::new();
+    both.cmd("ASKING").ignore().add_command(command.clone());
+    let (result,) = both.query_async(to).await?;
+    Ok(result)
 }
 
 impl Drop for Commands {

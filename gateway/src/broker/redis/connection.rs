@@ -162,7 +162,7 @@ pub(super) fn verdict(error: &RedisError) -> (BrokerError, bool) {
     if ["READONLY", "LOADING", "MASTERDOWN"].into_iter().any(is) {
         return (BrokerError::Unavailable(text), true);
     }
-    if ["MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN"].into_iter().any(is) {
+    if ["MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"].into_iter().any(is) {
         return (BrokerError::Unavailable(text), false);
     }
     (BrokerError::Rejected(text), false)

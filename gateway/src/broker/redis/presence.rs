@@ -40,7 +40,7 @@ pub(super) async fn apply(
         }
     };
     let script = &broker.scripts.presence;
-    let reply: Vec<Value> = broker.commands.script(script, 512 + ops.len() * 256, fill).await?;
+    let reply: Vec<Value> = broker.topology.script(room.as_str(), script, 512 + ops.len() * 256, fill).await?;
     read_reply(&reply).ok_or_else(|| foreign("presence"))
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn page(
     // One more than asked for tells whether there is a next page.
     both.add_command(cmd("ZRANGEBYLEX").arg(&key).arg(from).arg("+").arg("LIMIT").arg(0).arg(limit + 1).clone());
     both.add_command(cmd("ZCARD").arg(&key).clone());
-    let (entries, online): (Vec<Value>, u64) = broker.commands.query_all(both).await?;
+    let (entries, online): (Vec<Value>, u64) = broker.topology.query_all(room.as_str(), both).await?;
     let more = entries.len() > limit;
     let members = read_members(&entries[..entries.len().min(limit)]);
     let next = members.last().filter(|_| more).map(|member| member.id.to_string());

@@ -25,7 +25,7 @@ const MAX_CANDIDATES: usize = 4;
 /// The sentinels of one master.
 #[derive(Clone)]
 pub(super) struct Sentinels {
-    sentinels: Vec<Client>,
+    all: Vec<Client>,
     master: String,
     /// Makes the URLs of the servers they name.
     url: RedisUrl,
@@ -46,7 +46,7 @@ impl Sentinels {
     ) -> Result<Self, BrokerError> {
         let sentinels = sentinels.iter().map(|url| client(url, options.ca_pem.as_deref())).collect::<Result<_, _>>()?;
         Ok(Self {
-            sentinels,
+            all: sentinels,
             master: master.to_owned(),
             url: url.clone(),
             options: options.clone(),
@@ -106,7 +106,7 @@ impl Sentinels {
     /// The address that more than half of the sentinels name.
     async fn agreed(&self) -> Option<Address> {
         let (address, votes) = self.votes().await.into_iter().next()?;
-        (votes * 2 > self.sentinels.len()).then_some(address)
+        (votes * 2 > self.all.len()).then_some(address)
     }
 
     /// Addresses that sentinels name, the most named first.
@@ -117,7 +117,7 @@ impl Sentinels {
     /// Asks all sentinels at once; does not wait for the rest once more than half agree.
     async fn votes(&self) -> Vec<(Address, usize)> {
         let mut asked = JoinSet::new();
-        for sentinel in &self.sentinels {
+        for sentinel in &self.all {
             asked.spawn(ask(sentinel.clone(), self.master.clone(), self.options.connect_timeout));
         }
         let mut votes: Vec<(Address, usize)> = Vec::new();
@@ -127,7 +127,7 @@ impl Sentinels {
                 Some((_, count)) => *count += 1,
                 None => votes.push((address, 1)),
             }
-            if votes.iter().any(|(_, count)| count * 2 > self.sentinels.len()) {
+            if votes.iter().any(|(_, count)| count * 2 > self.all.len()) {
                 break;
             }
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::{MultiplexedConnection, SendError};
-use ::redis::{RedisResult, cmd};
+use ::redis::{Pipeline, RedisResult, cmd};
 use roomcast_protocol::RoomName;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -34,15 +34,30 @@ pub(super) struct Subscription {
     supervisor: JoinHandle<()>,
 }
 
+/// Awaits the acknowledgement of a subscription.
+pub(super) async fn acknowledgement(acknowledged: oneshot::Receiver<()>, limit: Duration) -> Result<(), BrokerError> {
+    match timeout(limit, acknowledged).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(BrokerError::Unavailable("unsubscribed meanwhile".into())),
+        Err(_) => Err(BrokerError::Unavailable("the subscription was not acknowledged in time".into())),
+    }
+}
+
+/// Who is told of an acknowledgement.
+pub(super) type Waiter = oneshot::Sender<()>;
+
 /// What the hub wants, and what the connection has.
 #[derive(Default)]
 struct Wishes {
     /// Wanted rooms, each with those who await its acknowledgement.
-    wanted: RefCell<HashMap<RoomName, Vec<oneshot::Sender<()>>>>,
+    wanted: RefCell<HashMap<RoomName, Vec<Waiter>>>,
     /// Rooms acknowledged on the present connection.
     active: RefCell<HashSet<RoomName>>,
     /// Rooms whose wish changed since the task looked. Only kept while there is a connection to change.
     changed: RefCell<HashSet<RoomName>>,
+    /// How many rooms came from other servers, and how many of them the hub was told to catch up.
+    taken_over: Cell<u64>,
+    caught_up: Cell<u64>,
     serving: Cell<bool>,
     wake: Notify,
 }
@@ -60,23 +75,40 @@ impl Subscription {
     }
 
     pub(super) async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
-        let acknowledged = {
-            let mut wanted = self.wishes.wanted.borrow_mut();
-            let waiters = wanted.entry(room.clone()).or_default();
-            if self.wishes.active.borrow().contains(room) {
-                return Ok(());
+        let (waiter, acknowledged) = oneshot::channel();
+        self.want(room, vec![waiter]);
+        acknowledgement(acknowledged, self.timeout).await
+    }
+
+    /// Asks for a room, and for word to all of `waiters` once it is acknowledged.
+    pub(super) fn want(&self, room: &RoomName, waiters: Vec<Waiter>) {
+        let mut wanted = self.wishes.wanted.borrow_mut();
+        let all = wanted.entry(room.clone()).or_default();
+        if self.wishes.active.borrow().contains(room) {
+            for waiter in waiters {
+                _ = waiter.send(());
             }
-            let (waiter, acknowledged) = oneshot::channel();
-            waiters.retain(|waiter| !waiter.is_closed());
-            waiters.push(waiter);
-            acknowledged
-        };
-        self.wishes.changed(room);
-        match timeout(self.timeout, acknowledged).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(BrokerError::Unavailable("unsubscribed meanwhile".into())),
-            Err(_) => Err(BrokerError::Unavailable("the subscription was not acknowledged in time".into())),
+            return;
         }
+        all.retain(|waiter| !waiter.is_closed());
+        all.extend(waiters);
+        drop(wanted);
+        self.wishes.changed(room);
+    }
+
+    /// Asks for a room that another server had until now: what it missed meanwhile is to be caught up.
+    pub(super) fn take_over(&self, room: &RoomName, waiters: Vec<Waiter>) {
+        self.wishes.taken_over.set(self.wishes.taken_over.get() + 1);
+        self.want(room, waiters);
+    }
+
+    /// Gives up the wanted rooms that are not to `stay`.
+    pub(super) fn release(&self, stay: impl Fn(&RoomName) -> bool) -> Vec<(RoomName, Vec<Waiter>)> {
+        let gone: Vec<_> = self.wishes.wanted.borrow_mut().extract_if(|room, _| !stay(room)).collect();
+        for (room, _) in &gone {
+            self.wishes.changed(room);
+        }
+        gone
     }
 
     pub(super) fn unsubscribe(&self, room: &RoomName) {
@@ -166,6 +198,7 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>) {
                     () = endpoint.moved(&connection) => "the master is another server now",
                 };
                 intake.stats().end_subscriptions(wishes.forget_connection());
+                intake.doubt().notify_one();
                 tracing::warn!(reason = ended, "redis: lost the subscription connection");
             }
             Err(error) => tracing::warn!(%error, "redis: cannot connect for the subscription"),
@@ -194,7 +227,8 @@ impl Link<'_> {
 
     async fn follow(&mut self, place: mpsc::OwnedPermit<Event>, opened: &mut bool) -> &'static str {
         let wanted: Vec<RoomName> = self.wishes.wanted.borrow().keys().cloned().collect();
-        let catch_up = *opened || self.wishes.unattended();
+        let taken_over = self.wishes.taken_over.get();
+        let catch_up = *opened || taken_over > self.wishes.caught_up.get() || self.wishes.unattended();
         // From here on wishes that change are noted.
         self.wishes.serving.set(true);
         if !self.subscribe_to(&wanted).await {
@@ -205,6 +239,7 @@ impl Link<'_> {
         }
         if catch_up {
             place.send(Event::Resubscribed);
+            self.wishes.caught_up.set(taken_over);
         } else {
             drop(place);
         }
@@ -231,17 +266,28 @@ impl Link<'_> {
     }
 
     async fn follow_wishes(&mut self) -> bool {
+        let taken_over = self.wishes.taken_over.get();
         let (enter, leave) = self.wishes.differences();
         if !self.subscribe_to(&enter).await {
             return false;
+        }
+        if taken_over > self.wishes.caught_up.get() {
+            if self.intake.events().send(Event::Resubscribed).await.is_err() {
+                return false;
+            }
+            self.wishes.caught_up.set(taken_over);
         }
         for rooms in leave.chunks(BATCH) {
             // Before it is sent: who wants one of them back meanwhile must not be told that it is still there.
             self.wishes.forget(rooms);
             self.intake.stats().end_subscriptions(rooms.len());
             let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
-            let mut connection = self.connection.clone();
-            if !self.answered(async move { connection.unsubscribe(channels).await }).await {
+            let connection = self.connection.clone();
+            let sharded = self.intake.sharded();
+            if sharded {
+                self.tap.expect_to_leave(channels.len());
+            }
+            if !self.answered(leave_channels(connection, channels, sharded)).await {
                 return false;
             }
         }
@@ -251,8 +297,8 @@ impl Link<'_> {
     async fn subscribe_to(&mut self, rooms: &[RoomName]) -> bool {
         for rooms in rooms.chunks(BATCH) {
             let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
-            let mut connection = self.connection.clone();
-            if !self.answered(async move { connection.subscribe(channels).await }).await {
+            let connection = self.connection.clone();
+            if !self.answered(enter_channels(connection, channels, self.intake.sharded())).await {
                 return false;
             }
             self.wishes.acknowledge(rooms);
@@ -276,4 +322,21 @@ impl Link<'_> {
             }
         }
     }
+}
+
+async fn enter_channels(mut to: MultiplexedConnection, channels: Vec<String>, sharded: bool) -> RedisResult<()> {
+    if sharded { one_by_one("SSUBSCRIBE", to, channels).await } else { to.subscribe(channels).await }
+}
+
+async fn leave_channels(mut to: MultiplexedConnection, channels: Vec<String>, sharded: bool) -> RedisResult<()> {
+    if sharded { one_by_one("SUNSUBSCRIBE", to, channels).await } else { to.unsubscribe(channels).await }
+}
+
+/// Channels in different slots cannot share a command. With one each, every push that confirms is a command's answer.
+async fn one_by_one(command: &str, mut to: MultiplexedConnection, channels: Vec<String>) -> RedisResult<()> {
+    let mut all = Pipeline::with_capacity(channels.len());
+    for channel in channels {
+        all.cmd(command).arg(channel).ignore();
+    }
+    all.query_async(&mut to).await
 }

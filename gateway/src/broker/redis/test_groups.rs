@@ -63,6 +63,71 @@ impl Watched {
     }
 }
 
+/// A cluster of three masters, each with a third of the slots, and a replica for each.
+pub(in crate::broker) struct Sharded {
+    /// The masters at the start, then their replicas in the same order.
+    pub(in crate::broker) servers: Vec<Server>,
+}
+
+/// Where the thirds begin and end.
+const THIRDS: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
+
+impl Sharded {
+    /// One cluster for all tests that run at the same time and do it no harm.
+    pub(in crate::broker) fn shared() -> Arc<Self> {
+        static GROUP: Mutex<Weak<Sharded>> = Mutex::new(Weak::new());
+        share(&GROUP, || Self::start(false))
+    }
+
+    /// A cluster of a test's own, whose replicas are ready to take over.
+    pub(in crate::broker) fn start_ready() -> Self {
+        Self::start(true)
+    }
+
+    fn start(replicas: bool) -> Self {
+        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
+        let servers: Vec<Server> = (0..if replicas { 6 } else { 3 }).map(|_| Server::start(&args)).collect();
+        for (at, server) in servers.iter().enumerate() {
+            let _: String = server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
+            if let Some((first, last)) = THIRDS.get(at) {
+                let _: String = server.command(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
+            }
+            let (port, bus) = (servers[0].port.to_string(), servers[0].bus.to_string());
+            let _: String = server.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+        }
+        let group = Self { servers };
+        let all = |condition: &dyn Fn(&Server) -> bool| group.servers.iter().all(condition);
+        let nodes = group.servers.len();
+        until("the servers know each other", || {
+            all(&|server| {
+                let known: String = server.command(&["CLUSTER", "NODES"]);
+                known.lines().filter(|line| !line.contains("handshake")).count() == nodes
+            })
+        });
+        for (replica, master) in group.servers[3..].iter().zip(&group.servers) {
+            let id: String = master.command(&["CLUSTER", "MYID"]);
+            let _: String = replica.command(&["CLUSTER", "REPLICATE", &id]);
+        }
+        until("the cluster works", || {
+            all(&|server| server.command::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+        });
+        if replicas {
+            until("the replicas are in step and known", || {
+                group.servers[3..]
+                    .iter()
+                    .all(|server| server.command::<String>(&["INFO", "replication"]).contains("master_link_status:up"))
+                    && all(&|server| server.command::<String>(&["CLUSTER", "NODES"]).matches("slave").count() == 3)
+            });
+        }
+        group
+    }
+
+    pub(in crate::broker) fn options(&self, name: &str) -> RedisOptions {
+        let hosts: Vec<String> = self.servers.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
+        RedisOptions::new(format!("redis+cluster://{}", hosts.join(",")), node(name))
+    }
+}
+
 /// Gone with the last test that uses it: nothing is ever dropped from a static.
 fn share<T>(place: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
     let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,18 +1,143 @@
-//! Which servers there are. Used by the broker; must not know what is called on them.
+//! Which servers there are, and which of them has a room. Used by the broker, whose calls name a tag: the room's name,
+//! or [`WHOLE`]. Must not know what is called.
+
+use ::redis::{Cmd, FromRedisValue, Pipeline};
+use roomcast_protocol::RoomName;
 
 use super::RedisOptions;
+use super::cluster::Cluster;
+use super::commands::{Commands, Failure};
 use super::connection::Endpoint;
+use super::script::{Script, Scripts};
 use super::sentinel::Sentinels;
-use crate::broker::BrokerError;
+use super::subscription::{Intake, Subscription};
+use crate::broker::{BrokerError, BrokerStats};
 use crate::config::{RedisTopology, RedisUrl};
 
-pub(super) fn endpoint(options: &RedisOptions) -> Result<Endpoint, BrokerError> {
-    let url: RedisUrl = options.url.parse().map_err(|error| BrokerError::Misconfigured(format!("redis: {error}")))?;
-    match url.topology() {
-        RedisTopology::Standalone => Endpoint::fixed(url.as_str(), options),
-        RedisTopology::Sentinel { sentinels, master } => {
-            Ok(Endpoint::watched(Sentinels::new(sentinels, master, &url, options)?, options))
+/// The tag of what belongs to the cluster as a whole and to no room. No room can have this name.
+pub(super) const WHOLE: &str = "!";
+
+/// What it takes to speak to one more server.
+#[derive(Clone)]
+pub(super) struct Recipe {
+    pub(super) options: RedisOptions,
+    pub(super) scripts: Scripts,
+    pub(super) intake: Intake,
+    pub(super) stats: BrokerStats,
+}
+
+/// The two connections to one server.
+pub(super) struct Link {
+    pub(super) commands: Commands,
+    pub(super) subscription: Subscription,
+}
+
+impl Link {
+    pub(super) fn start(endpoint: Endpoint, recipe: &Recipe) -> Self {
+        let Recipe { options, scripts, intake, stats } = recipe.clone();
+        let commands = Commands::start(endpoint.clone(), scripts, options.timeout, stats);
+        let subscription = Subscription::start(endpoint, intake, options.timeout);
+        Self { commands, subscription }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.commands.is_up() && self.subscription.is_up()
+    }
+}
+
+/// The servers.
+pub(super) enum Topology {
+    /// One for everything, at an address of its own or named by sentinels.
+    One(Link),
+    /// Each with a part of the rooms.
+    Cluster(Cluster),
+}
+
+/// True if rooms are spread over the servers of a cluster: then channels belong to slots as keys do.
+pub(super) fn is_sharded(url: &RedisUrl) -> bool {
+    matches!(url.topology(), RedisTopology::Cluster { .. })
+}
+
+impl Topology {
+    /// Starts connecting, and returns at once.
+    pub(super) fn start(url: &RedisUrl, recipe: Recipe) -> Result<Self, BrokerError> {
+        let options = &recipe.options;
+        Ok(match url.topology() {
+            RedisTopology::Standalone => Self::One(Link::start(Endpoint::fixed(url.as_str(), options)?, &recipe)),
+            RedisTopology::Sentinel { sentinels, master } => {
+                let sentinels = Sentinels::new(sentinels, master, url, options)?;
+                Self::One(Link::start(Endpoint::watched(sentinels, options), &recipe))
+            }
+            RedisTopology::Cluster { seeds } => Self::Cluster(Cluster::start(seeds.clone(), url.clone(), recipe)?),
+        })
+    }
+
+    /// Publishing and subscription, on all servers.
+    pub(super) fn paths_up(&self) -> (bool, bool) {
+        match self {
+            Self::One(link) => (link.commands.is_up(), link.subscription.is_up()),
+            Self::Cluster(cluster) => cluster.paths_up(),
         }
-        RedisTopology::Cluster { .. } => Err(BrokerError::Misconfigured("redis: no cluster yet".into())),
+    }
+
+    /// Runs one command of about `size` bytes.
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        tag: &str,
+        command: Cmd,
+        size: usize,
+    ) -> Result<T, BrokerError> {
+        self.on(tag, async |commands, asking| commands.query(&command, size, asking).await).await
+    }
+
+    /// Runs some small commands together, not atomically. All keys have the tag, or one that [`Topology::together`]
+    /// put beside it.
+    pub(super) async fn query_all<T: FromRedisValue>(&self, tag: &str, pipeline: Pipeline) -> Result<T, BrokerError> {
+        self.on(tag, async |commands, asking| commands.query_all(&pipeline, asking).await).await
+    }
+
+    /// Runs a script; `fill` appends the number of keys, keys and arguments.
+    pub(super) async fn script<T: FromRedisValue>(
+        &self,
+        tag: &str,
+        script: &Script,
+        size: usize,
+        fill: impl Fn(&mut Cmd),
+    ) -> Result<T, BrokerError> {
+        self.on(tag, async |commands, asking| commands.script(script, size, &fill, asking).await).await
+    }
+
+    async fn on<T>(
+        &self,
+        tag: &str,
+        call: impl AsyncFn(&Commands, bool) -> Result<T, Failure>,
+    ) -> Result<T, BrokerError> {
+        match self {
+            Self::One(link) => call(&link.commands, false).await.map_err(|failure| failure.meaning),
+            Self::Cluster(cluster) => cluster.call(tag, call).await,
+        }
+    }
+
+    /// Rooms in groups, each on one server.
+    #[expect(dead_code, reason = "for calls that read many rooms at once")]
+    pub(super) fn together(&self, rooms: Vec<RoomName>) -> Vec<Vec<RoomName>> {
+        match self {
+            Self::One(_) => vec![rooms],
+            Self::Cluster(cluster) => cluster.together(rooms),
+        }
+    }
+
+    pub(super) async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
+        match self {
+            Self::One(link) => link.subscription.subscribe(room).await,
+            Self::Cluster(cluster) => cluster.subscribe(room).await,
+        }
+    }
+
+    pub(super) fn unsubscribe(&self, room: &RoomName) {
+        match self {
+            Self::One(link) => link.subscription.unsubscribe(room),
+            Self::Cluster(cluster) => cluster.unsubscribe(room),
+        }
     }
 }

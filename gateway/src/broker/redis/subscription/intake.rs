@@ -1,6 +1,7 @@
 //! From a push of Redis to an event of the hub: decoded in place on the connection's task, nothing queued in between.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use ::redis::{PushInfo, PushKind, Value};
@@ -22,6 +23,8 @@ pub(in super::super) struct Intake {
     events: mpsc::Sender<Event>,
     stats: BrokerStats,
     keep_echo: bool,
+    sharded: bool,
+    doubt: Arc<Notify>,
 }
 
 impl Intake {
@@ -30,8 +33,17 @@ impl Intake {
         options: &RedisOptions,
         events: mpsc::Sender<Event>,
         stats: BrokerStats,
+        sharded: bool,
     ) -> Self {
-        Self { keys, node: options.node.clone(), events, stats, keep_echo: options.keep_echo }
+        Self {
+            keys,
+            node: options.node.clone(),
+            events,
+            stats,
+            keep_echo: options.keep_echo,
+            sharded,
+            doubt: Arc::default(),
+        }
     }
 
     pub(super) fn events(&self) -> mpsc::Sender<Event> {
@@ -46,11 +58,23 @@ impl Intake {
         &self.stats
     }
 
+    /// Whether channels belong to slots.
+    pub(super) fn sharded(&self) -> bool {
+        self.sharded
+    }
+
+    /// Told of every connection that is lost: its server may not be the right one any more.
+    pub(in super::super) fn doubt(&self) -> &Notify {
+        &self.doubt
+    }
+
     pub(super) fn tap(&self) -> Tap {
         Tap {
             intake: self.clone(),
             lost: Notify::new(),
             overrun: AtomicBool::new(false),
+            leaving: AtomicUsize::new(0),
+            expelled: AtomicBool::new(false),
             born: Instant::now(),
             last_push_ms: AtomicU64::new(0),
         }
@@ -63,6 +87,10 @@ pub(super) struct Tap {
     lost: Notify,
     /// An event was dropped: all that follow are, too, until the hub is told to catch up.
     overrun: AtomicBool,
+    /// Channels of slots that we asked to leave and have not left yet.
+    leaving: AtomicUsize,
+    /// The server ended a subscription by itself: the slot is another's now.
+    expelled: AtomicBool,
     born: Instant,
     last_push_ms: AtomicU64,
 }
@@ -73,7 +101,8 @@ impl Tap {
         self.last_push_ms.store(self.born.elapsed().as_millis() as u64, Relaxed);
         match push.kind {
             PushKind::Disconnection => self.lost.notify_one(),
-            PushKind::Message if !self.overrun.load(Relaxed) => match self.decode(push.data) {
+            PushKind::SUnsubscribe => self.left(),
+            PushKind::Message | PushKind::SMessage if !self.overrun.load(Relaxed) => match self.decode(push.data) {
                 Ok(Some(event)) => self.hand_over(event),
                 Ok(None) => {}
                 Err(error) => self.intake.stats.count_ignored(error),
@@ -88,7 +117,24 @@ impl Tap {
     }
 
     pub(super) fn reason(&self) -> &'static str {
-        if self.overrun.load(Relaxed) { "the hub is behind" } else { "disconnected" }
+        match (self.overrun.load(Relaxed), self.expelled.load(Relaxed)) {
+            (true, _) => "the hub is behind",
+            (_, true) => "rooms moved to another server",
+            _ => "disconnected",
+        }
+    }
+
+    /// That so many channels of slots will be left.
+    pub(super) fn expect_to_leave(&self, channels: usize) {
+        self.leaving.fetch_add(channels, Relaxed);
+    }
+
+    /// What nobody asked for would also be taken for the answer to the next request: the connection is not used again.
+    fn left(&self) {
+        if self.leaving.fetch_update(Relaxed, Relaxed, |leaving| leaving.checked_sub(1)).is_err() {
+            self.expelled.store(true, Relaxed);
+            self.lost.notify_one();
+        }
     }
 
     pub(super) fn silent_for(&self) -> Duration {
