@@ -2,6 +2,7 @@
 
 mod outage;
 mod spread;
+mod topology;
 
 use crate::support::{Node, Redis};
 

@@ -86,10 +86,7 @@ async fn a_dead_master_stops_its_own_rooms_only() {
     group.servers[0].kill();
     // Nothing fails in the others, while the room of the first has no server.
     let mut lost = false;
-    while !lost
-        || group.servers[3].command::<Vec<::redis::Value>>(&["ROLE"])[0]
-            != ::redis::Value::BulkString(b"master".to_vec())
-    {
+    while !lost || !group.servers[3].is_master() {
         lost |= nodes.a.publish(&nodes.rooms[0], &policy(), &plains(0..1)).await.is_err();
         for at in [1, 2] {
             let room = nodes.rooms[at].clone();
@@ -112,10 +109,7 @@ async fn a_planned_failover_of_a_shard_is_followed() {
     let group = Sharded::start_ready();
     let mut nodes = start(&group).await;
     let _: String = group.servers[3].command(&["CLUSTER", "FAILOVER"]);
-    until("the replica is a master", || {
-        group.servers[3].command::<String>(&["INFO", "replication"]).contains("role:master")
-    })
-    .await;
+    until("the replica is a master", || group.servers[3].is_master()).await;
     for at in [1, 2] {
         nodes.reaches(at).await;
     }

@@ -106,6 +106,10 @@ impl Server {
         RedisOptions::new(self.url(), node(name))
     }
 
+    pub(in crate::broker) fn is_master(&self) -> bool {
+        self.command::<String>(&["INFO", "replication"]).contains("role:master")
+    }
+
     /// Runs a command on a connection of its own.
     pub(in crate::broker) fn command<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = ::redis::Client::open(self.url()).expect("a URL");
