@@ -1,15 +1,18 @@
 //! Finds the master that a group of sentinels watches. Used for every connection that is opened in this topology.
 //!
-//! Nobody is trusted alone: all sentinels are asked at once, the address that most of them name is tried first, and the
-//! server there must call itself a master. So neither a sentinel that was cut off nor an old master that came back
-//! leads astray for longer than its own side of the network agrees with it.
+//! Nobody is trusted alone: all sentinels are asked at once, the address that most of them name is the only one tried,
+//! and the server there must call itself a master. So neither a sentinel that was cut off nor an old master that came
+//! back leads astray. They are asked again every second: an old master that is being replaced goes on to acknowledge
+//! what will be lost, and every moment with it counts.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, Value, cmd};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::RedisOptions;
@@ -17,16 +20,19 @@ use super::connection::{client, connect};
 use crate::broker::BrokerError;
 use crate::config::RedisUrl;
 
-/// How often the sentinels are asked whether the master is still the one in use.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the sentinels are asked.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the server in use is asked whether it still is a master.
+const ROLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Most candidates that are tried in one attempt.
 const MAX_CANDIDATES: usize = 4;
 
-/// The sentinels of one master.
+/// The sentinels of one master, as one connection's supervision sees them.
 #[derive(Clone)]
 pub(super) struct Sentinels {
-    all: Vec<Client>,
-    master: String,
+    council: Rc<Council>,
+    /// Asks them again and again; ends with the last copy.
+    _looking: Rc<Looking>,
     /// Makes the URLs of the servers they name.
     url: RedisUrl,
     options: RedisOptions,
@@ -37,6 +43,14 @@ pub(super) struct Sentinels {
 /// Where a server listens.
 type Address = (String, u16);
 
+struct Looking(JoinHandle<()>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Sentinels {
     pub(super) fn new(
         sentinels: &[String],
@@ -44,21 +58,30 @@ impl Sentinels {
         url: &RedisUrl,
         options: &RedisOptions,
     ) -> Result<Self, BrokerError> {
-        let sentinels = sentinels.iter().map(|url| client(url, options.ca_pem.as_deref())).collect::<Result<_, _>>()?;
-        Ok(Self {
-            all: sentinels,
+        let all: Vec<Client> =
+            sentinels.iter().map(|url| client(url, options.ca_pem.as_deref())).collect::<Result<_, _>>()?;
+        let council = Rc::new(Council {
+            lines: RefCell::new(vec![None; all.len()]),
+            all,
             master: master.to_owned(),
-            url: url.clone(),
-            options: options.clone(),
-            current: RefCell::default(),
-        })
+            limit: options.connect_timeout,
+            agreed: watch::Sender::new(None),
+        });
+        let asked = Rc::clone(&council);
+        let looking = tokio::task::spawn_local(async move {
+            loop {
+                sleep(LOOK_INTERVAL).await;
+                asked.votes().await;
+            }
+        });
+        let (url, options, current) = (url.clone(), options.clone(), RefCell::default());
+        Ok(Self { council, _looking: Rc::new(Looking(looking)), url, options, current })
     }
 
     /// Opens a connection to the master.
     pub(super) async fn connect(&self, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, String> {
-        let candidates = self.candidates().await;
-        let mut why = format!("no sentinel answers for master {:?}", self.master);
-        for (host, port) in candidates {
+        let mut why = format!("no sentinel answers for master {:?}", self.council.master);
+        for (host, port) in self.council.candidates().await {
             match self.try_master(&host, port, config).await {
                 Ok(connection) => {
                     self.current.replace(Some((host, port)));
@@ -89,69 +112,102 @@ impl Sentinels {
     /// Resolves when `connection`, the last one opened, leads to a master no more, or most sentinels name another.
     pub(super) async fn replaced(&self, connection: &MultiplexedConnection) {
         let mut connection = connection.clone();
+        let mut agreed = self.council.agreed.subscribe();
         loop {
-            sleep(LOOK_INTERVAL).await;
-            // Silence is for the pings to judge.
-            if timeout(LOOK_INTERVAL, is_master(&mut connection)).await == Ok(false) {
+            if agreed.borrow_and_update().as_ref().is_some_and(|named| self.current.borrow().as_ref() != Some(named)) {
                 return;
             }
-            if let Some(named) = self.agreed().await
-                && self.current.borrow().as_ref() != Some(&named)
-            {
+            // An error is the end of the time: the council lives as long as we do.
+            let unchanged = timeout(ROLE_INTERVAL, agreed.changed()).await.is_err();
+            // Silence is for the pings to judge.
+            if unchanged && timeout(ROLE_INTERVAL, is_master(&mut connection)).await == Ok(false) {
                 return;
             }
         }
     }
+}
 
-    /// The address that more than half of the sentinels name.
-    async fn agreed(&self) -> Option<Address> {
-        let (address, votes) = self.votes().await.into_iter().next()?;
-        (votes * 2 > self.all.len()).then_some(address)
-    }
+/// The sentinels themselves, for all connections of a worker.
+struct Council {
+    all: Vec<Client>,
+    /// Kept connections to them.
+    lines: RefCell<Vec<Option<MultiplexedConnection>>>,
+    /// What they call the master.
+    master: String,
+    /// How long connecting and answering may take.
+    limit: Duration,
+    /// The last address that more than half of them named.
+    agreed: watch::Sender<Option<Address>>,
+}
 
-    /// Addresses that sentinels name, the most named first.
+impl Council {
+    /// What to try: what most of them name, or everything that someone names.
     async fn candidates(&self) -> Vec<Address> {
-        self.votes().await.into_iter().take(MAX_CANDIDATES).map(|(address, _)| address).collect()
+        let votes = self.votes().await;
+        let most = if votes.first().is_some_and(|(_, count)| self.is_majority(*count)) { 1 } else { MAX_CANDIDATES };
+        votes.into_iter().take(most).map(|(address, _)| address).collect()
     }
 
-    /// Asks all sentinels at once; does not wait for the rest once more than half agree.
+    fn is_majority(&self, votes: usize) -> bool {
+        votes * 2 > self.all.len()
+    }
+
+    /// Asks all sentinels at once, without waiting for the rest when more than half agree. The most named comes first.
     async fn votes(&self) -> Vec<(Address, usize)> {
         let mut asked = JoinSet::new();
-        for sentinel in &self.all {
-            asked.spawn(ask(sentinel.clone(), self.master.clone(), self.options.connect_timeout));
+        for (at, sentinel) in self.all.iter().enumerate() {
+            let line = self.lines.borrow()[at].clone();
+            let (sentinel, master, limit) = (sentinel.clone(), self.master.clone(), self.limit);
+            asked.spawn(async move { (at, ask(line, sentinel, master, limit).await) });
         }
         let mut votes: Vec<(Address, usize)> = Vec::new();
-        while let Some(answer) = asked.join_next().await {
-            let Ok(Some(address)) = answer else { continue };
+        while let Some(Ok((at, answer))) = asked.join_next().await {
+            let (line, address) = answer.unzip();
+            self.lines.borrow_mut()[at] = line;
+            let Some(address) = address.flatten() else { continue };
             match votes.iter_mut().find(|(named, _)| *named == address) {
                 Some((_, count)) => *count += 1,
                 None => votes.push((address, 1)),
             }
-            if votes.iter().any(|(_, count)| count * 2 > self.all.len()) {
+            votes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            if self.is_majority(votes[0].1) {
+                let named = Some(votes[0].0.clone());
+                self.agreed.send_if_modified(|agreed| {
+                    let changes = *agreed != named;
+                    *agreed = named;
+                    changes
+                });
                 break;
             }
         }
-        votes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         votes
     }
 }
 
-/// What one sentinel says, if it does in time.
-async fn ask(sentinel: Client, master: String, limit: Duration) -> Option<Address> {
-    let mut connection = connect(&sentinel, &AsyncConnectionConfig::new(), limit)
-        .await
-        .inspect_err(|error| tracing::debug!(%error, "redis: a sentinel does not answer"))
-        .ok()?;
+/// What one sentinel says, if it does in time, and the connection to it.
+async fn ask(
+    line: Option<MultiplexedConnection>,
+    sentinel: Client,
+    master: String,
+    limit: Duration,
+) -> Option<(MultiplexedConnection, Option<Address>)> {
+    let mut line = match line {
+        Some(line) => line,
+        None => connect(&sentinel, &AsyncConnectionConfig::new(), limit)
+            .await
+            .inspect_err(|error| tracing::debug!(%error, "redis: a sentinel does not answer"))
+            .ok()?,
+    };
     let mut question = cmd("SENTINEL");
     question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    match timeout(limit, question.query_async::<Option<(String, u16)>>(&mut connection)).await.ok()? {
-        Ok(Some(address)) => Some(address),
+    match timeout(limit, question.query_async::<Option<Address>>(&mut line)).await.ok()? {
+        Ok(Some(address)) => Some((line, Some(address))),
         Ok(None) => {
-            tracing::warn!("redis: a sentinel does not know the master by this name");
-            None
+            tracing::debug!("redis: a sentinel does not know the master by this name");
+            Some((line, None))
         }
         Err(error) => {
-            tracing::warn!(%error, "redis: a sentinel does not say where the master is");
+            tracing::debug!(%error, "redis: a sentinel does not say where the master is");
             None
         }
     }
