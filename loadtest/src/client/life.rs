@@ -62,10 +62,12 @@ impl Client {
         rand::random_range(0..=most.as_nanos() as u64)
     }
 
+    /// A room's members are spread over the targets. Who comes back goes anywhere, so that the clients of a lost node
+    /// do not all meet on the next.
     fn target(&self, attempt: u32) -> &Target {
         let targets = &self.floor.plan.targets;
-        // A room's members are spread over the targets, and a failed attempt goes to the next.
-        &targets[(self.member as usize + self.room as usize + attempt as usize) % targets.len()]
+        let at = if attempt == 0 { self.member as usize + self.room as usize } else { rand::random_range(0..targets.len()) };
+        &targets[at % targets.len()]
     }
 
     async fn open(&self, due_ns: u64, attempt: u32) -> Result<(), ConnectError> {
