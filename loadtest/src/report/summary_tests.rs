@@ -1,3 +1,5 @@
+//! What the summary says of each kind of run.
+
 use super::*;
 use crate::report::Compressed;
 use crate::report::sample::{Story, sample};

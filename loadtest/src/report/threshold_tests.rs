@@ -1,3 +1,5 @@
+//! What thresholds read, and how they judge.
+
 #![allow(clippy::float_cmp, reason = "limits as they were written")]
 
 use super::*;
