@@ -120,14 +120,6 @@ impl Audit {
         self.ledger.findings()
     }
 
-    /// Writes what is left of the log.
-    ///
-    /// # Errors
-    /// Of any write of the log so far.
-    pub fn flush(&self) -> anyhow::Result<()> {
-        self.log.as_ref().map_or(Ok(()), log::Log::flush)
-    }
-
     /// Everything. At the end, after every seat's [`Seat::conclude`].
     pub fn report(&self) -> AuditReport {
         self.now_ms();
@@ -144,7 +136,10 @@ impl Audit {
         tally::settled(AuditReport { undecided, rooms, ..self.ledger.report() })
     }
 
-    /// Writes out the log. An error of any write so far is told here.
+    /// Writes what is left of the log.
+    ///
+    /// # Errors
+    /// Of any write of the log so far.
     pub fn flush_log(&self) -> anyhow::Result<()> {
         self.log.as_ref().map_or(Ok(()), log::Log::flush)
     }
