@@ -27,7 +27,7 @@ const RUN_DEADLINE = 90_000;
 const DEADLINE = 15_000;
 // Smallest ratio of luminances for text of normal size (WCAG 2, AA).
 const CONTRAST = 4.5;
-const SECTIONS = ["Thresholds", "Over time", "What happened", "Latencies", "Audit", "Errors", "Command"];
+const SECTIONS = ["Thresholds", "Over time", "What happened", "Latency", "Audit", "Errors", "Command", "Load tester"];
 let passed = 0;
 const failures = [];
 
@@ -140,8 +140,9 @@ for (const [look, options] of Object.entries(looks)) {
 
   await check(`${look}: plots have curves`, async () => {
     for (const id of ["received", "published", "latency", "connections", "percentiles"]) {
-      const curves = await page.locator(`figure#${id} svg path`).evaluateAll((paths) =>
-        paths.filter((path) => (path.getAttribute("d") ?? "").length > 10 && path.getBoundingClientRect().width > 0).length);
+      const curves = await page.locator(`figure#${id} svg :is(path, polyline, polygon)`).evaluateAll((shapes) =>
+        shapes.filter((shape) => (shape.getAttribute("d") ?? shape.getAttribute("points") ?? "").length > 10
+          && shape.getBoundingClientRect().width > 0).length);
       holds(curves > 0, `no curve in ${id}`);
     }
   });
