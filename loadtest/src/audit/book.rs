@@ -12,7 +12,7 @@ use super::numbers::{Met, Numbers};
 use super::order::{Order, term_hash};
 use super::window::{Slot, Source, Told, Window, Writer};
 use super::{Layout, Place};
-use crate::report::{Finding, RoomTally};
+use crate::audit::{Finding, RoomTally};
 
 /// Terms that a room is remembered to have had before.
 const PAST_TERMS: usize = 16;

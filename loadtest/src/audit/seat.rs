@@ -8,8 +8,8 @@ use super::ledger::{add, recovery_name};
 use super::log::{Entry, Kind};
 use super::owed::Owed;
 use super::{Audit, MOST_SEQ, Place, Source};
+use crate::audit::Finding;
 use crate::payload::Stamp;
-use crate::report::Finding;
 
 /// Deliveries after which a seat tells how many it checked.
 const TELL_EVERY: u16 = 1024;

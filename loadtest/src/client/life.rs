@@ -94,7 +94,7 @@ impl Client {
             me.connecting_since_ns = due_ns;
         }
         let mut output = Output::default();
-        link.feed(&rest, &mut |frame| self.take_frame(&mut self.me.borrow_mut(), frame, &mut output));
+        link.feed(&rest, &mut |frame| self.take_frame(&mut self.me.borrow_mut(), &frame, &mut output));
         *self.link.borrow_mut() = Some(Box::new(link));
         self.floor.gauges.connections.fetch_add(1, Relaxed);
         self.answer(output);
@@ -132,7 +132,7 @@ impl Client {
             return Poll::Ready(Err(Closed::Lost("no connection".to_owned())));
         };
         let mut me = self.me.borrow_mut();
-        let mut on = |frame: Frame<'_>| self.take_frame(&mut me, frame, output);
+        let mut on = |frame: Frame<'_>| self.take_frame(&mut me, &frame, output);
         link.poll(cx, &mut self.floor.scratch.borrow_mut(), &mut on)
     }
 

@@ -1,3 +1,5 @@
+//! What thresholds read, and how they judge.
+
 #![allow(clippy::float_cmp, reason = "limits as they were written")]
 
 use super::*;
@@ -92,7 +94,7 @@ fn figures_are_measured_where_they_stand() {
     assert_eq!(measured("lost<=10"), (Some("3".into()), true));
     assert_eq!(measured("told_missing==212"), (Some("212".into()), true));
     assert_eq!(measured("connections==4000"), (Some("4000".into()), true));
-    assert_eq!(measured("sent.rate>=3k/s"), (Some("3956/s".into()), true));
+    assert_eq!(measured("sent.rate>=3k/s"), (Some("3\u{202f}956/s".into()), true));
     assert_eq!(measured("ack.count==240000"), (Some("240000".into()), true));
     let (p99, passed) = measured("delivery.p99>1ms");
     assert!(p99.unwrap().ends_with("ms") && passed);

@@ -86,8 +86,8 @@ impl Report {
         let lag = self.histogram(&[Latency::Lag]);
         let lag_us = lag.value_at_quantile(0.99) as f64;
         if !lag.is_empty() && lag_us > self.run.max_lag_ms * 1000.0 {
-            let most = words::micros(self.run.max_lag_ms * 1000.0);
-            why.push(format!("the generator lagged: p99 {}, allowed {most}", words::micros(lag_us)));
+            let most = words::latency(self.run.max_lag_ms * 1000.0);
+            why.push(format!("the generator lagged: p99 {}, allowed {most}", words::latency(lag_us)));
         }
         if self.scope == Scope::Whole {
             why.extend(self.missing_words());

@@ -4,8 +4,8 @@ use super::super::ledger::add;
 use super::super::tracks::Step;
 use super::super::{Audit, Place};
 use super::Seat;
+use crate::audit::Finding;
 use crate::payload::Stamp;
-use crate::report::Finding;
 
 impl Seat {
     /// An own message that does not come back has this place.

@@ -7,10 +7,9 @@ use roomcast_protocol::{Mode, Recovery, Term};
 
 use super::super::log::Log;
 use super::super::{Audit, Layout, Place, Seat};
+use crate::audit::{AuditReport, Share};
 use crate::clock::Clock;
 use crate::payload::Stamp;
-use crate::plan::Share;
-use crate::report::AuditReport;
 
 pub(super) const RUN: u32 = 7;
 pub(super) const MEMBERS: u32 = 4;
