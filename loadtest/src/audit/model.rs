@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What the audit found. Counts are of (message, receiving client) pairs.
+/// What the audit found. What a client sees by itself (lost, duplicated, reordered, a silent break) is counted for each
+/// (message, receiving client) pair; what is wrong with the message (corrupted, in a wrong room, stored twice), once per
+/// message and process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditReport {

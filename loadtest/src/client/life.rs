@@ -66,7 +66,8 @@ impl Client {
     /// do not all meet on the next.
     fn target(&self, attempt: u32) -> &Target {
         let targets = &self.floor.plan.targets;
-        let at = if attempt == 0 { self.member as usize + self.room as usize } else { rand::random_range(0..targets.len()) };
+        let at =
+            if attempt == 0 { self.member as usize + self.room as usize } else { rand::random_range(0..targets.len()) };
         &targets[at % targets.len()]
     }
 

@@ -23,6 +23,7 @@ pub fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     audit_summary(&report.audit, out)?;
     errors(report, out)?;
     generator(report, out)?;
+    servers(report, out)?;
     thresholds(report, out)?;
     verdict(report, out)
 }
@@ -54,9 +55,12 @@ fn title(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     line(out, "rooms", &format!("{rooms} of {members}, {publishers}"))?;
     line(out, "time", &times(report))?;
     if run.processes > 1 {
-        let here = report.generators.len();
-        let missing = report.missing_words().map(|words| format!("; {words}")).unwrap_or_default();
-        line(out, "processes", &format!("{here} of {}{missing}", run.processes))?;
+        let missing = report.missing_words();
+        line(
+            out,
+            "processes",
+            &missing.unwrap_or_else(|| format!("{} of {}", report.generators.len(), run.processes)),
+        )?;
     }
     Ok(())
 }
@@ -262,6 +266,37 @@ fn generator(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !lag.is_empty() {
         let p99 = latency(lag.value_at_quantile(0.99) as f64);
         line(out, "lag", &format!("p99 {p99}, of {} allowed", latency(report.run.max_lag_ms * 1000.0)))?;
+    }
+    Ok(())
+}
+
+/// What the scraped nodes said of themselves while the load lasted.
+fn servers(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.servers.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    writeln!(out, "servers")?;
+    let load = report.run.load_started_ms / 1000..=report.run.load_ended_ms / 1000;
+    for server in &report.servers {
+        let samples: Vec<_> = server.samples.iter().filter(|sample| load.contains(&sample.at_s)).collect();
+        let Some(memory) = samples.iter().map(|sample| sample.resident_bytes).max() else {
+            line(out, "", &format!("{}: nothing could be read", printable(&server.name)))?;
+            continue;
+        };
+        let cpu = samples.iter().map(|sample| sample.cpu).sum::<f64>() / samples.len() as f64;
+        let connections = samples.iter().map(|sample| sample.connections).max().unwrap_or_default();
+        line(
+            out,
+            "",
+            &format!(
+                "{}: {} cores, {}, {} connections",
+                printable(&server.name),
+                short(cpu),
+                bytes(memory as f64),
+                grouped(connections)
+            ),
+        )?;
     }
     Ok(())
 }

@@ -134,7 +134,7 @@ fn what_was_not_measured_fails() {
 #[test]
 fn the_users_word_on_a_figure_replaces_the_default() {
     let users = [parsed("lost<=10"), parsed("ack.p99<1s")];
-    let texts: Vec<_> = Threshold::with_defaults(&users).into_iter().map(|threshold| threshold.text).collect();
+    let texts: Vec<_> = Threshold::with_defaults("chat", &users).into_iter().map(|threshold| threshold.text).collect();
     let expected = [
         "duplicated==0",
         "reordered==0",
@@ -150,7 +150,7 @@ fn the_users_word_on_a_figure_replaces_the_default() {
 
 #[test]
 fn defaults_read_back_as_themselves() {
-    for default in Threshold::defaults() {
+    for default in Threshold::defaults("idle") {
         assert_eq!(parsed(&default.text), default);
     }
 }

@@ -13,7 +13,10 @@ use crate::record::{Count, Latency, histogram};
 impl Report {
     /// Evaluates the user's thresholds and those that every run has, and sets the verdict.
     pub fn conclude(&mut self, users: &[Threshold]) {
-        self.thresholds = Threshold::with_defaults(users).iter().map(|threshold| threshold.evaluate(self)).collect();
+        self.thresholds = Threshold::with_defaults(&self.run.scenario, users)
+            .iter()
+            .map(|threshold| threshold.evaluate(self))
+            .collect();
         let invalid = self.invalid();
         let failed = self.failed();
         self.verdict = match (invalid.is_empty(), failed.is_empty()) {
