@@ -240,6 +240,11 @@ impl Book {
         (self.top, self.top == 0 || term == self.term.as_ref())
     }
 
+    /// Whether the room had this term before its present one.
+    pub(super) fn is_over(&self, term: &Term) -> bool {
+        self.past.contains(&term_hash(term.as_str()))
+    }
+
     pub(super) fn top(&self) -> u64 {
         self.top
     }

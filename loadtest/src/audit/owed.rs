@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use roomcast_protocol::Term;
+
 use super::Place;
 use super::tracks::Tracks;
 
@@ -22,6 +24,8 @@ pub(super) struct Owed {
     /// Acks of own messages (number, place) in a term that the seat has not heard of yet.
     pub(super) early: Vec<(u32, Place)>,
     pub(super) tracks: Tracks,
+    /// The term that was left on purpose: the one that is joined after that is no older.
+    pub(super) left: Option<Term>,
 }
 
 impl Owed {
