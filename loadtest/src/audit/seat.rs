@@ -136,7 +136,7 @@ impl Seat {
         let over = self.term.as_ref() != Some(&place.term)
             && audit.with_book(self.room, |book, _| book.is_over(&place.term)).unwrap_or_default();
         if !over {
-            self.take_own(number, place);
+            self.take_own(number, place, duplicate);
         }
     }
 
