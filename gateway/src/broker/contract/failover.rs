@@ -79,13 +79,25 @@ async fn a_master_that_hangs_is_left() {
     reaches(&a, &mut from_b, &room).await;
 }
 
+/// It names a server that is a master, but not the one that the others mean.
 #[tokio::test(flavor = "local")]
-async fn one_sentinel_that_lies_and_one_that_is_gone_do_no_harm() {
-    let mut group = Watched::start_ready();
-    // It names the replica, which calls itself one.
-    let replica = group.servers[1].port.to_string();
+async fn one_sentinel_that_is_wrong_does_no_harm() {
+    let group = Watched::start_ready();
+    let stray = Server::start(&[]);
     let _: String = group.sentinels[0].command(&["SENTINEL", "REMOVE", "main"]);
-    let _: String = group.sentinels[0].command(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &replica, "3"]);
+    let _: String =
+        group.sentinels[0].command(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &stray.port.to_string(), "3"]);
+    for _ in 0..5 {
+        let (a, _b, mut from_b, room) = start(&group).await;
+        reaches(&a, &mut from_b, &room).await;
+    }
+    assert_eq!(stray.command::<u64>(&["DBSIZE"]), 0);
+}
+
+#[tokio::test(flavor = "local")]
+async fn one_sentinel_that_is_left_is_enough() {
+    let mut group = Watched::start_ready();
+    group.sentinels[0].kill();
     group.sentinels[1].kill();
     let (a, _b, mut from_b, room) = start(&group).await;
     reaches(&a, &mut from_b, &room).await;
