@@ -119,6 +119,12 @@ impl RedisBroker {
         self.topology.paths_up()
     }
 
+    /// Which of the rooms are on the same server.
+    #[cfg(test)]
+    pub(super) fn together(&self, rooms: &[RoomName]) -> Vec<Vec<usize>> {
+        self.topology.together(rooms)
+    }
+
     async fn counted<T>(
         &self,
         command: Command,

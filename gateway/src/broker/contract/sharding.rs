@@ -66,7 +66,11 @@ impl Nodes {
 #[tokio::test(flavor = "local")]
 async fn rooms_are_spread_and_their_keys_stay_together() {
     let group = Sharded::start_ready();
-    start(&group).await;
+    let nodes = start(&group).await;
+    let rooms = ["a", "b", "c", "b", "a", "a"].map(room);
+    let mut groups = nodes.a.together(&rooms);
+    groups.sort();
+    assert_eq!(groups, [vec![0, 4, 5], vec![1, 3], vec![2]]);
     for (server, room) in group.servers.iter().zip(ROOMS) {
         let keys: Vec<String> = server.command(&["KEYS", "*"]);
         assert!(!keys.is_empty() && keys.iter().all(|key| key.starts_with(&format!("rc:{{{room}}}"))), "{keys:?}");

@@ -111,13 +111,13 @@ impl Cluster {
         }
     }
 
-    /// Rooms in groups of one server each.
-    pub(super) fn together(&self, rooms: Vec<RoomName>) -> Vec<Vec<RoomName>> {
+    /// The places of rooms in groups of one server each.
+    pub(super) fn together(&self, rooms: &[RoomName]) -> Vec<Vec<usize>> {
         let map = self.shared.map.borrow();
-        let mut groups = HashMap::<_, Vec<RoomName>>::new();
-        for room in rooms {
+        let mut groups = HashMap::<_, Vec<usize>>::new();
+        for (place, room) in rooms.iter().enumerate() {
             let owner = map.owners.get(usize::from(slot(room.as_str()))).copied().flatten();
-            groups.entry(owner).or_default().push(room);
+            groups.entry(owner).or_default().push(place);
         }
         groups.into_values().collect()
     }

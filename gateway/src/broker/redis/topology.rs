@@ -118,11 +118,11 @@ impl Topology {
         }
     }
 
-    /// Rooms in groups, each on one server.
-    #[expect(dead_code, reason = "for calls that read many rooms at once")]
-    pub(super) fn together(&self, rooms: Vec<RoomName>) -> Vec<Vec<RoomName>> {
+    /// The places of rooms in groups, each on one server. Their keys can be read in one [`Topology::query_all`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "for calls that read many rooms at once"))]
+    pub(super) fn together(&self, rooms: &[RoomName]) -> Vec<Vec<usize>> {
         match self {
-            Self::One(_) => vec![rooms],
+            Self::One(_) => vec![(0..rooms.len()).collect()],
             Self::Cluster(cluster) => cluster.together(rooms),
         }
     }
