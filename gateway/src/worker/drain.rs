@@ -94,7 +94,9 @@ impl Queue {
 /// Sends every client away and waits, for as long as the node may take, until they are gone and the broker knows.
 pub(super) async fn drain(floor: &Floor, settings: &Settings, lifecycle: &Lifecycle) {
     let start = Instant::now();
-    let limit = lifecycle.left_at().unwrap_or(start) + settings.shutdown_timeout;
+    let spare = settings.shutdown_timeout.saturating_sub(settings.drain_delay + settings.drain_window);
+    let patience = settings.shutdown_timeout.saturating_sub(RESERVE.min(spare / 2));
+    let limit = lifecycle.left_at().unwrap_or(start) + patience;
     let all_gone = async {
         let mut pace = Pace::new(start, settings.drain_window);
         let mut queue = Queue::default();
@@ -110,9 +112,7 @@ pub(super) async fn drain(floor: &Floor, settings: &Settings, lifecycle: &Lifecy
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     };
-    let spare = settings.shutdown_timeout.saturating_sub(settings.drain_delay + settings.drain_window);
-    let reserve = RESERVE.min(spare / 2);
-    if tokio::time::timeout_at((limit - reserve).into(), all_gone).await.is_err() {
+    if tokio::time::timeout_at(limit.into(), all_gone).await.is_err() {
         tracing::warn!(sessions = floor.sessions(), "not everything was done in time");
     }
 }
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn few_do_not_wait_for_the_window() {
-        let course = course(10, Duration::from_secs(60), |_| 0);
+        let course = course(10, Duration::from_mins(1), |_| 0);
         assert!(course.len() <= 6, "ten clients at 20 a second: {course:?}");
     }
 
