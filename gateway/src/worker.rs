@@ -125,14 +125,15 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     vital.spawn_local(Rc::clone(&shard).run_clock());
     vital.spawn_local(session::beat(Rc::clone(&floor)));
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
-    let context = door(&floor, seed.rules, seed.admission, metrics, tracing);
+    let admission = seed.admission;
+    let context = door(&floor, seed.rules, Arc::clone(&admission), metrics, tracing);
     let life = async {
         first_contact(&*broker, settings.redis_timeout).await;
         let gone = Notify::new();
         // The door stands until everyone is gone: who comes meanwhile is told so, and nobody's connection is reset.
         let leave = async {
             lifecycle.reached(Stage::Draining).await;
-            drain::drain(&floor, &settings, &lifecycle).await;
+            drain::drain(&floor, &settings, &lifecycle, &admission).await;
             gone.notify_one();
             Ok(())
         };

@@ -12,6 +12,7 @@ use super::DRAIN_LOOK;
 use crate::config::Settings;
 use crate::hub::{Peer, Stop};
 use crate::lifecycle::Lifecycle;
+use crate::server::Admission;
 use crate::session::Floor;
 
 /// Clients go in groups at least this far apart: their leaves of a room travel to the broker together.
@@ -92,7 +93,7 @@ impl Queue {
 }
 
 /// Sends every client away and waits, for as long as the node may take, until they are gone and the broker knows.
-pub(super) async fn drain(floor: &Floor, settings: &Settings, lifecycle: &Lifecycle) {
+pub(super) async fn drain(floor: &Floor, settings: &Settings, lifecycle: &Lifecycle, admission: &Admission) {
     let start = Instant::now();
     let spare = settings.shutdown_timeout.saturating_sub(settings.drain_delay + settings.drain_window);
     let patience = settings.shutdown_timeout.saturating_sub(RESERVE.min(spare / 2));
@@ -106,7 +107,9 @@ pub(super) async fn drain(floor: &Floor, settings: &Settings, lifecycle: &Lifecy
             }
             let due = pace.due(Instant::now(), floor.shard.peer_count());
             queue.send_away(floor, due);
-            if floor.shard.agree(floor.sessions() == 0 && floor.shard.is_settled()) {
+            // Who has been let in and is no session yet has a place already.
+            let nobody_left = floor.sessions() == 0 && admission.connections() == 0;
+            if floor.shard.agree(nobody_left && floor.shard.is_settled()) {
                 break;
             }
             tokio::time::sleep(DRAIN_LOOK).await;
