@@ -19,8 +19,9 @@ use crate::session::Floor;
 const GROUPS: Duration = Duration::from_millis(50);
 /// Clients a second that one worker sends away at least: where there are few, nobody gains by waiting for the window.
 const SLOWEST: f64 = 20.0;
-/// What is kept of the time to exit for the last answers of the other floors, if the settings leave as much.
-const RESERVE: Duration = Duration::from_secs(2);
+/// What is kept of the time to exit for the last answers of both listeners and the last spans, if the settings leave as
+/// much.
+const RESERVE: Duration = Duration::from_secs(4);
 
 /// When clients go.
 struct Pace {

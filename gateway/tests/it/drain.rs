@@ -178,6 +178,22 @@ async fn what_is_left_is_cut_off_in_time() {
     drop(raw);
 }
 
+/// Nobody can be told of the leaves, and the node goes all the same.
+#[tokio::test]
+async fn a_redis_that_is_away_does_not_keep_a_node() {
+    let mut redis = Redis::start().await;
+    let args = ["--drain-window", "1s", "--shutdown-timeout", "4s"];
+    let node = Arc::new(Node::join(&redis, "n-1", &args).await);
+    let seeing = audience(&node, &room(), 10).await;
+    redis.stop().await;
+    node.wait_ready(false).await;
+    node.terminate();
+    assert!(seeing.join_all().await.iter().all(|one| one.code == 1012));
+    let mut node = Arc::into_inner(node).expect("nobody else has it");
+    assert_eq!(node.ended().await.code(), Some(0));
+    assert!(node.log().contains("not everything was done in time"), "{}", node.log());
+}
+
 /// 200 members of one room leave in a burst: the broker is told in a few calls, not in 200.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaves_travel_together() {
