@@ -93,8 +93,9 @@ impl Queue {
     }
 }
 
-/// Sends every client away and waits, for as long as the node may take, until they are gone and the broker knows.
-pub(super) async fn drain(floor: &Floor, settings: &Settings, lifecycle: &Lifecycle, admission: &Admission) {
+/// Sends every client away and waits, for as long as the node may take, until they are gone and the broker knows. False
+/// if they were not in time.
+pub(super) async fn drain(floor: &Floor, settings: &Settings, lifecycle: &Lifecycle, admission: &Admission) -> bool {
     let start = Instant::now();
     let spare = settings.shutdown_timeout.saturating_sub(settings.drain_delay + settings.drain_window);
     let patience = settings.shutdown_timeout.saturating_sub(RESERVE.min(spare / 2));
@@ -116,9 +117,11 @@ pub(super) async fn drain(floor: &Floor, settings: &Settings, lifecycle: &Lifecy
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     };
-    if tokio::time::timeout_at(limit.into(), all_gone).await.is_err() {
+    let settled = tokio::time::timeout_at(limit.into(), all_gone).await.is_ok();
+    if !settled {
         tracing::warn!(sessions = floor.sessions(), "not everything was done in time");
     }
+    settled
 }
 
 #[cfg(test)]
