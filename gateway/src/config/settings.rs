@@ -157,8 +157,22 @@ pub struct Settings {
     #[arg(long, default_value = "1s", value_parser = duration("10ms", "1m"))]
     pub redis_connect_timeout: Duration,
 
-    /// Time from SIGTERM to exit
+    /// Connections a second that the node takes, a second's worth of them at once, 0 for no limit; above it, handshakes
+    /// are answered 503
+    #[arg(long, default_value = "2000", value_parser = count::<u32>(0, 1_000_000))]
+    pub connect_rate: u32,
+
+    /// Time after SIGTERM in which the node is not ready but serves and accepts as before, so that load balancers notice
+    #[arg(long, default_value = "0s", value_parser = duration("0s", "1h"))]
+    pub drain_delay: Duration,
+
+    /// Time over which clients are sent away evenly, after `drain-delay`; few clients go sooner. 0s sends all at once
     #[arg(long, default_value = "10s", value_parser = duration("0s", "1h"))]
+    pub drain_window: Duration,
+
+    /// Longest time from SIGTERM to exit, then what is left is cut off. Longer than `drain-delay` and `drain-window`
+    /// together
+    #[arg(long, default_value = "20s", value_parser = duration("100ms", "3h"))]
     pub shutdown_timeout: Duration,
 
     /// Form of the log on stderr
@@ -219,6 +233,15 @@ impl Settings {
             !self.sabotage.contains(&Fault::KeepEcho) || self.redis.is_some(),
             "sabotage",
             "no keep-echo, unless --redis is given: without it nothing comes back".to_owned(),
+        )?;
+        need(
+            self.shutdown_timeout > self.drain_delay + self.drain_window,
+            "shutdown_timeout",
+            format!(
+                "a duration longer than --drain-delay ({}) and --drain-window ({}) together",
+                text(self.drain_delay),
+                text(self.drain_window)
+            ),
         )?;
         need(
             self.max_connections_per_address <= self.max_connections,
