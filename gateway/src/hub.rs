@@ -6,7 +6,9 @@
 mod batch;
 mod home;
 mod joining;
+mod lease;
 mod mail;
+mod muster;
 mod peer;
 mod publish;
 mod questions;

@@ -121,13 +121,15 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     vital.spawn_local(Rc::clone(&shard).run_inbox(inbox));
     vital.spawn_local(Rc::clone(&shard).run_relay(arriving));
     vital.spawn_local(Rc::clone(&shard).run_clock());
+    vital.spawn_local(Rc::clone(&shard).run_lease());
     vital.spawn_local(session::beat(Rc::clone(&floor)));
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
     let context = door(&floor, seed.rules, seed.admission, metrics, tracing);
     let life = async {
         first_contact(&*broker, settings.redis_timeout).await;
         serve(listener, context, lifecycle.reached(Stage::Draining)).await?;
-        drain(&floor, settings.shutdown_timeout).await;
+        let settled = drain(&floor, settings.shutdown_timeout).await;
+        floor.shard.end_lease(settled).await;
         Ok(())
     };
     let result = unless_one_ends(&mut vital, life).await;
@@ -212,7 +214,8 @@ async fn watch(broker: Rc<dyn Broker>, mut flag: BrokerFlag, metrics: Rc<WorkerM
 }
 
 /// Sends every client away and waits, for as long as allowed, until they are gone and the broker knows.
-async fn drain(floor: &Floor, patience: Duration) {
+/// False if they were not in time.
+async fn drain(floor: &Floor, patience: Duration) -> bool {
     let all_gone = async {
         loop {
             floor.shard.visit_peers(|peer| peer.request_stop(Stop::Draining));
@@ -222,9 +225,11 @@ async fn drain(floor: &Floor, patience: Duration) {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     };
-    if tokio::time::timeout(patience, all_gone).await.is_err() {
+    let settled = tokio::time::timeout(patience, all_gone).await.is_ok();
+    if !settled {
         tracing::warn!(sessions = floor.sessions(), "not everything was done in time");
     }
+    settled
 }
 
 #[cfg(test)]

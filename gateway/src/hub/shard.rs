@@ -17,7 +17,8 @@ use tokio::sync::Semaphore;
 
 use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
-use super::peer::{Delivered, Peer};
+use super::muster::Life;
+use super::peer::{Delivered, Peer, Stop};
 use super::room::Room;
 use super::sabotage::Sabotage;
 use super::tend::Told;
@@ -60,6 +61,7 @@ pub struct Shard {
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) tick: Cell<u32>,
     pub(super) told: Told,
+    pub(super) life: Life,
     /// Turns at the broker for joins: a storm of them waits here instead of being refused there.
     pub(super) calls: Semaphore,
     /// Turns at reading streams.
@@ -90,6 +92,7 @@ impl Shard {
             scratch: RefCell::default(),
             tick: Cell::new(0),
             told: Told::default(),
+            life: Life::default(),
             calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
             reads: Semaphore::new(super::MOST_READS),
             sabotage,
@@ -166,6 +169,7 @@ impl Shard {
             since,
             reference: reference.map(Into::into),
             room,
+            life: 0,
         };
         self.send(home, Mail::Join(request));
     }
@@ -305,6 +309,14 @@ impl Shard {
                 let room = self.room(&room);
                 room.push(batch);
                 self.turn.activate(&room);
+            }
+            Mail::Life(incarnation) => self.begin_life(incarnation),
+            Mail::Muster { home } => self.muster(home),
+            Mail::Present { room, members } => self.take_present(&room, members),
+            Mail::Expel { to } => {
+                if let Some(peer) = self.resolve(to) {
+                    peer.request_stop(Stop::NameTaken);
+                }
             }
         }
     }
