@@ -9,6 +9,7 @@ mod joining;
 mod lease;
 mod mail;
 mod muster;
+mod naming;
 mod peer;
 mod publish;
 mod questions;

@@ -8,9 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use roomcast_protocol::{Mode, RoomName};
+use tokio::sync::oneshot;
 
 use super::batch::{Batch, Builder};
 use super::mail::{Address, JoinRequest, PublishRequest};
+use super::naming::Claimed;
 use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
@@ -47,12 +49,14 @@ pub(super) struct Movement {
     pub(super) told: bool,
     /// The member, if it is one already and only enters anew.
     pub(super) restored: Option<Address>,
+    /// Who waits to hear whether a name can be had.
+    pub(super) claim: Option<oneshot::Sender<Claimed>>,
 }
 
 impl Movement {
     /// One that the broker may know of and nobody waits for.
     pub(super) fn new(op: PresenceOp) -> Self {
-        Self { op, join: None, known: true, told: false, restored: None }
+        Self { op, join: None, known: true, told: false, restored: None, claim: None }
     }
 }
 

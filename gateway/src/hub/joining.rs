@@ -7,6 +7,7 @@ use roomcast_protocol::{ErrorCode, MessageHead, member_list, message_frame};
 
 use super::home::{Home, Movement, Phase};
 use super::mail::{JoinRequest, Mail};
+use super::naming::NAME_TAKEN;
 use super::publish::refusal;
 use super::shard::Shard;
 use crate::broker::{BrokerError, History, Member, PresenceOp, Range, Sequenced};
@@ -120,8 +121,7 @@ impl Shard {
     }
 
     pub(super) fn refuse_name(&self, join: &JoinRequest) {
-        let words = "another member of this room has that name";
-        let frame = self.error(join.reference.as_deref(), ErrorCode::NameTaken, words);
+        let frame = self.error(join.reference.as_deref(), ErrorCode::NameTaken, NAME_TAKEN);
         self.send(join.from.worker, Mail::Answer { to: join.from, frame });
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::lease::Validity;
+use super::naming::Claimed;
 use crate::broker::{Incarnation, Record};
 use crate::telemetry::trace::Span;
 
@@ -78,8 +79,8 @@ pub(super) enum Mail {
     Leave { room: RoomName, client: ClientId, name: Arc<str>, worker: usize },
     /// To the home: store and spread this.
     Publish(PublishRequest),
-    /// To the home: a member's new name.
-    Rename { room: RoomName, client: ClientId, name: Arc<str> },
+    /// To the home: a member's new name; told what came of it if that matters.
+    Rename { room: RoomName, client: ClientId, name: Arc<str>, claim: Option<oneshot::Sender<Claimed>> },
     /// To the home: answer this.
     Ask { room: RoomName, from: Address, reference: Option<Box<str>>, question: Question },
     /// From the home: the session is a member from here on; its `joined` frame.

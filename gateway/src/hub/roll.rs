@@ -28,13 +28,6 @@ impl Shard {
         self.turn.due(&home);
     }
 
-    pub(super) fn take_rename(&self, room: &RoomName, client: ClientId, name: Arc<str>) {
-        let Some(home) = self.home(room) else { return };
-        let movement = Movement::new(PresenceOp::Rename { client, name });
-        home.state.borrow_mut().roll.movements.push_back(movement);
-        self.turn.due(&home);
-    }
-
     /// Tells the broker what came together in this turn, one call at a time for each room.
     pub(super) fn run_movements(self: &Rc<Self>, home: &Rc<Home>) {
         let mut state = home.state.borrow_mut();
@@ -72,6 +65,10 @@ impl Shard {
         let mut joins = Vec::new();
         for (movement, outcome) in movements.into_iter().zip(&reply.outcomes) {
             let taken = *outcome == Moved::NameTaken;
+            if let Some(claim) = movement.claim {
+                // Who asked may have gone.
+                let _ = claim.send(Ok(*outcome));
+            }
             match (movement.join, movement.restored) {
                 (Some(join), _) if taken => self.refuse_name(&join),
                 (Some(join), _) => joins.push(JoinRequest { life, ..join }),
@@ -93,7 +90,10 @@ impl Shard {
         for (index, mut movement) in movements.into_iter().chain(behind).enumerate() {
             movement.known |= index < told;
             match movement.join.take() {
-                None => again.push(movement),
+                None => match movement.claim.take() {
+                    Some(claim) => _ = claim.send(Err(error.clone())),
+                    None => again.push(movement),
+                },
                 Some(join) if home.policy.mode == Mode::Ephemeral => {
                     again.push(Movement { told: true, ..movement });
                     seated.push(JoinRequest { life: self.life.number(), ..join });
@@ -248,6 +248,6 @@ impl Movement {
             (leave @ PresenceOp::Leave { .. }, PresenceOp::Rename { .. }) => leave,
             (_, op) => op,
         };
-        Some(Self { op, join: next.join, known, told: false, restored: next.restored })
+        Some(Self { op, join: next.join, known, told: false, restored: next.restored, claim: next.claim })
     }
 }

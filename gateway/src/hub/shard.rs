@@ -208,14 +208,6 @@ impl Shard {
         self.send_home(room, Mail::Ask { room: room.clone(), from: self.address(peer), reference, question });
     }
 
-    /// Changes the display name, in every room joined.
-    pub fn rename(&self, peer: &Rc<Peer>, name: &Arc<str>) {
-        peer.set_name(Arc::clone(name));
-        for room in peer.rooms() {
-            self.send_home(&room.clone(), Mail::Rename { room, client: peer.id, name: Arc::clone(name) });
-        }
-    }
-
     fn unseat(&self, peer: &Rc<Peer>, name: &RoomName) {
         let room = self.rooms.borrow().get(name).cloned();
         let Some(room) = room.filter(|room| room.dismiss(peer)) else { return };
@@ -282,7 +274,7 @@ impl Shard {
             Mail::Join(request) => self.take_join(request),
             Mail::Leave { room, client, name, worker } => self.take_leave(&room, client, name, worker),
             Mail::Publish(request) => self.take_publish(request),
-            Mail::Rename { room, client, name } => self.take_rename(&room, client, name),
+            Mail::Rename { room, client, name, claim } => self.take_rename(&room, client, name, claim),
             Mail::Ask { room, from, reference, question } => self.take_question(room, from, reference, question),
             Mail::Admit { to, room, name, frame } => self.admit(to, &room, name, frame),
             Mail::Replay { to, frames, taken } => {

@@ -76,7 +76,9 @@ impl Leases {
 
     pub(super) fn release(&mut self, incarnation: &Incarnation, rooms: &[RoomName]) {
         if let Some(held) = self.rooms.get_mut(incarnation) {
-            rooms.iter().for_each(|room| _ = held.remove(room));
+            for room in rooms {
+                held.remove(room);
+            }
             if held.is_empty() {
                 self.rooms.remove(incarnation);
             }
