@@ -123,6 +123,7 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     vital.spawn_local(Rc::clone(&shard).run_inbox(inbox));
     vital.spawn_local(Rc::clone(&shard).run_relay(arriving));
     vital.spawn_local(Rc::clone(&shard).run_clock());
+    vital.spawn_local(Rc::clone(&shard).run_lease());
     vital.spawn_local(session::beat(Rc::clone(&floor)));
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
     let admission = seed.admission;
@@ -133,7 +134,8 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         // The door stands until everyone is gone: who comes meanwhile is told so, and nobody's connection is reset.
         let leave = async {
             lifecycle.reached(Stage::Draining).await;
-            drain::drain(&floor, &settings, &lifecycle, &admission).await;
+            let settled = drain::drain(&floor, &settings, &lifecycle, &admission).await;
+            floor.shard.end_lease(settled).await;
             gone.notify_one();
             Ok(())
         };

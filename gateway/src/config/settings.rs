@@ -157,6 +157,14 @@ pub struct Settings {
     #[arg(long, default_value = "1s", value_parser = duration("10ms", "1m"))]
     pub redis_connect_timeout: Duration,
 
+    /// Time between two beats by which a node keeps the lease on its members
+    #[arg(long, default_value = "5s", value_parser = duration("100ms", "1m"))]
+    pub lease_beat: Duration,
+
+    /// Silence after which a node's members are removed by another. At least twice `lease-beat`
+    #[arg(long, default_value = "15s", value_parser = duration("200ms", "10m"))]
+    pub lease_expiry: Duration,
+
     /// Connections a second that the node takes, a second's worth of them at once, 0 for no limit; above it, handshakes
     /// are answered 503
     #[arg(long, default_value = "2000", value_parser = count::<u32>(0, 1_000_000))]
@@ -223,6 +231,11 @@ impl Settings {
             self.max_message_bytes + FRAME_BYTES <= self.outbound_queue_bytes,
             "max_message_bytes",
             format!("{FRAME_BYTES} less than --outbound-queue-bytes ({}), or lower", self.outbound_queue_bytes),
+        )?;
+        need(
+            self.lease_expiry >= 2 * self.lease_beat,
+            "lease_expiry",
+            format!("at least twice --lease-beat ({})", text(self.lease_beat)),
         )?;
         need(
             self.redis_ca.is_none() || self.redis.as_ref().is_some_and(RedisUrl::is_tls),

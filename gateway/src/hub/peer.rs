@@ -34,6 +34,8 @@ pub enum Stop {
     Unfinished,
     /// The node is shutting down.
     Draining,
+    /// Its name was taken by another while the broker did not know of it.
+    NameTaken,
 }
 
 /// Whether queued bytes wait for the end of the turn or for the socket.

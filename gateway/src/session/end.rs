@@ -26,6 +26,8 @@ pub enum End {
     SlowConsumer,
     /// The node shuts down.
     Draining,
+    /// Its name was taken by another, where names are unique.
+    NameTaken,
 }
 
 /// One row of the table.
@@ -67,6 +69,7 @@ impl End {
             Self::Abuse => row(CloseCode::Policy, "abuse", "too many bad or refused frames", false),
             Self::SlowConsumer => row(CloseCode::SlowConsumer, "slow_consumer", "outbound queue full", true),
             Self::Draining => row(CloseCode::Restart, "draining", "node is shutting down", true),
+            Self::NameTaken => row(CloseCode::Removed, "name_taken", "the name was taken by another", false),
         }
     }
 }
@@ -79,6 +82,7 @@ impl From<Stop> for End {
             Stop::Silent => Self::Silent,
             Stop::Unfinished => Self::Unfinished,
             Stop::Draining => Self::Draining,
+            Stop::NameTaken => Self::NameTaken,
         }
     }
 }
