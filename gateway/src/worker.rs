@@ -4,6 +4,7 @@
 //! [`Seed`].
 
 mod drain;
+mod rebalance;
 
 use std::cell::Cell;
 use std::io;
@@ -125,6 +126,9 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     vital.spawn_local(Rc::clone(&shard).run_clock());
     vital.spawn_local(Rc::clone(&shard).run_lease());
     vital.spawn_local(session::beat(Rc::clone(&floor)));
+    if settings.rebalance_rate > 0 {
+        vital.spawn_local(rebalance::rebalance(Rc::clone(&floor), lifecycle.clone()));
+    }
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
     let admission = seed.admission;
     let context = door(&floor, seed.rules, Arc::clone(&admission), metrics, tracing);

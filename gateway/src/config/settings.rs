@@ -170,6 +170,15 @@ pub struct Settings {
     #[arg(long, default_value = "2000", value_parser = count::<u32>(0, 1_000_000))]
     pub connect_rate: u32,
 
+    /// Clients a second that this node sends away at most, while it has far more than the mean of the cluster, 0 for
+    /// none
+    #[arg(long, default_value = "0", value_parser = count::<u32>(0, 100_000))]
+    pub rebalance_rate: u32,
+
+    /// Percent above the mean of the cluster that a node keeps before `rebalance-rate` holds
+    #[arg(long, default_value = "20", value_parser = count::<u32>(1, 1000))]
+    pub rebalance_above: u32,
+
     /// Time after SIGTERM in which the node is not ready but serves and accepts as before, so that load balancers notice
     #[arg(long, default_value = "0s", value_parser = duration("0s", "1h"))]
     pub drain_delay: Duration,
