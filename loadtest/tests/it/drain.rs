@@ -18,11 +18,11 @@ async fn a_rolling_restart_loses_and_repeats_nothing() {
     }
     let args = ["--rooms", "10", "--members", "12", "--rate", "10", "--duration", "20s"];
     let run = Loadtest::against(&nodes, "chat", &args).start();
-    for index in 0..nodes.len() {
-        nodes[index].has_published(20).await;
-        nodes[index].signal(Signal::TERM);
-        assert_eq!(nodes[index].ended().await, Some(0), "node {index}");
-        nodes[index].again().await;
+    for node in &mut nodes {
+        node.has_published(20).await;
+        node.signal(Signal::TERM);
+        assert_eq!(node.ended().await, Some(0), "{}", node.addr);
+        node.again().await;
     }
     let outcome = run.ended().await.exits(0);
     outcome.is_clean();
