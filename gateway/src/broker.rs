@@ -16,11 +16,16 @@ use crate::telemetry::trace::TraceParent;
 #[cfg(test)]
 mod contract;
 pub mod envelope;
+pub mod lease;
 pub mod memory;
+pub mod presence;
 pub mod redis;
 pub mod stats;
 
+pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
+use presence::check_ops;
+pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use redis::{RedisBroker, RedisOptions};
 pub use stats::BrokerStats;
 
@@ -33,6 +38,8 @@ pub const MAX_BATCH: usize = 1024;
 pub const MAX_HISTORY: usize = 1024;
 /// Most members one call returns, whatever its limit says.
 pub const MAX_MEMBERS: usize = 1000;
+/// Most rooms one call takes or returns, and most members one eviction looks at.
+pub const MAX_PAGE: usize = 512;
 
 /// Rooms that span nodes. One value per worker; futures stay on that worker's thread.
 ///
@@ -65,18 +72,39 @@ pub trait Broker {
 
     /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
     ///
-    /// Returns the state after, with up to `want_members` (at most [`MAX_MEMBERS`]) members in the order of their ids.
-    /// Without operations it only reads.
-    async fn presence(
-        &self,
-        room: &RoomName,
-        ops: &[PresenceOp],
-        want_members: usize,
-    ) -> Result<PresenceReply, BrokerError>;
+    /// Returns the state after, with an outcome for each operation and up to `want_members` (at most [`MAX_MEMBERS`])
+    /// members in the order of their ids. Without operations it only reads. A room must have been named to
+    /// [`Broker::hold`] before its first member enters.
+    async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError>;
 
     /// One page of the members, ordered by id. `cursor` is the `next` of the page before; a bad one is
     /// [`BrokerError::Rejected`]. Members that stay are listed exactly once, whoever else comes and goes.
     async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError>;
+
+    /// Renews a lease, and takes over some of those that ran out. Whoever finds its own run out takes over nobody in that
+    /// call: if all were cut off, all get the time to come back.
+    async fn beat(&self, beat: &Beat<'_>) -> Result<Pulse, BrokerError>;
+
+    /// Notes that an incarnation may have members in these rooms. At most [`MAX_PAGE`] rooms.
+    async fn hold(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError>;
+
+    /// Notes that it has none there any more. Calls of one broker take effect in the order in which they are made.
+    async fn release(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError>;
+
+    /// Some of the rooms that were named to [`Broker::hold`] and not released, at most `limit`; none if there are none.
+    async fn held(&self, incarnation: &Incarnation, limit: usize) -> Result<Vec<RoomName>, BrokerError>;
+
+    /// Removes members that an incarnation left in a room, and tells all nodes, this one included, in an event whose node
+    /// is [`Incarnation::as_node`]. Looks at up to [`MAX_PAGE`] members behind `behind`; `next` of the answer goes on.
+    async fn evict(
+        &self,
+        room: &RoomName,
+        incarnation: &Incarnation,
+        behind: Option<ClientId>,
+    ) -> Result<Evicted, BrokerError>;
+
+    /// Ends a lease.
+    async fn bury(&self, incarnation: &Incarnation, farewell: Farewell) -> Result<(), BrokerError>;
 
     /// True while publishing and subscription paths both answered recently (5 s).
     fn is_up(&self) -> bool;
@@ -197,63 +225,6 @@ pub enum Outcome {
     },
 }
 
-/// A change of a room's members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PresenceOp {
-    /// A client joins, or is taken over with a new name.
-    Enter {
-        /// Who.
-        client: ClientId,
-        /// Display name. At most 64 bytes.
-        name: Arc<str>,
-    },
-    /// A client leaves; nothing if it is not there.
-    Leave {
-        /// Who.
-        client: ClientId,
-        /// The name it had, for those who are told. At most 64 bytes.
-        name: Arc<str>,
-    },
-    /// A client changes its name; nothing if it is not there.
-    Rename {
-        /// Who.
-        client: ClientId,
-        /// The new one. At most 64 bytes.
-        name: Arc<str>,
-    },
-}
-
-/// One who is in a room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Who.
-    pub id: ClientId,
-    /// Display name.
-    pub name: Arc<str>,
-}
-
-/// A room's presence after a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PresenceReply {
-    /// Rises with every change, also when the room empties and fills again; not by ones.
-    pub version: u64,
-    /// Members over all nodes.
-    pub online: u64,
-    /// As many as asked for, ordered by id.
-    pub members: Vec<Member>,
-}
-
-/// A page of members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MembersPage {
-    /// Ordered by id.
-    pub members: Vec<Member>,
-    /// Where the next page starts; none after the last.
-    pub next: Option<String>,
-    /// Members over all nodes.
-    pub online: u64,
-}
-
 /// What comes from the other nodes and, for durable rooms and presence, possibly as this node's own echo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -295,21 +266,6 @@ pub enum Kind {
         /// The publishing node's clock, ms since the Unix epoch.
         ts: u64,
     },
-}
-
-/// A change of a room's members, made through one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PresenceEvent {
-    /// Through which node.
-    pub node: NodeId,
-    /// Where.
-    pub room: RoomName,
-    /// As in [`PresenceReply`]. An event with a version not above the known one is old.
-    pub version: u64,
-    /// Members over all nodes, after.
-    pub online: u64,
-    /// Those that changed something, in order.
-    pub ops: Vec<PresenceOp>,
 }
 
 /// Why a call failed.
@@ -364,20 +320,6 @@ fn check_records(records: &[Record]) -> Result<(), BrokerError> {
     let size: usize = records.iter().map(|record| record.data.len() + 512).sum();
     if size > envelope::MAX_ENVELOPE_BYTES / 2 {
         return rejected("a batch is larger than 64 MiB");
-    }
-    Ok(())
-}
-
-/// The same for presence operations.
-fn check_ops(ops: &[PresenceOp]) -> Result<(), BrokerError> {
-    if ops.len() > MAX_BATCH {
-        return Err(BrokerError::Rejected("at most 1024 operations in one call".into()));
-    }
-    let mut names = ops.iter().map(|op| match op {
-        PresenceOp::Enter { name, .. } | PresenceOp::Leave { name, .. } | PresenceOp::Rename { name, .. } => name,
-    });
-    if names.any(|name| check_display_name(name).is_err()) {
-        return Err(BrokerError::Rejected("a display name breaks its rule".into()));
     }
     Ok(())
 }

@@ -6,7 +6,10 @@
 mod batch;
 mod home;
 mod joining;
+mod lease;
 mod mail;
+mod muster;
+mod naming;
 mod peer;
 mod publish;
 mod questions;

@@ -4,6 +4,7 @@
 //! [`Seed`].
 
 mod drain;
+mod rebalance;
 
 use std::cell::Cell;
 use std::io;
@@ -123,7 +124,11 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     vital.spawn_local(Rc::clone(&shard).run_inbox(inbox));
     vital.spawn_local(Rc::clone(&shard).run_relay(arriving));
     vital.spawn_local(Rc::clone(&shard).run_clock());
+    vital.spawn_local(Rc::clone(&shard).run_lease());
     vital.spawn_local(session::beat(Rc::clone(&floor)));
+    if settings.rebalance_rate > 0 {
+        vital.spawn_local(rebalance::rebalance(Rc::clone(&floor), lifecycle.clone()));
+    }
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
     let admission = seed.admission;
     let context = door(&floor, seed.rules, Arc::clone(&admission), metrics, tracing);
@@ -133,7 +138,8 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         // The door stands until everyone is gone: who comes meanwhile is told so, and nobody's connection is reset.
         let leave = async {
             lifecycle.reached(Stage::Draining).await;
-            drain::drain(&floor, &settings, &lifecycle, &admission).await;
+            let settled = drain::drain(&floor, &settings, &lifecycle, &admission).await;
+            floor.shard.end_lease(settled).await;
             gone.notify_one();
             Ok(())
         };

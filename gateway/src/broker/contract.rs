@@ -2,6 +2,7 @@
 //!
 //! Nothing here sleeps to hope. That an event does *not* come is shown by a later one that comes first.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +11,16 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::redis::test_server::Server;
-use super::{Broker, BrokerStats, Envelope, Event, Kind, Memory, Outcome, Record, RedisBroker, RedisOptions};
+use super::{
+    Broker, BrokerStats, Envelope, Event, Incarnation, Kind, Memory, Outcome, PresenceCall, PresenceOp, Record,
+    RedisBroker, RedisOptions,
+};
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
 
 mod faults;
 mod history;
+mod leases;
 mod messages;
 mod presence;
 mod scripts;
@@ -128,7 +133,14 @@ fn policy() -> RoomPolicy {
         history_size: 1000,
         history_ttl: Duration::from_mins(1),
         idempotency_window: Duration::from_mins(1),
+        unique_names: false,
     }
+}
+
+/// Operations through one life of a node, the same for all who use this.
+fn call(ops: &[PresenceOp], want_members: usize) -> PresenceCall<'_> {
+    static LIFE: LazyLock<Incarnation> = LazyLock::new(|| Incarnation::new(&node("node")));
+    PresenceCall { incarnation: &LIFE, ops, unique_names: false, want_members }
 }
 
 /// A message whose data is `text`, under an id that is the client's.

@@ -5,14 +5,15 @@
 //! inside a tokio `LocalRuntime` or `LocalSet`.
 //!
 //! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<id>` idempotency,
-//! `:p` members, `:pv` their version; the channel is `<prefix>:{<room>}`.
+//! `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`.
+//! Keys of the cluster, which share another slot: `<prefix>:{!}:leases`, `:nodes` and `:rooms:<incarnation>`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use roomcast_protocol::{NodeId, RoomName};
+use roomcast_protocol::{ClientId, NodeId, RoomName};
 use tokio::sync::mpsc;
 
 use self::commands::Commands;
@@ -21,13 +22,14 @@ use self::script::Scripts;
 use self::subscription::Subscription;
 use super::stats::Command;
 use super::{
-    Broker, BrokerError, BrokerStats, Event, History, MembersPage, PresenceOp, PresenceReply, Published, Range, Record,
-    check_records, envelope,
+    Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, PresenceCall,
+    PresenceReply, Published, Pulse, Range, Record, check_records, envelope,
 };
 use crate::config::RoomPolicy;
 
 mod commands;
 mod connection;
+mod lease;
 mod presence;
 mod script;
 mod subscription;
@@ -36,7 +38,8 @@ pub(super) mod test_server;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
-     +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex";
+     +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
+     +exists +hget +hdel +hvals +sadd +srem +srandmember +zrange +zrangebyscore +zscore";
 
 /// Where Redis is and how to speak to it.
 #[derive(Clone)]
@@ -157,17 +160,41 @@ impl Broker for RedisBroker {
         self.counted(Command::History, script::history(self, room, range)).await
     }
 
-    async fn presence(
-        &self,
-        room: &RoomName,
-        ops: &[PresenceOp],
-        want_members: usize,
-    ) -> Result<PresenceReply, BrokerError> {
-        self.counted(Command::Presence, presence::apply(self, room, ops, want_members)).await
+    async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError> {
+        self.counted(Command::Presence, presence::apply(self, room, call)).await
     }
 
     async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError> {
         self.counted(Command::Members, presence::page(self, room, cursor, limit)).await
+    }
+
+    async fn beat(&self, beat: &Beat<'_>) -> Result<Pulse, BrokerError> {
+        self.counted(Command::Beat, lease::beat(self, beat)).await
+    }
+
+    async fn hold(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.counted(Command::Hold, lease::note(self, "SADD", incarnation, rooms)).await
+    }
+
+    async fn release(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.counted(Command::Release, lease::note(self, "SREM", incarnation, rooms)).await
+    }
+
+    async fn held(&self, incarnation: &Incarnation, limit: usize) -> Result<Vec<RoomName>, BrokerError> {
+        self.counted(Command::Held, lease::held(self, incarnation, limit)).await
+    }
+
+    async fn evict(
+        &self,
+        room: &RoomName,
+        incarnation: &Incarnation,
+        behind: Option<ClientId>,
+    ) -> Result<Evicted, BrokerError> {
+        self.counted(Command::Evict, presence::evict(self, room, incarnation, behind)).await
+    }
+
+    async fn bury(&self, incarnation: &Incarnation, farewell: Farewell) -> Result<(), BrokerError> {
+        self.counted(Command::Bury, lease::bury(self, incarnation, farewell)).await
     }
 
     fn is_up(&self) -> bool {
@@ -202,6 +229,11 @@ impl Keys {
             key.push_str(part);
         }
         key
+    }
+
+    /// A key of the cluster as a whole. No room is called `!`, so none can collide, and all share one slot.
+    fn shared(&self, name: &str) -> String {
+        format!("{}:{{!}}:{name}", self.prefix)
     }
 
     /// The room that `channel` belongs to.

@@ -22,9 +22,34 @@ pub(super) enum Command {
     Presence,
     /// A page of members.
     Members,
+    /// Renewing a lease.
+    Beat,
+    /// Noting rooms with members here.
+    Hold,
+    /// Noting rooms without.
+    Release,
+    /// Rooms of a dead node.
+    Held,
+    /// Removing its members.
+    Evict,
+    /// Ending a lease.
+    Bury,
 }
 
-const COMMANDS: [&str; 6] = ["publish", "broadcast", "subscribe", "history", "presence", "members"];
+const COMMANDS: [&str; 12] = [
+    "publish",
+    "broadcast",
+    "subscribe",
+    "history",
+    "presence",
+    "members",
+    "beat",
+    "hold",
+    "release",
+    "held",
+    "evict",
+    "bury",
+];
 
 /// One of the two connections of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

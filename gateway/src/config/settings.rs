@@ -157,10 +157,27 @@ pub struct Settings {
     #[arg(long, default_value = "1s", value_parser = duration("10ms", "1m"))]
     pub redis_connect_timeout: Duration,
 
+    /// Time between two beats by which a node keeps the lease on its members
+    #[arg(long, default_value = "5s", value_parser = duration("100ms", "1m"))]
+    pub lease_beat: Duration,
+
+    /// Silence after which a node's members are removed by another. At least twice `lease-beat`
+    #[arg(long, default_value = "15s", value_parser = duration("200ms", "10m"))]
+    pub lease_expiry: Duration,
+
     /// Connections a second that the node takes, a second's worth of them at once, 0 for no limit; above it, handshakes
     /// are answered 503
     #[arg(long, default_value = "2000", value_parser = count::<u32>(0, 1_000_000))]
     pub connect_rate: u32,
+
+    /// Clients a second that this node sends away at most, while it has far more than the mean of the cluster, 0 for
+    /// none
+    #[arg(long, default_value = "0", value_parser = count::<u32>(0, 100_000))]
+    pub rebalance_rate: u32,
+
+    /// Percent above the mean of the cluster that a node keeps before `rebalance-rate` holds
+    #[arg(long, default_value = "20", value_parser = count::<u32>(1, 1000))]
+    pub rebalance_above: u32,
 
     /// Time after SIGTERM in which the node is not ready but serves and accepts as before, so that load balancers notice
     #[arg(long, default_value = "0s", value_parser = duration("0s", "1h"))]
@@ -223,6 +240,11 @@ impl Settings {
             self.max_message_bytes + FRAME_BYTES <= self.outbound_queue_bytes,
             "max_message_bytes",
             format!("{FRAME_BYTES} less than --outbound-queue-bytes ({}), or lower", self.outbound_queue_bytes),
+        )?;
+        need(
+            self.lease_expiry >= 2 * self.lease_beat,
+            "lease_expiry",
+            format!("at least twice --lease-beat ({})", text(self.lease_beat)),
         )?;
         need(
             self.redis_ca.is_none() || self.redis.as_ref().is_some_and(RedisUrl::is_tls),

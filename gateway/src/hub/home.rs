@@ -8,9 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use roomcast_protocol::{Mode, RoomName};
+use tokio::sync::oneshot;
 
 use super::batch::{Batch, Builder};
-use super::mail::{JoinRequest, PublishRequest};
+use super::mail::{Address, JoinRequest, PublishRequest};
+use super::naming::Claimed;
 use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
@@ -43,6 +45,19 @@ pub(super) struct Movement {
     pub(super) join: Option<JoinRequest>,
     /// True if the broker may know of the client already.
     pub(super) known: bool,
+    /// True if the members here were told already, while the broker was away.
+    pub(super) told: bool,
+    /// The member, if it is one already and only enters anew.
+    pub(super) restored: Option<Address>,
+    /// Who waits to hear whether a name can be had.
+    pub(super) claim: Option<oneshot::Sender<Claimed>>,
+}
+
+impl Movement {
+    /// One that the broker may know of and nobody waits for.
+    pub(super) fn new(op: PresenceOp) -> Self {
+        Self { op, join: None, known: true, told: false, restored: None, claim: None }
+    }
 }
 
 /// Who is there and who comes and goes.
@@ -102,6 +117,8 @@ pub(super) struct Home {
     pub(super) due: Cell<bool>,
     /// True while another worker's load keeps it waiting.
     pub(super) waits: Cell<bool>,
+    /// The life of the node under which the broker knows that there may be members here; 0 for none.
+    pub(super) held: Cell<u32>,
 }
 
 impl Home {
@@ -133,7 +150,8 @@ impl Home {
             empty_since: None,
             spoiled: None,
         };
-        Rc::new(Self { name, policy, room, state: RefCell::new(state), due: Cell::new(false), waits: Cell::new(false) })
+        let (due, waits, held) = (Cell::new(false), Cell::new(false), Cell::new(0));
+        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held })
     }
 
     pub(super) fn is_durable(&self) -> bool {

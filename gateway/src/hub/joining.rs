@@ -7,6 +7,7 @@ use roomcast_protocol::{ErrorCode, MessageHead, member_list, message_frame};
 
 use super::home::{Home, Movement, Phase};
 use super::mail::{JoinRequest, Mail};
+use super::naming::NAME_TAKEN;
 use super::publish::refusal;
 use super::shard::Shard;
 use crate::broker::{BrokerError, History, Member, PresenceOp, Range, Sequenced};
@@ -27,7 +28,7 @@ impl Shard {
         let op = PresenceOp::Enter { client: request.from.client, name: request.name.clone() };
         let mut state = home.state.borrow_mut();
         state.empty_since = None;
-        state.roll.movements.push_back(Movement { op, join: Some(request), known: false });
+        state.roll.movements.push_back(Movement { join: Some(request), known: false, ..Movement::new(op) });
         let phase = state.phase;
         drop(state);
         match phase {
@@ -119,6 +120,11 @@ impl Shard {
         self.send(join.from.worker, Mail::Answer { to: join.from, frame });
     }
 
+    pub(super) fn refuse_name(&self, join: &JoinRequest) {
+        let frame = self.error(join.reference.as_deref(), ErrorCode::NameTaken, NAME_TAKEN);
+        self.send(join.from.worker, Mail::Answer { to: join.from, frame });
+    }
+
     /// Gives seats to joiners whose presence is known, `members` being some of who is there now.
     pub(super) fn seat(self: &Rc<Self>, home: &Rc<Home>, joins: Vec<JoinRequest>, members: &[Member]) {
         if joins.is_empty() {
@@ -136,6 +142,11 @@ impl Shard {
     pub(super) fn seat_one(&self, home: &Rc<Home>, join: &JoinRequest, frame: Bytes) {
         let mut state = home.state.borrow_mut();
         state.seats[join.from.worker] += 1;
+        if join.life != self.life.number() {
+            // The broker knows of it under a life that has ended since.
+            state.roll.movements.push_back(Movement::again(join.from, join.name.clone()));
+            self.turn.due(home);
+        }
         drop(state);
         let (room, name, to) = (home.name.clone(), join.name.clone(), join.from);
         if to.worker == self.parts.index {

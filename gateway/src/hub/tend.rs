@@ -35,13 +35,14 @@ impl Shard {
         }
     }
 
-    fn tend_homes(&self) {
+    fn tend_homes(self: &Rc<Self>) {
         let homes: Vec<Rc<Home>> = self.homes.borrow().values().cloned().collect();
         for home in homes {
             self.tend_home(&home);
             self.release_late(&home);
             self.let_go(&home);
         }
+        self.release_rooms();
     }
 
     /// Closes a room whose last member left a while ago; its history stays with the broker.
@@ -60,6 +61,7 @@ impl Shard {
             self.parts.broker.unsubscribe(&home.name);
         }
         state.phase = Phase::Closed;
+        self.let_room_go(home);
         self.homes.borrow_mut().remove(&home.name);
         self.rooms.borrow_mut().remove(&home.name);
     }

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 use super::sequencer::Run;
 use super::{Inbox, Parts, Peer, Post, Shard};
 use crate::broker::{
-    Broker, BrokerError, BrokerStats, Event, History, MembersPage, Memory, MemoryBroker, PresenceOp, PresenceReply,
-    Published, Range, Record,
+    Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, Memory,
+    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -75,16 +75,45 @@ impl Broker for Faulty {
         history
     }
 
-    async fn presence(&self, room: &RoomName, ops: &[PresenceOp], want: usize) -> Result<PresenceReply, BrokerError> {
+    async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError> {
         let fault = self.presence_fails.borrow().clone();
         match fault {
             Some(error) => Err(error),
-            None => self.inner.presence(room, ops, want).await,
+            None => self.inner.presence(room, call).await,
         }
     }
 
     async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError> {
         self.inner.members(room, cursor, limit).await
+    }
+
+    async fn beat(&self, beat: &Beat<'_>) -> Result<Pulse, BrokerError> {
+        self.inner.beat(beat).await
+    }
+
+    async fn hold(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.inner.hold(incarnation, rooms).await
+    }
+
+    async fn release(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.inner.release(incarnation, rooms).await
+    }
+
+    async fn held(&self, incarnation: &Incarnation, limit: usize) -> Result<Vec<RoomName>, BrokerError> {
+        self.inner.held(incarnation, limit).await
+    }
+
+    async fn evict(
+        &self,
+        room: &RoomName,
+        incarnation: &Incarnation,
+        behind: Option<ClientId>,
+    ) -> Result<Evicted, BrokerError> {
+        self.inner.evict(room, incarnation, behind).await
+    }
+
+    async fn bury(&self, incarnation: &Incarnation, farewell: Farewell) -> Result<(), BrokerError> {
+        self.inner.bury(incarnation, farewell).await
     }
 
     fn is_up(&self) -> bool {
@@ -126,6 +155,7 @@ impl Node {
                 tracing: Tracing::off(),
             });
             spawn_local(Rc::clone(&shard).run_turns());
+            spawn_local(Rc::clone(&shard).run_lease());
             spawn_local(Rc::clone(&shard).run_inbox(inbox));
             spawn_local(Rc::clone(&shard).run_relay(arriving));
             spawn_local(Rc::clone(&shard).run_clock());

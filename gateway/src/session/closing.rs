@@ -16,7 +16,7 @@ use crate::socket::frames;
 
 /// How long a client has to take the close frame and to close its side.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long a draining node waits for the broker's answers to what a client asked for.
+/// How long a node that sends a client away waits for the broker's answers to what a client asked for.
 const SETTLE: Duration = Duration::from_secs(2);
 /// The same for a slow consumer, whose socket is full.
 const LINGER_SLOW: Duration = Duration::from_secs(5);
@@ -37,7 +37,8 @@ pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     if end == End::SlowConsumer {
         floor.totals.sockets.slow_consumers.inc();
     }
-    if end == End::Draining {
+    let asks_back = end.asks_back();
+    if asks_back.is_some() {
         // What was asked for is still answered: an ack that is lost makes the client publish again.
         let _ = tokio::time::timeout(SETTLE, settled(&peer)).await;
     }
@@ -47,9 +48,9 @@ pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     if end == End::Gone {
         return;
     }
-    if end == End::Draining {
+    if let Some(reason) = asks_back {
         let after_ms = rand::random_range(0..=away(&floor).as_millis() as u64);
-        peer.append(control(|out| frames::text(&reconnect_frame("draining", after_ms), out)));
+        peer.append(control(|out| frames::text(&reconnect_frame(reason, after_ms), out)));
     }
     let frame = control(|out| match row.code {
         Some(code) => frames::close(code, row.words, out),

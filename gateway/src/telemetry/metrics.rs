@@ -120,6 +120,14 @@ pub struct HubMetrics {
     pub gap_repairs: IntCounterVec,
     /// By `reason`.
     pub resets: IntCounterVec,
+    /// Nodes with a lease, this one included.
+    pub cluster_nodes: IntGauge,
+    /// Their connections.
+    pub cluster_connections: IntGauge,
+    /// Leases of this node that ran out or were forgotten.
+    pub leases_lost: IntCounter,
+    /// Dead nodes this one cleaned up behind, by `outcome`.
+    pub takeovers: IntCounterVec,
 }
 
 /// The way to the other nodes.
@@ -283,6 +291,17 @@ impl HubMetrics {
             ),
             gap_repairs: r.counters("gap_repairs_total", "Reads of history to fill a jump in seq.", &["outcome"]),
             resets: r.counters("resets_total", "`reset` frames: members were told of a break.", &["reason"]),
+            cluster_nodes: r.gauge("cluster_nodes", "Nodes that live, as of this node's last beat."),
+            cluster_connections: r.gauge("cluster_connections", "Their WebSockets, as of their own last beats."),
+            leases_lost: r.counter(
+                "leases_lost_total",
+                "Times the lease on this node's members ran out or was forgotten; all of them entered anew.",
+            ),
+            takeovers: r.counters(
+                "takeovers_total",
+                "Dead nodes whose members this node removed, by how it ended; what failed is done again by some node.",
+                &["outcome"],
+            ),
         }
     }
 }

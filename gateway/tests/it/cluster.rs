@@ -1,5 +1,6 @@
 //! Several nodes on one Redis: rooms span them, order is one, nothing is lost and nothing comes twice.
 
+mod leases;
 mod outage;
 mod spread;
 

@@ -15,6 +15,7 @@ const CLIENTS: usize = 200;
 struct Seen {
     /// The seqs of the messages it got.
     seqs: Vec<u64>,
+    reason: String,
     after_ms: u64,
     code: u16,
     /// What `/readyz` said when it was sent away.
@@ -32,11 +33,11 @@ async fn until_sent_away(mut client: Client, node: Arc<Node>) -> Seen {
         }
     };
     let ready = get(node.admin, "/readyz").await.status;
-    assert_eq!(told["reason"], "draining");
+    let reason = told.str("reason").to_owned();
     let after_ms = told["afterMs"].as_u64().unwrap_or_else(|| panic!("{}", told.text));
     let code = client.close_code().await;
     assert_eq!(client.kept(), [""; 0], "nothing comes behind `reconnect` but the close");
-    Seen { seqs, after_ms, code, ready }
+    Seen { seqs, reason, after_ms, code, ready }
 }
 
 /// Lets `count` clients enter `room` and waits for what they see until they are sent away.
@@ -96,7 +97,8 @@ async fn clients_are_sent_away_one_after_the_other() {
 
     assert_eq!(seen.len(), CLIENTS);
     for one in &seen {
-        assert_eq!((one.code, one.ready), (1012, 503), "not ready before the first is sent away");
+        assert_eq!((one.code, one.reason.as_str()), (1012, "draining"));
+        assert_eq!(one.ready, 503, "not ready before the first is sent away");
         assert!(one.after_ms <= 300, "{} ms for a window of 3 s", one.after_ms);
         let first = one.seqs.first().copied().unwrap_or(1);
         let whole: Vec<u64> = (first..).take(one.seqs.len()).collect();
@@ -219,6 +221,32 @@ async fn scripts_run(redis: &Redis) -> u64 {
     let stats = redis.command("INFO commandstats").await.expect("it runs");
     let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
     stats.lines().filter(|line| line.starts_with("cmdstat_evalsha:")).filter_map(calls).sum()
+}
+
+/// A node with far more clients than the other asks some to go there, and stops in time.
+#[tokio::test]
+async fn a_node_with_too_many_clients_sheds_some() {
+    let redis = Redis::start().await;
+    let args = ["--lease-beat", "200ms", "--lease-expiry", "2s", "--drain-window", "1s", "--rebalance-rate", "40"];
+    let full = Arc::new(Node::join(&redis, "n-full", &args).await);
+    let mut seeing = audience(&full, &room(), 80).await;
+    let empty = Arc::new(Node::join(&redis, "n-empty", &args).await);
+    let mut moved = JoinSet::new();
+    // The mean is 40: 50 may stay, since ten more than the mean are not worth a word.
+    for _ in 0..30 {
+        let one = seeing.join_next().await.expect("a client").expect("no panic");
+        assert_eq!((one.code, one.ready, one.reason.as_str()), (1012, 200, "rebalanced"));
+        let empty = Arc::clone(&empty);
+        moved.spawn(async move { Client::enter(&empty, &room()).await.0 });
+    }
+    let clients = moved.join_all().await;
+    let node = &empty;
+    let cluster = || async { (node.metric("roomcast_cluster_connections", &[]).await >= 70.0).then_some(()) };
+    eventually("the beats to tell", cluster).await;
+    let left = full.metric("roomcast_connections", &[]).await;
+    assert!((40.0..=50.0).contains(&left), "{left} of 80 are left");
+    assert!(empty.metric("roomcast_closes_total", &["rebalanced"]).await < 1.0);
+    drop(clients);
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ async fn redis_dies_and_comes_back_with_its_data() {
     for _ in 0..3 {
         assert!(matches!(a.history(&room, Range::Latest { limit: 1 }).await, Err(BrokerError::Unavailable(_))));
         assert!(matches!(a.broadcast(&room, &plains(0..1)).await, Err(BrokerError::Unavailable(_))));
-        assert!(matches!(a.presence(&room, &[], 0).await, Err(BrokerError::Unavailable(_))));
+        assert!(matches!(a.presence(&room, call(&[], 0)).await, Err(BrokerError::Unavailable(_))));
         assert!(matches!(a.members(&room, None, 1).await, Err(BrokerError::Unavailable(_))));
     }
     let late = super::room("late");
@@ -232,10 +232,10 @@ async fn an_idle_memory_is_empty() {
         a.subscribe(&room).await.expect("subscribed");
         a.publish(&room, &policy, &[idempotent("i", "x")]).await.expect("published");
         a.broadcast(&room, &plains(0..1)).await.expect("sent");
-        let enter = crate::broker::PresenceOp::Enter { client, name: name.clone() };
-        a.presence(&room, &[enter], 0).await.expect("presence");
-        let leave = crate::broker::PresenceOp::Leave { client, name: name.clone() };
-        a.presence(&room, &[leave], 0).await.expect("presence");
+        let enter = PresenceOp::Enter { client, name: name.clone() };
+        a.presence(&room, call(&[enter], 0)).await.expect("presence");
+        let leave = PresenceOp::Leave { client, name: name.clone() };
+        a.presence(&room, call(&[leave], 0)).await.expect("presence");
         a.history(&super::room("only-read"), Range::Latest { limit: 1 }).await.expect("history");
     }
     assert_eq!(store.rooms(), 100);

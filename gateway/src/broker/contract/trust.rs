@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::broker::redis::ACL_COMMANDS;
-use crate::broker::{BrokerError, PresenceOp, Range};
+use crate::broker::{Beat, BrokerError, Farewell, PresenceOp, Range};
 
 /// Every kind of call once.
 async fn works(options: &RedisOptions) {
@@ -23,8 +23,27 @@ async fn works(options: &RedisOptions) {
     let client = ClientId::random();
     let name: std::sync::Arc<str> = "Ann".into();
     let ops = [PresenceOp::Enter { client, name: name.clone() }, PresenceOp::Leave { client, name }];
-    a.presence(&room, &ops, 5).await.expect("presence");
+    a.presence(&room, call(&ops, 5)).await.expect("presence");
     a.members(&room, None, 5).await.expect("members");
+    let life = Incarnation::new(&node("node-a"));
+    a.hold(&life, std::slice::from_ref(&room)).await.expect("hold");
+    let beat = Beat {
+        incarnation: &life,
+        expiry: Duration::from_secs(15),
+        number: 1,
+        answered: 0,
+        connections: 1,
+        rooms: 1,
+        working_on: std::slice::from_ref(&life),
+        most_claims: 1,
+    };
+    a.beat(&beat).await.expect("beat");
+    a.beat(&Beat { number: 2, answered: 9, ..beat }).await.expect("beat");
+    a.evict(&room, &life, None).await.expect("evict");
+    assert_eq!(a.held(&life, 9).await.expect("held"), std::slice::from_ref(&room));
+    a.release(&life, std::slice::from_ref(&room)).await.expect("release");
+    a.bury(&life, Farewell::InHaste).await.expect("bury");
+    a.bury(&life, Farewell::Clean).await.expect("bury");
     b.unsubscribe(&room);
     b.subscribe(&super::room("other")).await.expect("subscribed");
 }

@@ -5,11 +5,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
-use roomcast_protocol::{ClientId, NodeId, Term};
+use roomcast_protocol::{ClientId, Term};
 
 use super::Peer;
 use crate::broker::{
-    History, Member, MembersPage, MessageId, Outcome, PresenceOp, Published, Range, Record, Sequenced,
+    History, Incarnation, Member, MembersPage, MessageId, Moved, Outcome, PresenceCall, PresenceOp, Published, Range,
+    Record, Sequenced,
 };
 use crate::config::RoomPolicy;
 
@@ -19,8 +20,10 @@ const MAX_IDS: usize = 1 << 16;
 #[derive(Default)]
 pub(super) struct Room {
     pub(super) subscribers: Vec<Arc<Peer>>,
-    /// Ordered, so that pages are exact. With the node each came through.
-    pub(super) members: BTreeMap<ClientId, (NodeId, Arc<str>)>,
+    /// Ordered, so that pages are exact. With the life of the node each came through.
+    pub(super) members: BTreeMap<ClientId, (Incarnation, Arc<str>)>,
+    /// Who has which name; only where names are unique.
+    names: HashMap<Arc<str>, ClientId>,
     version: u64,
     log: Option<Log>,
     ids: HashMap<MessageId, Remembered>,
@@ -144,28 +147,75 @@ impl Room {
         history
     }
 
-    /// Applies operations; returns the version after, and those that changed something.
-    pub(super) fn apply(&mut self, node: &NodeId, ops: &[PresenceOp], now_us: u64) -> (u64, Vec<PresenceOp>) {
+    /// Applies operations; returns the version after, and what became of each.
+    pub(super) fn apply(&mut self, call: PresenceCall<'_>, now_us: u64) -> (u64, Vec<Moved>) {
+        let outcomes: Vec<Moved> = call.ops.iter().map(|op| self.apply_one(call, op)).collect();
+        let changed = outcomes.contains(&Moved::Changed);
+        (self.next_version(changed, now_us), outcomes)
+    }
+
+    fn next_version(&mut self, changed: bool, now_us: u64) -> u64 {
         if self.version == 0 {
             // Versions start at the time, so that they rise also over rooms that emptied and were forgotten.
             self.version = now_us;
         }
-        let effective: Vec<PresenceOp> = ops.iter().filter(|op| self.apply_one(node, op)).cloned().collect();
-        if !effective.is_empty() {
-            self.version += 1;
-        }
-        (self.version, effective)
+        self.version += u64::from(changed);
+        self.version
     }
 
-    fn apply_one(&mut self, node: &NodeId, op: &PresenceOp) -> bool {
+    fn apply_one(&mut self, call: PresenceCall<'_>, op: &PresenceOp) -> Moved {
         match op {
-            PresenceOp::Leave { client, .. } => self.members.remove(client).is_some(),
-            PresenceOp::Rename { client, .. } if !self.members.contains_key(client) => false,
+            PresenceOp::Leave { client, .. } => match self.remove(*client) {
+                Some(_) => Moved::Changed,
+                None => Moved::Same,
+            },
+            PresenceOp::Rename { client, .. } if !self.members.contains_key(client) => Moved::Same,
             PresenceOp::Enter { client, name } | PresenceOp::Rename { client, name } => {
-                let new = (node.clone(), Arc::clone(name));
-                self.members.insert(*client, new.clone()) != Some(new)
+                if call.unique_names && self.names.get(name).is_some_and(|owner| owner != client) {
+                    return Moved::NameTaken;
+                }
+                let old = self.remove(*client);
+                self.members.insert(*client, (call.incarnation.clone(), Arc::clone(name)));
+                if call.unique_names {
+                    self.names.insert(Arc::clone(name), *client);
+                }
+                // Who is only taken over, under the same name, neither came nor went.
+                if old.as_ref() == Some(name) { Moved::Same } else { Moved::Changed }
             }
         }
+    }
+
+    /// Gives the name it had.
+    fn remove(&mut self, client: ClientId) -> Option<Arc<str>> {
+        let (_, name) = self.members.remove(&client)?;
+        if self.names.get(&name) == Some(&client) {
+            self.names.remove(&name);
+        }
+        Some(name)
+    }
+
+    /// Removes what an incarnation left among the next `limit` members. Gives the version after, the leaves, and where to
+    /// go on.
+    pub(super) fn evict(
+        &mut self,
+        incarnation: &Incarnation,
+        behind: Option<ClientId>,
+        limit: usize,
+        now_us: u64,
+    ) -> (u64, Vec<PresenceOp>, Option<ClientId>) {
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let page: Vec<(ClientId, bool)> = self
+            .members
+            .range((from, Bound::Unbounded))
+            .take(limit)
+            .map(|(id, (life, _))| (*id, life == incarnation))
+            .collect();
+        let ghosts = page.iter().filter(|(_, left_behind)| *left_behind);
+        let leaves: Vec<PresenceOp> = ghosts
+            .filter_map(|(client, _)| Some(PresenceOp::Leave { client: *client, name: self.remove(*client)? }))
+            .collect();
+        let next = page.last().filter(|_| page.len() == limit).map(|(id, _)| *id);
+        (self.next_version(!leaves.is_empty(), now_us), leaves, next)
     }
 
     pub(super) fn page(&self, after: Option<ClientId>, limit: usize) -> MembersPage {

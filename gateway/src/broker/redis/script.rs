@@ -39,6 +39,7 @@ pub(super) struct Scripts {
     pub(super) publish: Script,
     pub(super) history: Script,
     pub(super) presence: Script,
+    pub(super) beat: Script,
 }
 
 impl Scripts {
@@ -47,11 +48,12 @@ impl Scripts {
             publish: Script::new(include_str!("publish.lua")),
             history: Script::new(include_str!("history.lua")),
             presence: Script::new(include_str!("presence.lua")),
+            beat: Script::new(include_str!("beat.lua")),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 3] {
-        [&self.publish, &self.history, &self.presence]
+    pub(super) fn all(&self) -> [&Script; 4] {
+        [&self.publish, &self.history, &self.presence, &self.beat]
     }
 }
 

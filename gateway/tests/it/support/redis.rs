@@ -98,6 +98,18 @@ impl Redis {
         Some(String::from_utf8_lossy(&answer[..read]).into_owned())
     }
 
+    /// A section of `INFO`, whole.
+    pub async fn info(&self, section: &str) -> String {
+        within("redis-server's information", async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+            stream.write_all(format!("INFO {section}\r\nQUIT\r\n").as_bytes()).await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            text
+        })
+        .await
+    }
+
     /// Sends one command with binary arguments, and returns the beginning of the answer.
     pub async fn call(&self, arguments: &[&[u8]]) -> String {
         let mut request = format!("*{}\r\n", arguments.len()).into_bytes();
