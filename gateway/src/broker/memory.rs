@@ -187,7 +187,7 @@ impl MemoryBroker {
 
     fn evict_and_tell(&self, name: &RoomName, incarnation: &Incarnation, behind: Option<ClientId>) -> Evicted {
         self.store.with(name, |room| {
-            let (version, ops, next) = room.evict(incarnation, behind, MAX_PAGE, now_us());
+            let (version, ops, next) = room.evict(incarnation, behind, MAX_EVICTION, now_us());
             let online = room.members.len() as u64;
             if !ops.is_empty() {
                 let (node, name) = (incarnation.as_node().clone(), name.clone());

@@ -19,6 +19,8 @@ use crate::broker::{Beat, BrokerError, Farewell, Incarnation, Pulse};
 
 /// Between two tries of a beat that failed: a broker that comes back should find its nodes alive soon.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
+/// How often a broker that is away is looked for.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long after another's lease ran out it is looked for, so that the clocks need not agree.
 const GRACE: Duration = Duration::from_millis(20);
 /// Dead nodes one node takes over at the same time.
@@ -72,8 +74,10 @@ impl Shard {
         }
         let mut lease = self.new_life(Rc::default());
         loop {
-            let pause = self.beat(&mut lease).await;
-            sleep(pause).await;
+            match self.beat(&mut lease).await {
+                Some(pause) => sleep(pause).await,
+                None => self.wait_for_broker().await,
+            }
             if self.parts.post.lease().ended.load(Ordering::Acquire) {
                 return std::future::pending().await;
             }
@@ -84,8 +88,23 @@ impl Shard {
         Lease { incarnation: Incarnation::new(&self.parts.node), number: 0, answered: 0, working_on }
     }
 
-    /// One beat; gives the time until the next.
-    async fn beat(self: &Rc<Self>, lease: &mut Lease) -> Duration {
+    /// Waits a moment, but not longer than until the broker is there: joins wait for the first beat.
+    async fn wait_for_broker(&self) {
+        let step = if self.parts.broker.is_up() { TRY_AGAIN } else { LOOK };
+        let back = async {
+            loop {
+                sleep(step).await;
+                if self.parts.broker.is_up() {
+                    return;
+                }
+            }
+        };
+        // The subscription alone may be away: then beats go through.
+        let _ = timeout(TRY_AGAIN, back).await;
+    }
+
+    /// One beat; gives the time until the next, none if it failed.
+    async fn beat(self: &Rc<Self>, lease: &mut Lease) -> Option<Duration> {
         let (settings, totals) = (&self.parts.settings, &self.parts.totals);
         lease.number += 1;
         let (sent, working_on) = (Instant::now(), lease.working_on.borrow().clone());
@@ -117,18 +136,18 @@ impl Shard {
                     self.take_over(dead, &lease.working_on);
                 }
                 let early = Some(next_expiry).filter(|next| !next.is_zero()).map(|next| next + GRACE);
-                early.map_or(settings.lease_beat, |early| early.min(settings.lease_beat))
+                Some(early.map_or(settings.lease_beat, |early| early.min(settings.lease_beat)))
             }
             Ok(Pulse::Lost) => {
                 tracing::warn!(incarnation = %lease.incarnation, "the lease was lost: all members enter anew");
                 totals.hub.leases_lost.inc();
                 self.parts.post.lease().end();
                 *lease = self.new_life(Rc::clone(&lease.working_on));
-                Duration::ZERO
+                Some(Duration::ZERO)
             }
             Err(error) => {
                 tracing::debug!(%error, "a beat failed");
-                TRY_AGAIN.min(settings.lease_beat)
+                None
             }
         }
     }
