@@ -22,8 +22,8 @@ use self::room::Room;
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
-    MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply,
-    Published, Pulse, Range, Record, check_ops, check_records,
+    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp,
+    PresenceReply, Published, Pulse, Range, Record, check_ops, check_records,
 };
 use crate::config::RoomPolicy;
 
