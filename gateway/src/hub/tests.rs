@@ -31,6 +31,7 @@ mod catching_up;
 mod delivery;
 mod ending;
 mod joining;
+mod lives;
 mod outage;
 mod sabotage;
 

@@ -1,0 +1,65 @@
+//! A life of the node ends and another begins: who is here is entered under it, wherever its join stands.
+
+use super::super::mail::JoinRequest;
+use super::{Client, Node, local, until};
+use crate::broker::{Broker, Incarnation};
+use crate::config::Settings;
+
+#[tokio::test]
+async fn members_and_joins_under_way_are_entered_under_a_new_life() {
+    local(async {
+        let node = Node::start(2, Settings::default());
+        let (here, away, room) = (node.shard(), &node.workers[1].shard, node.room(0));
+        let near = Client::enter(here, &room).await;
+        let far = Client::enter(away, &room).await;
+        let (mut late, mut later) = (Client::connect(here).await, Client::connect(away).await);
+        let home = here.home(&room).expect("open");
+        let old = here.life.incarnation().expect("a life");
+        let new = Incarnation::new(&here.parts.node);
+        for worker in &node.workers {
+            worker.shard.begin_life(new.clone());
+        }
+        // The broker was told of these two under the old life, and the news of the new one came in between.
+        let joins = [&late, &later].map(|client| {
+            let (from, name) = (client.shard.address(&client.peer), client.peer.name());
+            JoinRequest { room: room.clone(), from, name, since: None, reference: None, life: 1 }
+        });
+        here.seat(&home, joins.into(), &[]);
+        late.expect("joined").await;
+        later.expect("joined").await;
+        let broker = &node.workers[0].broker;
+        let all = [&near, &far, &late, &later];
+        until("all to be entered anew", || {
+            let state = home.state.borrow();
+            home.held.get() == 2 && state.roll.movements.is_empty() && !state.roll.calling && state.roll.online == 4
+        })
+        .await;
+        // Nothing is left of the old life.
+        let evicted = broker.evict(&room, &old, None).await.expect("evicted");
+        assert_eq!(evicted.online, all.len() as u64);
+        assert_eq!(broker.held(&new, 9).await.expect("held"), [room]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rooms_that_were_let_go_are_released_and_held_again() {
+    local(async {
+        let settings = Settings { unsubscribe_delay: std::time::Duration::from_millis(250), ..Settings::default() };
+        let node = Node::start(1, settings);
+        let (shard, room) = (node.shard(), node.room(0));
+        let broker = &node.workers[0].broker;
+        for _ in 0..2 {
+            let client = Client::enter(shard, &room).await;
+            let life = shard.life.incarnation().expect("a life");
+            assert_eq!(broker.held(&life, 9).await.expect("held"), std::slice::from_ref(&room));
+            shard.leave(&client.peer, &room, None);
+            until("the room to be let go", || shard.home(&room).is_none()).await;
+            until("the broker to be told", || shard.life.is_quiet()).await;
+            while !broker.held(&life, 9).await.expect("held").is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+}
