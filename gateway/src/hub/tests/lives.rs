@@ -67,3 +67,27 @@ async fn rooms_that_were_let_go_are_released_and_held_again() {
     })
     .await;
 }
+
+/// Whoever enters while the lease may have run out would be nobody's if the node died now.
+#[tokio::test]
+async fn nobody_enters_without_a_lease() {
+    local(async {
+        let millis = std::time::Duration::from_millis;
+        let (lease_beat, lease_expiry) = (millis(100), millis(300));
+        let settings = Settings { lease_beat, lease_expiry, redis_timeout: millis(200), ..Settings::default() };
+        let node = Node::start(1, settings);
+        let (shard, room) = (node.shard(), node.room(0));
+        let broker = &node.workers[0].broker;
+        let _member = Client::enter(shard, &room).await;
+        broker.beat_fails.set(true);
+        until("the lease to be doubtful", || !shard.parts.post.lease().holds()).await;
+        let mut client = Client::connect(shard).await;
+        shard.join(&client.peer, room.clone(), None, None);
+        assert_eq!(client.expect("error").await["code"], "broker_unavailable");
+        broker.beat_fails.set(false);
+        until("the lease to run", || shard.parts.post.lease().holds()).await;
+        shard.join(&client.peer, room.clone(), None, None);
+        assert_eq!(client.expect("joined").await["online"], 2);
+    })
+    .await;
+}
