@@ -38,8 +38,10 @@ pub const MAX_BATCH: usize = 1024;
 pub const MAX_HISTORY: usize = 1024;
 /// Most members one call returns, whatever its limit says.
 pub const MAX_MEMBERS: usize = 1000;
-/// Most rooms one call takes or returns, and most members one eviction looks at.
+/// Most rooms one call takes or returns.
 pub const MAX_PAGE: usize = 512;
+/// Most members one eviction looks at: about a millisecond of a Redis that others wait for.
+pub const MAX_EVICTION: usize = 128;
 
 /// Rooms that span nodes. One value per worker; futures stay on that worker's thread.
 ///
@@ -95,7 +97,7 @@ pub trait Broker {
     async fn held(&self, incarnation: &Incarnation, limit: usize) -> Result<Vec<RoomName>, BrokerError>;
 
     /// Removes members that an incarnation left in a room, and tells all nodes, this one included, in an event whose node
-    /// is [`Incarnation::as_node`]. Looks at up to [`MAX_PAGE`] members behind `behind`; `next` of the answer goes on.
+    /// is [`Incarnation::as_node`]. Looks at up to [`MAX_EVICTION`] members behind `behind`; `next` of the answer goes on.
     async fn evict(
         &self,
         room: &RoomName,

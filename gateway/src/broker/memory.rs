@@ -22,8 +22,8 @@ use self::room::Room;
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
-    MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply,
-    Published, Pulse, Range, Record, check_ops, check_records,
+    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp,
+    PresenceReply, Published, Pulse, Range, Record, check_ops, check_records,
 };
 use crate::config::RoomPolicy;
 
@@ -187,7 +187,7 @@ impl MemoryBroker {
 
     fn evict_and_tell(&self, name: &RoomName, incarnation: &Incarnation, behind: Option<ClientId>) -> Evicted {
         self.store.with(name, |room| {
-            let (version, ops, next) = room.evict(incarnation, behind, MAX_PAGE, now_us());
+            let (version, ops, next) = room.evict(incarnation, behind, MAX_EVICTION, now_us());
             let online = room.members.len() as u64;
             if !ops.is_empty() {
                 let (node, name) = (incarnation.as_node().clone(), name.clone());

@@ -19,8 +19,13 @@ use crate::broker::{Beat, BrokerError, Farewell, Incarnation, Pulse};
 
 /// Between two tries of a beat that failed: a broker that comes back should find its nodes alive soon.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
+/// How often a broker that is away is looked for.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long after another's lease ran out it is looked for, so that the clocks need not agree.
 const GRACE: Duration = Duration::from_millis(20);
+/// How long a node that was cut off from the broker takes over nobody: others may have been, too, and get the time to
+/// come back. Longer than a connection takes to be made again.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Dead nodes one node takes over at the same time.
 const MOST_TAKEOVERS: usize = 4;
 /// Rooms asked for, and rooms worked on, at the same time during a takeover. Each call to the broker is short: these
@@ -62,6 +67,9 @@ struct Lease {
     number: u64,
     answered: u64,
     working_on: Rc<RefCell<Vec<Incarnation>>>,
+    /// True after a beat that was not answered.
+    cut_off: bool,
+    patient_until: Instant,
 }
 
 impl Shard {
@@ -72,8 +80,10 @@ impl Shard {
         }
         let mut lease = self.new_life(Rc::default());
         loop {
-            let pause = self.beat(&mut lease).await;
-            sleep(pause).await;
+            match self.beat(&mut lease).await {
+                Some(pause) => sleep(pause).await,
+                None => self.wait_for_broker().await,
+            }
             if self.parts.post.lease().ended.load(Ordering::Acquire) {
                 return std::future::pending().await;
             }
@@ -81,14 +91,32 @@ impl Shard {
     }
 
     fn new_life(&self, working_on: Rc<RefCell<Vec<Incarnation>>>) -> Lease {
-        Lease { incarnation: Incarnation::new(&self.parts.node), number: 0, answered: 0, working_on }
+        let incarnation = Incarnation::new(&self.parts.node);
+        Lease { incarnation, number: 0, answered: 0, working_on, cut_off: false, patient_until: Instant::now() }
     }
 
-    /// One beat; gives the time until the next.
-    async fn beat(self: &Rc<Self>, lease: &mut Lease) -> Duration {
+    /// Waits a moment, but not longer than until the broker is there: joins wait for the first beat.
+    async fn wait_for_broker(&self) {
+        let step = if self.parts.broker.is_up() { TRY_AGAIN } else { LOOK };
+        let back = async {
+            loop {
+                sleep(step).await;
+                if self.parts.broker.is_up() {
+                    return;
+                }
+            }
+        };
+        // The subscription alone may be away: then beats go through.
+        let _ = timeout(TRY_AGAIN, back).await;
+    }
+
+    /// One beat; gives the time until the next, none if it failed.
+    async fn beat(self: &Rc<Self>, lease: &mut Lease) -> Option<Duration> {
         let (settings, totals) = (&self.parts.settings, &self.parts.totals);
         lease.number += 1;
         let (sent, working_on) = (Instant::now(), lease.working_on.borrow().clone());
+        let may_claim = !lease.cut_off && sent >= lease.patient_until;
+        let most_claims = if may_claim { MOST_TAKEOVERS.saturating_sub(working_on.len()) } else { 0 };
         let count = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
         let beat = Beat {
             incarnation: &lease.incarnation,
@@ -98,38 +126,46 @@ impl Shard {
             connections: count(totals.sockets.connections.get()),
             rooms: count(totals.hub.rooms.get()),
             working_on: &working_on,
-            most_claims: MOST_TAKEOVERS.saturating_sub(working_on.len()),
+            most_claims,
         };
         match self.parts.broker.beat(&beat).await {
             Ok(Pulse::Kept { nodes, connections, next_expiry, claims }) => {
-                let is_new = lease.answered == 0;
-                lease.answered = lease.number;
-                self.parts.post.lease().extend(sent + settings.lease_expiry);
                 totals.hub.cluster_nodes.set(signed(nodes));
                 totals.hub.cluster_connections.set(signed(connections));
-                if is_new {
-                    // Not before: nobody may be a member through a life that has no lease.
-                    for worker in 0..self.parts.post.workers() {
-                        self.send(worker, Mail::Life(lease.incarnation.clone()));
-                    }
-                }
-                for dead in claims {
-                    self.take_over(dead, &lease.working_on);
-                }
+                self.kept(lease, sent, claims);
                 let early = Some(next_expiry).filter(|next| !next.is_zero()).map(|next| next + GRACE);
-                early.map_or(settings.lease_beat, |early| early.min(settings.lease_beat))
+                Some(early.map_or(settings.lease_beat, |early| early.min(settings.lease_beat)))
             }
             Ok(Pulse::Lost) => {
                 tracing::warn!(incarnation = %lease.incarnation, "the lease was lost: all members enter anew");
                 totals.hub.leases_lost.inc();
                 self.parts.post.lease().end();
                 *lease = self.new_life(Rc::clone(&lease.working_on));
-                Duration::ZERO
+                Some(Duration::ZERO)
             }
             Err(error) => {
                 tracing::debug!(%error, "a beat failed");
-                TRY_AGAIN.min(settings.lease_beat)
+                lease.cut_off = true;
+                None
             }
+        }
+    }
+
+    fn kept(self: &Rc<Self>, lease: &mut Lease, sent: Instant, claims: Vec<Incarnation>) {
+        let is_new = lease.answered == 0;
+        lease.answered = lease.number;
+        self.parts.post.lease().extend(sent + self.parts.settings.lease_expiry);
+        if std::mem::take(&mut lease.cut_off) {
+            lease.patient_until = sent + PATIENCE;
+        }
+        if is_new {
+            // Not before: nobody may be a member through a life that has no lease.
+            for worker in 0..self.parts.post.workers() {
+                self.send(worker, Mail::Life(lease.incarnation.clone()));
+            }
+        }
+        for dead in claims {
+            self.take_over(dead, &lease.working_on);
         }
     }
 

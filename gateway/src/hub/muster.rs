@@ -41,6 +41,11 @@ impl Life {
     pub(super) fn number(&self) -> u32 {
         self.number.get()
     }
+
+    #[cfg(test)]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.let_go.borrow().is_empty()
+    }
 }
 
 impl Shard {

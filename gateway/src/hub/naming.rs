@@ -55,7 +55,8 @@ impl Shard {
             let (room, name) = (room.clone(), Arc::clone(name));
             self.send_home(&room.clone(), Mail::Rename { room, client: peer.id, name, claim: Some(claim) });
             let (refused, perhaps) = match claimed.await {
-                Ok(Ok(Moved::Changed | Moved::Same)) => continue,
+                // Without an answer the home has gone, and the membership with it.
+                Ok(Ok(Moved::Changed | Moved::Same)) | Err(_) => continue,
                 Ok(Ok(Moved::NameTaken)) => ((ErrorCode::NameTaken, NAME_TAKEN), 0),
                 Ok(Err(error)) => {
                     let (code, _, words) = refusal(&error);
@@ -63,8 +64,6 @@ impl Shard {
                     let code = if undecided { ErrorCode::BrokerUnavailable } else { code };
                     ((code, words), usize::from(undecided))
                 }
-                // The home has gone: so has the membership.
-                Err(_) => continue,
             };
             let old = peer.name();
             for room in rooms[..asked + perhaps].iter().cloned() {

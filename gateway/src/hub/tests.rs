@@ -31,6 +31,7 @@ mod catching_up;
 mod delivery;
 mod ending;
 mod joining;
+mod lives;
 mod outage;
 mod sabotage;
 
@@ -43,6 +44,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
+    beat_fails: Cell<bool>,
     reads: Semaphore,
     /// Reads that stand at the gate.
     waiting: Cell<usize>,
@@ -88,6 +90,9 @@ impl Broker for Faulty {
     }
 
     async fn beat(&self, beat: &Beat<'_>) -> Result<Pulse, BrokerError> {
+        if self.beat_fails.get() {
+            return Err(BrokerError::Unavailable("away".into()));
+        }
         self.inner.beat(beat).await
     }
 
@@ -142,7 +147,13 @@ impl Node {
             let (events, arriving) = mpsc::channel(64);
             let inner = memory.handle(settings.node_id.clone(), events.clone(), BrokerStats::new(&metrics));
             let reads = Semaphore::new(1 << 20);
-            let broker = Rc::new(Faulty { inner, presence_fails: RefCell::default(), reads, waiting: Cell::new(0) });
+            let broker = Rc::new(Faulty {
+                inner,
+                presence_fails: RefCell::default(),
+                beat_fails: Cell::new(false),
+                reads,
+                waiting: Cell::new(0),
+            });
             let shard = Shard::new(Parts {
                 index,
                 post: post.clone(),

@@ -35,7 +35,12 @@ impl Leases {
         let last = known.as_ref().and_then(|lease| lease.note).map(|note| note.number);
         if beat.answered > 0 && !last.is_some_and(|last| (beat.answered..=beat.number).contains(&last)) {
             match known {
-                Some(lease) => lease.note = None,
+                Some(lease) => {
+                    // A claim stays whose it is.
+                    if lease.note.take().is_some() {
+                        lease.until = until;
+                    }
+                }
                 None => _ = self.leases.insert(beat.incarnation.as_str().to_owned(), lease(None)),
             }
             return Pulse::Lost;

@@ -23,8 +23,9 @@ local score = tonumber(redis.call('ZSCORE', leases, me) or nil)
 local note = redis.call('HGET', nodes, me)
 local last = note and tonumber(string.match(note, '^%d+'))
 if answered > 0 and not (score and last and last >= answered and last <= number) then
-  -- Whatever bears this incarnation is stale: it runs out like a dead node's, once the living have entered anew.
-  if not score then
+  -- Whatever bears this incarnation is stale: it runs out like a dead node's, once the living have entered anew. A claim
+  -- stays whose it is.
+  if note or not score then
     redis.call('ZADD', leases, int(now + expiry), me)
   end
   redis.call('HDEL', nodes, me)

@@ -9,7 +9,7 @@ use super::RedisBroker;
 use super::script::{foreign, number, text};
 use crate::broker::envelope;
 use crate::broker::{
-    BrokerError, Evicted, Incarnation, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceOp,
+    BrokerError, Evicted, Incarnation, MAX_EVICTION, MAX_MEMBERS, Member, MembersPage, Moved, PresenceCall, PresenceOp,
     PresenceReply, check_ops,
 };
 
@@ -59,7 +59,7 @@ pub(super) async fn evict(
             Some(client) => command.arg(client.encode(&mut [0; 36]) as &str),
             None => command.arg(""),
         };
-        command.arg(MAX_PAGE).arg("");
+        command.arg(MAX_EVICTION).arg("");
     };
     let reply: Vec<Value> = broker.commands.script(&broker.scripts.presence, 512, fill).await?;
     let [_, online, next] = &reply[..] else { return Err(foreign("evict")) };

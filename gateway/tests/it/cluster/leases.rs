@@ -216,6 +216,38 @@ async fn members_are_back_when_redis_forgot_them() {
     }
 }
 
+/// Behind an outage every lease has run out. Nobody died.
+#[tokio::test]
+async fn an_outage_of_redis_removes_nobody() {
+    let mut redis = Redis::start_durable().await;
+    let nodes = nodes(&redis, 2, &["--lease-beat", "500ms", "--lease-expiry", "1500ms"]).await;
+    let name = room();
+    let (mut ana, _) = Client::enter(&nodes[0], &name).await;
+    let (mut bo, _) = Client::enter(&nodes[1], &name).await;
+    let all = ids([&ana, &bo]);
+    ana.presence("join").await;
+    for _ in 0..2 {
+        redis.stop().await;
+        for node in &nodes {
+            node.wait_ready(false).await;
+        }
+        // Only time makes leases run out.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        redis.resume().await;
+        for node in &nodes {
+            node.wait_ready(true).await;
+            let beats = || node.metric("roomcast_broker_commands_total", &["command=\"beat\"", "outcome=\"ok\""]);
+            let began = beats().await;
+            eventually("some beats", || async { (beats().await >= began + 4.0).then_some(()) }).await;
+        }
+        for client in [&mut ana, &mut bo] {
+            until_members_are(client, &name, &all).await;
+            let told: Vec<_> = client.settle().await.into_iter().filter(|f| f.kind() == "presence").collect();
+            assert!(told.is_empty(), "nobody came or went: {told:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_drained_leaves_no_lease() {
     let redis = Redis::start().await;
