@@ -60,7 +60,11 @@ pub trait Broker {
     /// Ends [`Broker::subscribe`]. Events already on their way may still arrive.
     fn unsubscribe(&self, room: &RoomName);
 
-    /// Stored messages of a durable room, oldest first, with the room's present term and top seq.
+    /// Stored messages of a durable room, oldest first, with the room's terms and top seq.
+    ///
+    /// A term names one unbroken run of seqs. A new one begins with the first publish after the broker's data went back
+    /// in time, came from elsewhere, or lost the room's metadata: seq then continues from what is left, and
+    /// [`History::boundaries`] says how far each earlier term still holds.
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError>;
 
     /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
@@ -127,12 +131,28 @@ impl Range {
 pub struct History {
     /// The room's present term; none before its first message and after its history expired.
     pub term: Option<Term>,
+    /// The seq the present term began with, or a later one if the metadata was lost meanwhile.
+    pub start: u64,
+    /// The terms before the present one as far as they are known (at most 16), oldest first. The present one is not
+    /// among them: it ends at `top`, for now.
+    pub boundaries: Vec<Boundary>,
     /// First retained seq, 0 if none is.
     pub first: u64,
     /// The last seq given out, 0 if none was.
     pub top: u64,
     /// Oldest first.
     pub messages: Vec<Sequenced>,
+}
+
+/// A term that ended: what the room's order keeps of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boundary {
+    /// Which.
+    pub term: Term,
+    /// Its first seq, or a later one if the metadata was lost during the term.
+    pub start: u64,
+    /// Its last seq that is still part of the room's order. Who saw a later one of this term saw what was lost.
+    pub end: u64,
 }
 
 /// A stored message.
