@@ -90,9 +90,10 @@ impl Recent {
         (self.bytes, self.is_deep) = (0, false);
     }
 
-    /// The messages kept, oldest first.
-    pub(super) fn all(&self) -> impl Iterator<Item = &[u8]> {
-        self.messages.iter().map(|(_, json)| &**json)
+    /// The newest messages, oldest first: no more than are kept usually.
+    pub(super) fn newest(&self) -> impl Iterator<Item = &[u8]> {
+        let skip = self.messages.len().saturating_sub(self.most);
+        self.messages.range(skip..).map(|(_, json)| &**json)
     }
 
     /// The messages behind `seq`, if none of them is missing here.
@@ -119,9 +120,9 @@ mod tests {
 
     #[test]
     fn count_and_bytes_are_bounded() {
-        assert_eq!(kept(3, 10, 1).all().collect::<Vec<_>>(), [b"8", b"9", b"0"]);
+        assert_eq!(kept(3, 10, 1).newest().collect::<Vec<_>>(), [b"8", b"9", b"0"]);
         assert!(kept(1000, 50, 100 * 1024).bytes <= MOST_BYTES);
-        assert_eq!(kept(0, 5, 1).all().count(), 0);
+        assert_eq!(kept(0, 5, 1).newest().count(), 0);
     }
 
     #[test]

@@ -236,9 +236,19 @@ impl Shard {
     /// Waits until what the stream has now is part of the room's order: one read, however many wait for it.
     pub(super) async fn caught_up(self: &Rc<Self>, home: &Rc<Home>) -> Result<(), BrokerError> {
         let (tell, told) = oneshot::channel();
-        home.state.borrow_mut().readers.push(tell);
-        let (shard, reading) = (Rc::clone(self), Rc::clone(home));
-        tokio::task::spawn_local(async move { shard.repair(&reading).await });
+        let mut state = home.state.borrow_mut();
+        // What is being read already may be older than what this one has to know.
+        state.reread = true;
+        state.readers.push(tell);
+        if state.readers.len() == 1 && !state.repairing {
+            let (shard, home) = (Rc::clone(self), Rc::clone(home));
+            tokio::task::spawn_local(async move {
+                // All who ask in this pass of the runtime share the read.
+                tokio::task::yield_now().await;
+                shard.repair(&home).await;
+            });
+        }
+        drop(state);
         told.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the room was closed".into())))
     }
 

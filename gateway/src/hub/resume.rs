@@ -16,14 +16,15 @@ use super::joining::message_json;
 use super::mail::{JoinRequest, Mail};
 use super::sequencer::Place;
 use super::shard::{Shard, text_frame};
+use super::storm::is_of;
 use crate::broker::{BrokerError, History, Range};
 use crate::socket::frames;
 
 /// Messages of one read. Small: they may be 64 KiB each.
 const PAGE: usize = 64;
 
-/// How long a room keeps more messages than usual after somebody came back: others of a storm will, too.
-const STORM: Duration = Duration::from_secs(30);
+/// How long a client waits for what it has seen elsewhere before the stream is read for it.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
 /// How often a resume looks for ground that shifts under it before it gives up.
 const MOST_SHIFTS: u32 = 8;
 
@@ -156,21 +157,32 @@ impl Shard {
         back: &mut Return<'_>,
         shifts: &mut u32,
     ) -> Result<bool, Ended> {
-        let mut is_read = false;
+        let (mut is_awaited, mut is_read) = (false, false);
         loop {
-            let place = {
+            let (place, is_final) = {
                 let state = home.state.borrow();
                 let place = state.sequencer.place(&back.at);
                 if place == Place::Within && back.at.seq <= state.sequencer.last() {
                     return Ok(false);
                 }
-                place
+                let is_final = state.sequencer.is_final(&place, &back.at.term);
+                (place, is_final)
             };
-            if !is_read || place == Place::Within {
+            if !is_awaited && !is_final {
+                // What this node lacks may be on its way, and so may be others who came for the same reason.
+                is_awaited = true;
+                tokio::time::sleep(ON_ITS_WAY).await;
+                self.seal(home);
+                continue;
+            }
+            if place == Place::Within || !is_read && !is_final {
                 self.shift(home, back, shifts).await?;
                 self.seal(home);
                 is_read = true;
                 continue;
+            }
+            if place == Place::Unknown {
+                home.state.borrow_mut().sequencer.rule_out(&back.at.term);
             }
             match (place, back.joined) {
                 (Place::Beyond(end), false) => {
@@ -237,52 +249,6 @@ impl Shard {
         Ok(None)
     }
 
-    /// Reads what the room can keep of older messages: once, however many wait for it.
-    async fn deepen(self: &Rc<Self>, home: &Rc<Home>) -> Result<(), BrokerError> {
-        {
-            let mut state = home.state.borrow_mut();
-            if state.deepening {
-                let (tell, told) = oneshot::channel();
-                state.deepened.push(tell);
-                drop(state);
-                return told.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the room was closed".into())));
-            }
-            state.deepening = true;
-        }
-        let (before, limit) = {
-            let state = home.state.borrow();
-            let next = state.recent.first().unwrap_or(state.sequencer.last() + 1);
-            (next, state.recent.capacity())
-        };
-        let read = self.read(&home.name, Range::Before { seq: before, limit }).await;
-        self.seal(home);
-        let mut state = home.state.borrow_mut();
-        state.deepening = false;
-        let outcome = read.map(|history| {
-            if is_of(&history, &state) {
-                let older = history.messages.iter();
-                let older = older.map(|message| (message.seq, message_json(&home.name, message).into()));
-                let top = state.sequencer.last();
-                state.recent.deepen(top, older);
-                state.oldest = history.first;
-            }
-        });
-        for waiting in state.deepened.drain(..) {
-            // Who is gone does not care.
-            _ = waiting.send(outcome.clone());
-        }
-        outcome
-    }
-
-    /// Keeps as few messages as usual again, some time after the last client came back.
-    pub(super) fn settle_recent(&self, home: &Home) {
-        let mut state = home.state.borrow_mut();
-        let is_over = |at: u32| super::tend::BEAT * (self.tick.get() - at) > STORM;
-        if state.resuming == 0 && state.resumed_at.take_if(|at| is_over(*at)).is_some() {
-            state.recent.settle();
-        }
-    }
-
     /// The next messages behind `cursor`, from memory if they are there, else from `page`, as many as fit a frame.
     fn step(&self, state: &State, home: &Home, cursor: u64, page: Option<History>) -> Step {
         let last = state.sequencer.last();
@@ -345,19 +311,14 @@ impl Shard {
 
     /// The newest messages that fit a frame.
     fn newest(&self, state: &State) -> Vec<u8> {
-        let mut bytes: usize = state.recent.all().map(|json| json.len() + 1).sum();
+        let mut bytes: usize = state.recent.newest().map(|json| json.len() + 1).sum();
         let most = self.replay_bytes();
-        message_list(state.recent.all().skip_while(|json| {
+        message_list(state.recent.newest().skip_while(|json| {
             let skip = bytes > most;
             bytes -= json.len() + 1;
             skip
         }))
     }
-}
-
-/// Whether what was read is of the same terms as what was delivered; or nothing at all, which needs no care.
-fn is_of(history: &History, state: &State) -> bool {
-    history.term.is_none() || history.term.as_ref() == state.sequencer.term()
 }
 
 /// The `joined` frame of a joiner.

@@ -59,6 +59,8 @@ pub(super) struct Sequencer {
     last: u64,
     /// The terms before, as of the last read.
     ended: Vec<Boundary>,
+    /// Terms that the stream did not know when a client came back with them.
+    ruled_out: Vec<Term>,
     held: BTreeMap<u64, (Sequenced, bool)>,
     held_bytes: usize,
     /// Something was not even held back: only the stream has it.
@@ -129,6 +131,7 @@ impl Sequencer {
         }
         if self.term.as_ref() != Some(&message.term) {
             self.forget_held();
+            self.ruled_out.clear();
         }
         self.skip_to(message.seq - 1, Some(&message.term), steps);
         if message.seq <= self.last {

@@ -8,6 +8,9 @@ use roomcast_protocol::{Recovery, Since, Term};
 use super::{Sequencer, Step};
 use crate::broker::History;
 
+/// Terms remembered that are not the room's: a storm comes with one or two.
+const MOST_RULED_OUT: usize = 8;
+
 /// What a read of the stream says about what was delivered before it.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::hub) enum Ground {
@@ -83,6 +86,7 @@ impl Sequencer {
 
     fn go_back(&mut self, reason: Recovery, term: Option<Term>, seq: u64, steps: &mut Vec<Step>) -> Ground {
         self.forget_held();
+        self.ruled_out.clear();
         (self.term, self.last) = (term.clone(), seq);
         steps.push(Step::Reset { reason, term, seq });
         Ground::Shifted
@@ -97,6 +101,26 @@ impl Sequencer {
     pub(in crate::hub) fn position(&self, seq: u64) -> Option<Since> {
         let term = self.term_at(seq).or(self.term.as_ref())?.clone();
         Some(Since { term, seq })
+    }
+
+    /// Remembers that the stream was read and does not know `term`. It never will, but for a change of the present one.
+    pub(in crate::hub) fn rule_out(&mut self, term: &Term) {
+        if self.is_final(&Place::Unknown, term) {
+            return;
+        }
+        if self.ruled_out.len() >= MOST_RULED_OUT {
+            self.ruled_out.remove(0);
+        }
+        self.ruled_out.push(term.clone());
+    }
+
+    /// Whether another read of the stream cannot change what was said of a position in `term`.
+    pub(in crate::hub) fn is_final(&self, place: &Place, term: &Term) -> bool {
+        match place {
+            Place::Within => false,
+            Place::Beyond(_) => self.term.as_ref() != Some(term),
+            Place::Unknown => self.ruled_out.contains(term),
+        }
     }
 
     /// Where a client that comes back stands.
