@@ -13,3 +13,4 @@ mod sabotage;
 mod scenarios;
 mod stall;
 mod support;
+mod terms;
