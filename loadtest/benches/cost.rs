@@ -135,7 +135,7 @@ fn main() {
     }
     let burst = ["fanout", "--members", "100", "--rate", "4000"];
     compare(&gateway, "fanout, 100 members, 4000 a second", &burst, &seconds);
-    let chat = ["chat", "--rooms", "100", "--members", "20", "--rate", "10"];
-    compare(&gateway, "chat, 100 rooms of 20, 10 a second each", &chat, &seconds);
+    let chat = ["chat", "--rooms", "100", "--members", "20", "--rate", "50"];
+    compare(&gateway, "chat, 100 rooms of 20, 50 a second each", &chat, &seconds);
     idle(&gateway, 10_000, &seconds);
 }
