@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use roomcast_protocol::{ClientId, MAX_REF_BYTES, NodeId, RoomName, Term, check_display_name};
+use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
 
 use crate::config::RoomPolicy;
 use crate::telemetry::trace::TraceParent;
 
+mod checks;
 #[cfg(test)]
 mod contract;
 pub mod envelope;
@@ -20,6 +21,7 @@ pub mod memory;
 pub mod redis;
 pub mod stats;
 
+use checks::{check_ops, check_records};
 pub use memory::{Memory, MemoryBroker};
 pub use redis::{RedisBroker, RedisOptions};
 pub use stats::BrokerStats;
@@ -367,37 +369,4 @@ impl BrokerError {
             Self::Misconfigured(_) => "misconfigured",
         }
     }
-}
-
-/// What the format can carry, checked before anything is sent: a record that others refuse to decode must not be stored.
-fn check_records(records: &[Record]) -> Result<(), BrokerError> {
-    let rejected = |what: &str| Err(BrokerError::Rejected(what.into()));
-    if records.is_empty() || records.len() > MAX_BATCH {
-        return rejected("a batch holds 1 to 1024 records");
-    }
-    if records.iter().any(|record| record.id.is_empty() || record.id.len() > MAX_REF_BYTES) {
-        return rejected("a message id has 1 to 128 bytes");
-    }
-    if records.iter().any(|record| check_display_name(&record.name).is_err()) {
-        return rejected("a display name breaks its rule");
-    }
-    let size: usize = records.iter().map(|record| record.data.len() + 512).sum();
-    if size > envelope::MAX_ENVELOPE_BYTES / 2 {
-        return rejected("a batch is larger than 64 MiB");
-    }
-    Ok(())
-}
-
-/// The same for presence operations.
-fn check_ops(ops: &[PresenceOp]) -> Result<(), BrokerError> {
-    if ops.len() > MAX_BATCH {
-        return Err(BrokerError::Rejected("at most 1024 operations in one call".into()));
-    }
-    let mut names = ops.iter().map(|op| match op {
-        PresenceOp::Enter { name, .. } | PresenceOp::Leave { name, .. } | PresenceOp::Rename { name, .. } => name,
-    });
-    if names.any(|name| check_display_name(name).is_err()) {
-        return Err(BrokerError::Rejected("a display name breaks its rule".into()));
-    }
-    Ok(())
 }

@@ -1,15 +1,21 @@
 //! Redis crashes while people talk, and comes back with all it had, with an older state, or with nothing.
 
-use roomcast_loadtest::record::Count;
+use roomcast_loadtest::{record::Count, report::Finding};
 use rustix::process::Signal;
 
-use crate::support::{Gateway, Loadtest, Outcome, Redis, cluster};
+use crate::support::{Gateway, Loadtest, Outcome, Redis};
 
 const LOAD: [&str; 8] = ["--rooms", "4", "--members", "5", "--rate", "10", "--duration", "12s"];
 
-/// Two nodes, people who talk, and what happens to Redis meanwhile. Then one node dies, and its clients come back.
-async fn through(redis: &mut Redis, save: bool) -> Outcome {
-    let nodes = cluster(redis, 3).await;
+const MEMBERS: u64 = 20;
+
+/// Three nodes with `args`, people who talk, and Redis crashes: with what it saved before some of it was said if `save`.
+/// Then a node dies, and its clients come back on the others.
+async fn through(redis: &mut Redis, save: bool, args: &[&str]) -> Outcome {
+    let mut nodes = Vec::new();
+    for id in ["n-1", "n-2", "n-3"] {
+        nodes.push(Gateway::join(redis, id, args).await);
+    }
     let run = Loadtest::against(&nodes, "chat", &LOAD).start();
     nodes[0].has_published(30).await;
     if save {
@@ -18,8 +24,8 @@ async fn through(redis: &mut Redis, save: bool) -> Outcome {
         nodes[0].has_published(published as u32 + 30).await;
     }
     redis.crash().await;
-    let refused = nodes[0].metric("roomcast_publishes_total").await;
-    nodes[0].has_published(refused as u32 + 30).await;
+    let so_far = nodes[0].metric("roomcast_publishes_total").await;
+    nodes[0].has_published(so_far as u32 + 30).await;
     nodes[2].signal(Signal::KILL);
     run.ended().await
 }
@@ -29,7 +35,7 @@ fn told(outcome: &Outcome, what: &str) -> u64 {
     audit.recoveries.get(what).copied().unwrap_or(0) + audit.resets.get(what).copied().unwrap_or(0)
 }
 
-/// Waits for nothing: all nodes are gone by now.
+/// Rooms with a term that ended.
 async fn terms_ended(redis: &Redis) -> u64 {
     let script = "local n = 0; for _, k in ipairs(redis.call('KEYS', '*:m')) do \
                   if string.find(redis.call('HGET', k, 'b'), ' ') then n = n + 1 end end; return n";
@@ -40,7 +46,7 @@ async fn terms_ended(redis: &Redis) -> u64 {
 #[tokio::test]
 async fn a_crash_that_loses_nothing_costs_nobody_a_message() {
     let mut redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await;
-    let outcome = through(&mut redis, false).await.exits(0);
+    let outcome = through(&mut redis, false, &[]).await.exits(0);
     outcome.is_clean();
     let audit = &outcome.report().audit;
     // The identity is another, and so is the term; and still everybody goes on where they were.
@@ -53,20 +59,28 @@ async fn a_crash_that_loses_nothing_costs_nobody_a_message() {
     assert!(outcome.count(Count::Disconnected) > 0);
 }
 
+/// What was acked and is not in the older state is lost. Everybody who saw it is told, and nobody misses anything else.
 #[tokio::test]
 async fn an_older_state_is_told_to_all_who_saw_more() {
     let mut redis = Redis::start_with(&["--appendonly", "no", "--dbfilename", "dump.rdb"]).await;
-    let outcome = through(&mut redis, true).await;
-    println!("{}\n{:?}", outcome.stdout, outcome.report().audit.examples);
-    let audit = &outcome.report().audit;
-    println!("{:?} {:?} {:?}", outcome.findings(), audit.recoveries, audit.resets);
+    let outcome = through(&mut redis, true, &[]).await.exits(0);
+    outcome.is_clean();
+    assert!(told(&outcome, "diverged") >= MEMBERS, "{:#?}", outcome.report().audit);
+    assert_eq!(terms_ended(&redis).await, 4);
 }
 
 #[tokio::test]
 async fn an_empty_redis_is_told_to_all() {
     let mut redis = Redis::start().await;
-    let outcome = through(&mut redis, false).await;
-    println!("{}\n{:?}", outcome.stdout, outcome.report().audit.examples);
-    let audit = &outcome.report().audit;
-    println!("{:?} {:?} {:?}", outcome.findings(), audit.recoveries, audit.resets);
+    let outcome = through(&mut redis, false, &[]).await.exits(0);
+    outcome.is_clean();
+    assert!(told(&outcome, "unknown_term") >= MEMBERS, "{:#?}", outcome.report().audit);
+}
+
+/// The same on nodes that believe every new term to go on where the old one was.
+#[tokio::test]
+async fn an_older_state_that_nobody_is_told_of_is_found() {
+    let mut redis = Redis::start_with(&["--appendonly", "no", "--dbfilename", "dump.rdb"]).await;
+    let outcome = through(&mut redis, true, &["--sabotage", "no-repair"]).await.exits(1);
+    assert!(outcome.found(Finding::SilentBreak) > 0, "{:?}", outcome.findings());
 }
