@@ -14,3 +14,4 @@ mod sabotage;
 mod scenarios;
 mod stall;
 mod support;
+mod terms;
