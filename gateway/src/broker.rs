@@ -18,10 +18,12 @@ mod contract;
 pub mod envelope;
 pub mod memory;
 pub mod redis;
+pub mod state;
 pub mod stats;
 
 pub use memory::{Memory, MemoryBroker};
 pub use redis::{RedisBroker, RedisOptions};
+pub use state::{MAX_TOPS, Top};
 pub use stats::BrokerStats;
 
 /// A message's id within its room: the sender's idempotency key or a generated UUID. 1 to 128 bytes.
@@ -62,6 +64,9 @@ pub trait Broker {
 
     /// Stored messages of a durable room, oldest first, with the room's present term and top seq.
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError>;
+
+    /// Where durable rooms stand, in the order of `rooms`; not all at one moment. At most [`MAX_TOPS`].
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError>;
 
     /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
     ///
@@ -366,6 +371,12 @@ fn check_records(records: &[Record]) -> Result<(), BrokerError> {
         return rejected("a batch is larger than 64 MiB");
     }
     Ok(())
+}
+
+/// The same for questions about rooms.
+fn check_rooms(rooms: &[RoomName]) -> Result<(), BrokerError> {
+    let few = rooms.len() <= MAX_TOPS;
+    if few { Ok(()) } else { Err(BrokerError::Rejected("at most 256 rooms in one call".into())) }
 }
 
 /// The same for presence operations.

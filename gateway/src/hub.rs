@@ -18,6 +18,7 @@ mod room;
 mod sabotage;
 mod sequencer;
 mod shard;
+mod sweep;
 mod tend;
 #[cfg(test)]
 mod tests;

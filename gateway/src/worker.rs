@@ -121,6 +121,7 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     vital.spawn_local(Rc::clone(&shard).run_inbox(inbox));
     vital.spawn_local(Rc::clone(&shard).run_relay(arriving));
     vital.spawn_local(Rc::clone(&shard).run_clock());
+    vital.spawn_local(Rc::clone(&shard).run_sweep());
     vital.spawn_local(session::beat(Rc::clone(&floor)));
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
     let context = door(&floor, seed.rules, seed.admission, metrics, tracing);

@@ -21,7 +21,7 @@ use self::room::Room;
 use super::stats::Command;
 use super::{
     Broker, BrokerError, BrokerStats, Envelope, Event, History, Kind, MAX_MEMBERS, Member, MembersPage, PresenceEvent,
-    PresenceOp, PresenceReply, Published, Range, Record, check_ops, check_records,
+    PresenceOp, PresenceReply, Published, Range, Record, Top, check_ops, check_records, check_rooms,
 };
 use crate::config::RoomPolicy;
 
@@ -230,6 +230,13 @@ impl Broker for MemoryBroker {
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
         self.counted(Command::History, || Ok(self.store.with(room, |state| state.history(range))))
+    }
+
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+        self.counted(Command::Tops, || {
+            check_rooms(rooms)?;
+            Ok(rooms.iter().map(|room| self.store.with(room, |state| state.top())).collect())
+        })
     }
 
     async fn presence(

@@ -22,7 +22,7 @@ use self::subscription::Subscription;
 use super::stats::Command;
 use super::{
     Broker, BrokerError, BrokerStats, Event, History, MembersPage, PresenceOp, PresenceReply, Published, Range, Record,
-    check_records, envelope,
+    Top, check_records, envelope,
 };
 use crate::config::RoomPolicy;
 
@@ -33,6 +33,7 @@ mod script;
 mod subscription;
 #[cfg(test)]
 pub(super) mod test_server;
+mod tops;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
@@ -155,6 +156,10 @@ impl Broker for RedisBroker {
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
         self.counted(Command::History, script::history(self, room, range)).await
+    }
+
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+        self.counted(Command::Tops, tops::read(self, rooms)).await
     }
 
     async fn presence(

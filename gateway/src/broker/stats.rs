@@ -22,9 +22,11 @@ pub(super) enum Command {
     Presence,
     /// A page of members.
     Members,
+    /// Where rooms stand.
+    Tops,
 }
 
-const COMMANDS: [&str; 6] = ["publish", "broadcast", "subscribe", "history", "presence", "members"];
+const COMMANDS: [&str; 7] = ["publish", "broadcast", "subscribe", "history", "presence", "members", "tops"];
 
 /// One of the two connections of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

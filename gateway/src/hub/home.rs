@@ -15,7 +15,7 @@ use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
-use crate::broker::{Envelope, PresenceOp, Record};
+use crate::broker::{Envelope, PresenceOp, Record, Top};
 use crate::config::RoomPolicy;
 
 /// Bytes a room collects while its last batch is still being delivered before publishers must wait.
@@ -83,6 +83,8 @@ pub(super) struct State {
     pub(super) repairing: bool,
     /// True when the stream must be read again, whatever the read under way brings.
     pub(super) reread: bool,
+    /// Where the room stood when the sweep last had it read.
+    pub(super) swept: Option<Top>,
     /// Joins that wait for a read of the stream.
     pub(super) resuming: u32,
     /// The tick at which the last member went.
@@ -129,6 +131,7 @@ impl Home {
             missed_early: false,
             repairing: false,
             reread: false,
+            swept: None,
             resuming: 0,
             empty_since: None,
             spoiled: None,

@@ -15,7 +15,7 @@ use crate::config::Fault;
 use crate::telemetry::metrics::DuplicateKind;
 
 /// How long a jump in seq may be a mere crossing of answer and echo before the stream is read.
-const HELD_BACK: Duration = Duration::from_millis(100);
+pub(super) const HELD_BACK: Duration = Duration::from_millis(100);
 /// How long until a read that failed is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often a read is done again that ended before what is held back: it was begun too early.
@@ -26,7 +26,7 @@ const PAGE: usize = 128;
 const WAIT_STEP: Duration = Duration::from_millis(2);
 /// Events taken before others run.
 const EVENTS_AT_ONCE: usize = 64;
-/// Rooms caught up at the same time after a subscription came back.
+/// Rooms caught up at the same time, after a subscription came back or a sweep.
 const CAUGHT_UP_AT_ONCE: usize = 64;
 
 impl Shard {
@@ -72,6 +72,9 @@ impl Shard {
 
     fn take_envelope(self: &Rc<Self>, envelope: Envelope) {
         let Some(home) = self.home(&envelope.room) else { return };
+        if self.loses(&home) {
+            return;
+        }
         let phase = home.state.borrow().phase;
         match phase {
             Phase::Closed => {}
@@ -136,7 +139,12 @@ impl Shard {
             home.state.borrow_mut().missed_early = true;
         }
         tracing::info!(rooms = open.len(), "subscription is back, catching up");
-        let queue = Rc::new(std::cell::RefCell::new(open));
+        self.repair_all(open);
+    }
+
+    /// Repairs rooms, some at a time.
+    pub(super) fn repair_all(self: &Rc<Self>, homes: Vec<Rc<Home>>) {
+        let queue = Rc::new(std::cell::RefCell::new(homes));
         for _ in 0..CAUGHT_UP_AT_ONCE.min(queue.borrow().len()) {
             let (shard, queue) = (Rc::clone(self), Rc::clone(&queue));
             tokio::task::spawn_local(async move {

@@ -20,7 +20,7 @@ use super::sequencer::Run;
 use super::{Inbox, Parts, Peer, Post, Shard};
 use crate::broker::{
     Broker, BrokerError, BrokerStats, Event, History, MembersPage, Memory, MemoryBroker, PresenceOp, PresenceReply,
-    Published, Range, Record,
+    Published, Range, Record, Top,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -73,6 +73,10 @@ impl Broker for Faulty {
         self.waiting.set(self.waiting.get() - 1);
         drop(pass);
         history
+    }
+
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+        self.inner.tops(rooms).await
     }
 
     async fn presence(&self, room: &RoomName, ops: &[PresenceOp], want: usize) -> Result<PresenceReply, BrokerError> {
@@ -129,6 +133,7 @@ impl Node {
             spawn_local(Rc::clone(&shard).run_inbox(inbox));
             spawn_local(Rc::clone(&shard).run_relay(arriving));
             spawn_local(Rc::clone(&shard).run_clock());
+            spawn_local(Rc::clone(&shard).run_sweep());
             Worker { shard, broker, events }
         };
         let workers = inboxes.into_iter().enumerate().map(one).collect();

@@ -116,6 +116,8 @@ pub struct HubMetrics {
     pub deduplicated: IntCounterVec,
     /// By `outcome`.
     pub gap_repairs: IntCounterVec,
+    /// By `reason`: `behind`, `ahead`, `term`.
+    pub sweep_finds: IntCounterVec,
     /// By `reason`.
     pub resets: IntCounterVec,
 }
@@ -276,6 +278,12 @@ impl HubMetrics {
                 &["kind"],
             ),
             gap_repairs: r.counters("gap_repairs_total", "Reads of history to fill a jump in seq.", &["outcome"]),
+            sweep_finds: r.counters(
+                "sweep_finds_total",
+                "Rooms read again because the sweep found them elsewhere than their members: `behind` the stream (a last \
+                 message was lost), `ahead` of it, or in another `term`.",
+                &["reason"],
+            ),
             resets: r.counters("resets_total", "`reset` frames: members were told of a break.", &["reason"]),
         }
     }

@@ -2,6 +2,7 @@
 
 mod outage;
 mod spread;
+mod sweep;
 
 use crate::support::{Node, Redis};
 

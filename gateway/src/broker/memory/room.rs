@@ -9,7 +9,7 @@ use roomcast_protocol::{ClientId, NodeId, Term};
 
 use super::Peer;
 use crate::broker::{
-    History, Member, MembersPage, MessageId, Outcome, PresenceOp, Published, Range, Record, Sequenced,
+    History, Member, MembersPage, MessageId, Outcome, PresenceOp, Published, Range, Record, Sequenced, Top,
 };
 use crate::config::RoomPolicy;
 
@@ -129,6 +129,10 @@ impl Room {
         }
         self.forget.push_back((remembered.until, Arc::clone(&id)));
         self.ids.insert(id, remembered);
+    }
+
+    pub(super) fn top(&self) -> Top {
+        self.log.as_ref().map(|log| Top { term: Some(log.term.clone()), seq: log.top }).unwrap_or_default()
     }
 
     pub(super) fn history(&self, range: Range) -> History {

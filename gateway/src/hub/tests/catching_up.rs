@@ -1,6 +1,7 @@
 //! The stream is read when the bus may have lost something.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::task::spawn_local;
 
@@ -80,6 +81,25 @@ async fn nothing_is_given_up_for_lost_by_a_read_that_was_too_early() {
             let frame = member.next().await;
             assert_eq!((&frame["type"], &frame["seq"]), (&"message".into(), &seq.into()));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_message_that_the_bus_lost_is_found() {
+    local(async {
+        let node = Node::start(1, Settings { sweep_interval: Duration::from_millis(100), ..Settings::default() });
+        let (shard, room) = (node.shard(), node.room(0));
+        let mut member = Client::enter(shard, &room).await;
+        // The first of a room, then one more: nothing ever comes over the bus.
+        for (text, seq) in [("first", 1), ("last", 2)] {
+            store(&node, &room, &[text]).await;
+            let message = member.expect("message").await;
+            assert_eq!((&message["seq"], &message["data"]), (&seq.into(), &text.into()));
+        }
+        let finds = &shard.parts.totals.hub.sweep_finds;
+        assert_eq!(finds.with_label_values(&["behind"]).get(), 2);
+        assert_eq!(finds.with_label_values(&["ahead"]).get() + finds.with_label_values(&["term"]).get(), 0);
     })
     .await;
 }
