@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use roomcast_protocol::{ClientId, MAX_REF_BYTES, NodeId, RoomName, Term, check_display_name};
+use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
 
 use crate::config::RoomPolicy;
 use crate::telemetry::trace::TraceParent;
 
+mod bounds;
 #[cfg(test)]
 mod contract;
 pub mod envelope;
@@ -21,9 +22,10 @@ pub mod redis;
 pub mod state;
 pub mod stats;
 
+use bounds::{check_ops, check_records, check_rooms};
 pub use memory::{Memory, MemoryBroker};
 pub use redis::{RedisBroker, RedisOptions};
-pub use state::{MAX_TOPS, Top};
+pub use state::{MAX_TOPS, Top, Trouble};
 pub use stats::BrokerStats;
 
 /// A message's id within its room: the sender's idempotency key or a generated UUID. 1 to 128 bytes.
@@ -83,8 +85,13 @@ pub trait Broker {
     /// [`BrokerError::Rejected`]. Members that stay are listed exactly once, whoever else comes and goes.
     async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError>;
 
-    /// True while publishing and subscription paths both answered recently (5 s).
-    fn is_up(&self) -> bool;
+    /// What is wrong; nothing while this worker can publish and heard itself within the last 5 s.
+    fn trouble(&self) -> Option<Trouble>;
+
+    /// True while nothing is wrong.
+    fn is_up(&self) -> bool {
+        self.trouble().is_none()
+    }
 }
 
 /// Which part of a room's history.
@@ -329,6 +336,9 @@ pub enum BrokerError {
     /// The store is out of memory; nothing took effect.
     #[error("the broker's storage is full")]
     StorageFull,
+    /// The server takes no writes at present: it cannot save to its disk, or has too few replicas. Nothing took effect.
+    #[error("the broker takes no writes: {0}")]
+    NoWrites(String),
     /// The call breaks a bound, or the server is not what it should be. Retrying is useless.
     #[error("rejected by the broker: {0}")]
     Rejected(String),
@@ -347,48 +357,10 @@ impl BrokerError {
             Self::Unavailable(_) => "unavailable",
             Self::Undecided(_) => "undecided",
             Self::StorageFull => "storage_full",
+            Self::NoWrites(_) => "no_writes",
             Self::Rejected(_) => "rejected",
             Self::Overloaded => "overloaded",
             Self::Misconfigured(_) => "misconfigured",
         }
     }
-}
-
-/// What the format can carry, checked before anything is sent: a record that others refuse to decode must not be stored.
-fn check_records(records: &[Record]) -> Result<(), BrokerError> {
-    let rejected = |what: &str| Err(BrokerError::Rejected(what.into()));
-    if records.is_empty() || records.len() > MAX_BATCH {
-        return rejected("a batch holds 1 to 1024 records");
-    }
-    if records.iter().any(|record| record.id.is_empty() || record.id.len() > MAX_REF_BYTES) {
-        return rejected("a message id has 1 to 128 bytes");
-    }
-    if records.iter().any(|record| check_display_name(&record.name).is_err()) {
-        return rejected("a display name breaks its rule");
-    }
-    let size: usize = records.iter().map(|record| record.data.len() + 512).sum();
-    if size > envelope::MAX_ENVELOPE_BYTES / 2 {
-        return rejected("a batch is larger than 64 MiB");
-    }
-    Ok(())
-}
-
-/// The same for questions about rooms.
-fn check_rooms(rooms: &[RoomName]) -> Result<(), BrokerError> {
-    let few = rooms.len() <= MAX_TOPS;
-    if few { Ok(()) } else { Err(BrokerError::Rejected("at most 256 rooms in one call".into())) }
-}
-
-/// The same for presence operations.
-fn check_ops(ops: &[PresenceOp]) -> Result<(), BrokerError> {
-    if ops.len() > MAX_BATCH {
-        return Err(BrokerError::Rejected("at most 1024 operations in one call".into()));
-    }
-    let mut names = ops.iter().map(|op| match op {
-        PresenceOp::Enter { name, .. } | PresenceOp::Leave { name, .. } | PresenceOp::Rename { name, .. } => name,
-    });
-    if names.any(|name| check_display_name(name).is_err()) {
-        return Err(BrokerError::Rejected("a display name breaks its rule".into()));
-    }
-    Ok(())
 }

@@ -21,7 +21,7 @@ use self::room::Room;
 use super::stats::Command;
 use super::{
     Broker, BrokerError, BrokerStats, Envelope, Event, History, Kind, MAX_MEMBERS, Member, MembersPage, PresenceEvent,
-    PresenceOp, PresenceReply, Published, Range, Record, Top, check_ops, check_records, check_rooms,
+    PresenceOp, PresenceReply, Published, Range, Record, Top, Trouble, check_ops, check_records, check_rooms,
 };
 use crate::config::RoomPolicy;
 
@@ -259,8 +259,8 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn is_up(&self) -> bool {
-        true
+    fn trouble(&self) -> Option<Trouble> {
+        None
     }
 }
 

@@ -14,3 +14,28 @@ pub struct Top {
     /// The last seq given out, 0 without a term.
     pub seq: u64,
 }
+
+/// Why a broker is not up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing can be sent, or nothing is answered.
+    Publishing,
+    /// The rooms are not subscribed to.
+    Subscription,
+    /// What this worker sends to itself does not come back.
+    Canary,
+    /// The server is set up to drop rooms when its memory is full.
+    Eviction,
+}
+
+impl Trouble {
+    /// For whoever asks why the node is not ready.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Publishing => "no connection to publish on",
+            Self::Subscription => "rooms are not subscribed to",
+            Self::Canary => "the canary does not come back",
+            Self::Eviction => "Redis may evict rooms: set maxmemory-policy to noeviction",
+        }
+    }
+}

@@ -79,6 +79,10 @@ impl BrokerStats {
         self.metrics.broker.reconnects.with_label_values(&[PATHS[path as usize]]).inc();
     }
 
+    pub(super) fn canary_took(&self, took: Duration) {
+        self.metrics.broker.canary_seconds.observe(took.as_secs_f64());
+    }
+
     pub(super) fn count_overrun(&self) {
         self.metrics.broker.overruns.inc();
     }

@@ -20,7 +20,7 @@ use super::sequencer::Run;
 use super::{Inbox, Parts, Peer, Post, Shard};
 use crate::broker::{
     Broker, BrokerError, BrokerStats, Event, History, MembersPage, Memory, MemoryBroker, PresenceOp, PresenceReply,
-    Published, Range, Record, Top,
+    Published, Range, Record, Top, Trouble,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -91,8 +91,8 @@ impl Broker for Faulty {
         self.inner.members(room, cursor, limit).await
     }
 
-    fn is_up(&self) -> bool {
-        true
+    fn trouble(&self) -> Option<Trouble> {
+        None
     }
 }
 

@@ -131,6 +131,8 @@ pub struct BrokerMetrics {
     pub commands: IntCounterVec,
     /// By `command`.
     pub command_seconds: HistogramVec,
+    /// From this node to itself through the broker.
+    pub canary_seconds: Histogram,
     /// Connections made again, by `path`: `publish`, `subscribe`.
     pub reconnects: IntCounterVec,
     /// Payloads dropped, by `reason`.
@@ -298,6 +300,11 @@ impl BrokerMetrics {
                 "broker_command_seconds",
                 "Time a call to the broker took, failed ones included.",
                 &["command"],
+                SECONDS,
+            ),
+            canary_seconds: r.histogram(
+                "broker_canary_seconds",
+                "Time a message that a worker sends to itself took through the broker and back.",
                 SECONDS,
             ),
             reconnects: r.counters("broker_reconnects_total", "Connections to the broker made again.", &["path"]),

@@ -1,5 +1,7 @@
 //! Several nodes on one Redis: rooms span them, order is one, nothing is lost and nothing comes twice.
 
+mod absence;
+mod links;
 mod outage;
 mod spread;
 mod sweep;
