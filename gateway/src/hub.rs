@@ -11,6 +11,7 @@ mod peer;
 mod publish;
 mod questions;
 mod recent;
+mod refresh;
 mod relay;
 mod resume;
 mod roll;

@@ -1,16 +1,18 @@
 //! What the broker brings: messages and comings and goings of other nodes, and the news that some may be missing.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use roomcast_protocol::{Recovery, Term, reset_frame};
 use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinSet;
 
 use super::home::{CONGESTED_BYTES, Home, Phase, State};
 use super::publish::now_us;
 use super::sequencer::Run;
 use super::shard::Shard;
-use crate::broker::{Envelope, Event, History, Kind, Range, Sequenced};
+use crate::broker::{BrokerError, Envelope, Event, History, Kind, Range, Sequenced};
 use crate::config::Fault;
 use crate::telemetry::metrics::DuplicateKind;
 
@@ -18,6 +20,9 @@ use crate::telemetry::metrics::DuplicateKind;
 pub(super) const HELD_BACK: Duration = Duration::from_millis(100);
 /// How long until a read that failed is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// The same while there is no connection: nothing is sent, and the two connections of a broker that is back are not made
+/// at the same moment.
+const TRY_SOON: Duration = Duration::from_millis(200);
 /// How often a read is done again that ended before what is held back: it was begun too early.
 const MOST_STALE: u32 = 3;
 /// Messages of one read.
@@ -129,32 +134,30 @@ impl Shard {
         state.recent.clear();
     }
 
-    /// The subscription was away: whatever was published meanwhile is in the stream.
+    /// The subscription was away: whatever was published meanwhile is in the stream, and who came and went is known to
+    /// the broker.
     fn catch_up_all(self: &Rc<Self>) {
-        let durable: Vec<Rc<Home>> = self.homes.borrow().values().filter(|home| home.is_durable()).cloned().collect();
+        let homes: Vec<Rc<Home>> = self.homes.borrow().values().cloned().collect();
         let (open, rest): (Vec<_>, Vec<_>) =
-            durable.into_iter().partition(|home| home.state.borrow().phase == Phase::Open);
-        for home in rest {
+            homes.into_iter().partition(|home| home.state.borrow().phase == Phase::Open);
+        for home in rest.iter().filter(|home| home.is_durable()) {
             // What is being opened may have been read before the subscription broke off.
             home.state.borrow_mut().missed_early = true;
         }
-        tracing::info!(rooms = open.len(), "subscription is back, catching up");
-        self.repair_all(open);
+        let durable: Vec<Rc<Home>> = open.iter().filter(|home| home.is_durable()).cloned().collect();
+        tracing::info!(rooms = durable.len(), "subscription is back, catching up");
+        let shard = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            // Messages first: they are what people wait for.
+            shard.repair_all(durable).await;
+            shard.refresh_all(open).await;
+        });
     }
 
     /// Repairs rooms, some at a time.
-    pub(super) fn repair_all(self: &Rc<Self>, homes: Vec<Rc<Home>>) {
-        let queue = Rc::new(std::cell::RefCell::new(homes));
-        for _ in 0..CAUGHT_UP_AT_ONCE.min(queue.borrow().len()) {
-            let (shard, queue) = (Rc::clone(self), Rc::clone(&queue));
-            tokio::task::spawn_local(async move {
-                loop {
-                    let next = queue.borrow_mut().pop();
-                    let Some(home) = next else { break };
-                    shard.repair(&home).await;
-                }
-            });
-        }
+    pub(super) async fn repair_all(self: &Rc<Self>, homes: Vec<Rc<Home>>) {
+        let shard = Rc::clone(self);
+        some_at_a_time(homes, async move |home| shard.repair(&home).await).await;
     }
 
     /// Reads the stream if a gap is still there in a moment.
@@ -222,7 +225,8 @@ impl Shard {
                 Err(error) => {
                     self.parts.totals.hub.gap_repairs.with_label_values(&["failed"]).inc();
                     tracing::debug!(room = %home.name, %error, "reading the stream failed");
-                    tokio::time::sleep(TRY_AGAIN).await;
+                    let is_away = matches!(error, BrokerError::Unavailable(_));
+                    tokio::time::sleep(if is_away { TRY_SOON } else { TRY_AGAIN }).await;
                 }
             }
         }
@@ -266,6 +270,23 @@ impl Shard {
         state.sequencer.offer(run, &mut steps);
         self.carry_out(home, &mut state, steps);
     }
+}
+
+/// Works on rooms, so many at a time that the broker is busy and not flooded.
+pub(super) async fn some_at_a_time(homes: Vec<Rc<Home>>, work: impl AsyncFn(Rc<Home>) + 'static) {
+    let (queue, work) = (Rc::new(RefCell::new(homes)), Rc::new(work));
+    let mut workers = JoinSet::new();
+    for _ in 0..CAUGHT_UP_AT_ONCE.min(queue.borrow().len()) {
+        let (queue, work) = (Rc::clone(&queue), Rc::clone(&work));
+        workers.spawn_local(async move {
+            loop {
+                let next = queue.borrow_mut().pop();
+                let Some(home) = next else { break };
+                work(home).await;
+            }
+        });
+    }
+    while workers.join_next().await.is_some() {}
 }
 
 /// Whether a read ended before the gap that it is to fill: nothing follows from what it lacks.

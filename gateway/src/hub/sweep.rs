@@ -112,7 +112,7 @@ impl Shard {
                     found.push(asked.home);
                 }
             }
-            shard.repair_all(found);
+            shard.repair_all(found).await;
         });
     }
 }

@@ -94,6 +94,9 @@ async fn a_deaf_subscription_is_found_and_made_anew() {
     bo.publish(&name, json!("unheard")).await;
     let told = not_ready(&scene.far).await;
     assert!(told.contains("canary"), "{told}");
+    // So is who came and went: without a later movement.
+    let (_cleo, _) = Client::enter(&scene.near, &name).await;
+    ana.find("the present count", |f| f.kind() == "presence" && f["online"] == 3).await;
     // Each new subscription catches up, even if it is as deaf as the one before.
     expect_all(&mut ana, &name, 1).await;
     scene.proxy.make(Network::Good);
