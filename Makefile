@@ -3,13 +3,16 @@ ARGS ?=
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt tidy deny doc conformance bench fuzz ci
+.PHONY: help run load test lint fmt tidy deny doc conformance bench fuzz ci
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: ## build and start one node on the embedded broker (ARGS="--redis redis://..." adds flags)
 	@scripts/run.sh $(ARGS)
+
+load: ## build (release) and run the load tester (ARGS="chat --self"); ARGS="--help" lists what it can do
+	@scripts/need.sh cargo cc && cargo run --release --package roomcast-loadtest --bin loadtest -- $(ARGS)
 
 test: ## every test: cargo, RFC 6455 conformance, Python interop, browser (installs what is missing)
 	@scripts/test.sh

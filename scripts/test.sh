@@ -45,6 +45,8 @@ suite conformance scripts/conformance.sh
 # cargo test has built the gateway, since the integration tests start it.
 suite interop gateway/tests/cluster.sh 3 ws target/debug/gateway .cache/venv/bin/python gateway/tests/interop/chat.py
 suite browser gateway/tests/cluster.sh 2 http target/debug/gateway node gateway/tests/browser/page.mjs
+# So has it the load tester, for the same reason.
+suite report node loadtest/tests/browser/report.mjs target/debug/loadtest
 
 for words in ${broken[@]+"${broken[@]}"}; do echo "test: $words"; done
 echo "$passed passed, $failed failed"

@@ -3,6 +3,7 @@
 mod export;
 pub mod logs;
 pub mod metrics;
+mod process;
 mod register;
 pub mod trace;
 mod worker_metrics;

@@ -104,7 +104,10 @@ fn idle(binary: &Path, connections: u64, seconds: &str) {
     let report = run(&gateway, &["idle", "--connections", &connections.to_string()], seconds);
     let generator = &report.generators[0];
     let own = generator.resident_connected_bytes.saturating_sub(generator.resident_before_bytes);
-    println!("\nidle, {connections} connections: {:.2} KiB each in the load tester", own as f64 / 1024.0 / connections as f64);
+    println!(
+        "\nidle, {connections} connections: {:.2} KiB each in the load tester",
+        own as f64 / 1024.0 / connections as f64
+    );
 }
 
 fn build_gateway() -> PathBuf {
@@ -115,18 +118,24 @@ fn build_gateway() -> PathBuf {
 
 fn main() {
     // cargo adds --bench.
-    let seconds = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_else(|| "10".to_owned());
+    let seconds =
+        std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_else(|| "10".to_owned());
     let seconds = format!("{seconds}s");
     let gateway = build_gateway();
     println!("| load | received/s | gateway, CPU s per million | load tester, CPU s per million | ratio | p99 ms |");
     println!("|---|---|---|---|---|---|");
     let fanout = ["fanout", "--members", "1000", "--rate"];
     for rate in ["20", "80"] {
-        compare(&gateway, &format!("fanout, 1000 members, {rate} a second"), &[&fanout[..], &[rate]].concat(), &seconds);
+        compare(
+            &gateway,
+            &format!("fanout, 1000 members, {rate} a second"),
+            &[&fanout[..], &[rate]].concat(),
+            &seconds,
+        );
     }
     let burst = ["fanout", "--members", "100", "--rate", "4000"];
     compare(&gateway, "fanout, 100 members, 4000 a second", &burst, &seconds);
-    let chat = ["chat", "--rooms", "100", "--members", "20", "--rate", "10"];
-    compare(&gateway, "chat, 100 rooms of 20, 10 a second each", &chat, &seconds);
+    let chat = ["chat", "--rooms", "100", "--members", "20", "--rate", "50"];
+    compare(&gateway, "chat, 100 rooms of 20, 50 a second each", &chat, &seconds);
     idle(&gateway, 10_000, &seconds);
 }

@@ -5,8 +5,10 @@
 
 mod book;
 pub mod check;
+mod layout;
 mod ledger;
 pub mod log;
+mod model;
 mod numbers;
 mod order;
 mod owed;
@@ -21,18 +23,18 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use roomcast_protocol::{Mode, Term};
+use roomcast_protocol::Term;
 
 use crate::clock::Clock;
 use crate::payload::Stamp;
-use crate::plan::Share;
-use crate::report::{AuditReport, Finding, RoomTally};
 
 use book::{Around, Book};
 use ledger::{Ledger, add, lock};
 use log::{Entry, Kind};
 use window::{Slot, Source};
 
+pub use layout::{Layout, Share};
+pub use model::{AuditReport, Example, Finding, PublisherTally, RoomTally};
 pub use seat::Seat;
 pub use tally::merge;
 
@@ -50,18 +52,6 @@ const SLACK_MS: u64 = 1000;
 pub struct Place {
     pub term: Term,
     pub seq: u64,
-}
-
-/// The shape of the whole run, the same in all its processes but for `share`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
-    pub rooms: u32,
-    pub members: u32,
-    pub publishers: u32,
-    pub mode: Mode,
-    /// Whether publishers get their own messages.
-    pub echo: bool,
-    pub share: Share,
 }
 
 /// What all clients of a process saw, held against each other. Shared by its threads.
@@ -130,14 +120,6 @@ impl Audit {
         self.ledger.findings()
     }
 
-    /// Writes what is left of the log.
-    ///
-    /// # Errors
-    /// Of any write of the log so far.
-    pub fn flush(&self) -> anyhow::Result<()> {
-        self.log.as_ref().map_or(Ok(()), log::Log::flush)
-    }
-
     /// Everything. At the end, after every seat's [`Seat::conclude`].
     pub fn report(&self) -> AuditReport {
         self.now_ms();
@@ -154,7 +136,10 @@ impl Audit {
         tally::settled(AuditReport { undecided, rooms, ..self.ledger.report() })
     }
 
-    /// Writes out the log. An error of any write so far is told here.
+    /// Writes what is left of the log.
+    ///
+    /// # Errors
+    /// Of any write of the log so far.
     pub fn flush_log(&self) -> anyhow::Result<()> {
         self.log.as_ref().map_or(Ok(()), log::Log::flush)
     }

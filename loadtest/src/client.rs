@@ -58,6 +58,8 @@ pub struct Retry {
     pub at_ns: u64,
     pub client: usize,
     pub number: u32,
+    /// How often it had been sent when this was asked for: who has sent it since then must not send it twice.
+    pub sent: u8,
 }
 
 /// What the clients of one thread share.
@@ -228,7 +230,12 @@ impl Client {
             }
             0 => {}
             session::UNSENT => self.send_unsent(&mut me),
-            number => self.send(&mut me, number),
+            number => {
+                let pending = me.publisher.as_deref_mut().and_then(|publisher| publisher.get(number));
+                if pending.is_some_and(|pending| pending.sent == retry.sent) {
+                    self.send(&mut me, number);
+                }
+            }
         }
     }
 

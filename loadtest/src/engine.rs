@@ -175,21 +175,21 @@ impl<'a> Run<'a> {
         self.event(HappeningKind::Phase, format!("connecting {} clients", self.own_clients()));
         self.watcher.phase("connecting", Some(self.plan.ramp.unwrap_or(needed)));
         self.control.connect(begin);
-        let begun = self.plan.ramp.map(|ramp| begin + ramp.as_nanos() as u64);
+        let load_begin = self.plan.ramp.map(|ramp| begin + ramp.as_nanos() as u64);
         let patience = needed + self.plan.connect_timeout * 2 + Duration::from_secs(5);
-        let deadline = begun.unwrap_or(begin + patience.as_nanos() as u64);
+        let deadline = load_begin.unwrap_or(begin + patience.as_nanos() as u64);
         loop {
             let joined = u64::from(self.gauges.joined.load(Relaxed));
             let now = self.clock.now_ns();
             if self.must_stop() {
                 return Err(Unready);
             }
-            if begun.is_none() && joined == self.own_clients() {
+            if load_begin.is_none() && joined == self.own_clients() {
                 return Ok(now + BREATH.as_nanos() as u64);
             }
             if now >= deadline || self.is_unreachable(begin) {
                 self.tell_who_is_missing(joined);
-                return begun.filter(|_| joined > 0).ok_or(Unready);
+                return load_begin.filter(|_| joined > 0).ok_or(Unready);
             }
             self.step(deadline).await;
         }
@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
         if let Some(reason) = self.gauges.fatal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             self.collector.problem(reason);
         }
-        self.audit.flush()?;
+        self.audit.flush_log()?;
         self.info.finished_ms = self.now_ms();
         self.info.interrupted = self.interrupted > 0;
         self.generator.cpu_seconds = machine::cpu_seconds();

@@ -1,6 +1,6 @@
 //! A load tester for Roomcast clusters that audits every message it receives.
 //!
-//! main -> app -> {cli, engine} -> {client, embedded, live, scenario} -> {audit, wire} -> plan -> report -> record ->
+//! main -> app -> {cli, engine} -> {client, embedded, live, scenario} -> wire -> plan -> report -> audit -> record ->
 //! {clock, payload}
 //!
 //! A run is a [`plan::Plan`]. The engine carries it out with clients on a few threads; each tells the [`audit`] what it

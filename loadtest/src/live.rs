@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::record::Count;
-use crate::report::plot::units;
+use crate::report::words;
 use crate::report::{Finding, Happening, HappeningKind, Live};
 
 /// Between two plain lines.
@@ -79,7 +79,7 @@ impl<'a> LiveDisplay<'a> {
             }
             Output::Lines { out, last } => {
                 *last = None;
-                let expected = expected.map(|time| format!(", {}", units::duration(time.as_secs_f64())));
+                let expected = expected.map(|time| format!(", {}", words::duration(time.as_secs_f64())));
                 write_line(out, &format!("{name}{}", expected.unwrap_or_default()));
             }
         }
@@ -155,11 +155,11 @@ impl Phase {
     /// How far it is, in words.
     fn progress(&self, connected: u64, clients: u64) -> String {
         if self.is_connecting() {
-            return format!("{} of {}", units::grouped(connected.min(clients)), units::grouped(clients));
+            return format!("{} of {}", words::grouped(connected.min(clients)), words::grouped(clients));
         }
-        let passed = units::duration(self.began.elapsed().as_secs_f64().floor());
+        let passed = words::duration(self.began.elapsed().as_secs_f64().floor());
         match self.expected {
-            Some(expected) => format!("{passed} of {}", units::duration(expected.as_secs_f64())),
+            Some(expected) => format!("{passed} of {}", words::duration(expected.as_secs_f64())),
             None => passed,
         }
     }
@@ -183,15 +183,15 @@ fn style(has_length: bool, colours: bool) -> ProgressStyle {
 
 /// The figures in one line.
 fn words(phase: &Phase, live: &Live, clients: u64, colours: bool) -> String {
-    let mut parts = vec![format!("{} of {} connected", units::grouped(live.connections), units::grouped(clients))];
+    let mut parts = vec![format!("{} of {} connected", words::grouped(live.connections), words::grouped(clients))];
     if phase.is_connecting() {
         parts.clear();
-        parts.push(format!("{} a second", units::amount(live.rate(Count::Connected))));
+        parts.push(format!("{} a second", words::amount(live.rate(Count::Connected))));
     } else {
-        parts.push(format!("sent {}", units::rate(live.rate(Count::Sent))));
-        parts.push(format!("received {}", units::rate(live.rate(Count::Received))));
+        parts.push(format!("sent {}", words::rate(live.rate(Count::Sent))));
+        parts.push(format!("received {}", words::rate(live.rate(Count::Received))));
         if let Some(delivery) = live.delivery {
-            let (p50, p99) = (units::latency(delivery.p50_us as f64), units::latency(delivery.p99_us as f64));
+            let (p50, p99) = (words::latency(delivery.p50_us as f64), words::latency(delivery.p99_us as f64));
             parts.push(format!("delivery p50 {p50}, p99 {p99}"));
         }
     }
@@ -207,14 +207,14 @@ fn words(phase: &Phase, live: &Live, clients: u64, colours: bool) -> String {
 }
 
 fn counted(count: u64, noun: &str) -> String {
-    format!("{} {noun}{}", units::grouped(count), if count == 1 { "" } else { "s" })
+    format!("{} {noun}{}", words::grouped(count), if count == 1 { "" } else { "s" })
 }
 
 /// `3 lost, 1 duplicated`.
 fn findings(live: &Live) -> String {
     let found = Finding::ALL.into_iter().filter_map(|finding| {
         let count = live.findings.get(&finding).copied().unwrap_or_default();
-        (count > 0).then(|| format!("{} {}", units::grouped(count), finding.name().replace('_', " ")))
+        (count > 0).then(|| format!("{} {}", words::grouped(count), finding.name().replace('_', " ")))
     });
     found.collect::<Vec<_>>().join(", ")
 }

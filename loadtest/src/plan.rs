@@ -12,6 +12,7 @@ use roomcast_protocol::{Mode, RoomName};
 
 use crate::report::Threshold;
 
+pub use crate::audit::Share;
 pub use sizes::Sizes;
 pub use target::{Target, TargetError};
 pub use token::{Mint, Token};
@@ -79,13 +80,6 @@ pub struct Plan {
     pub thresholds: Vec<Threshold>,
     /// The command line, as the report shows it; without secrets.
     pub command: String,
-}
-
-/// The `index`th of `of` processes; counts from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    pub index: u32,
-    pub of: u32,
 }
 
 /// A share of all connections is dropped at once and comes back at once.

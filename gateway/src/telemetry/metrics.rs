@@ -7,11 +7,11 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     CounterVec, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
+use super::process::Process;
 use super::register::Registrar;
 pub use super::worker_metrics::{DuplicateKind, PublishOutcome, ReceivedKind, WorkerMetrics};
 
@@ -164,7 +164,7 @@ impl Metrics {
         let sockets = SocketMetrics::new(&mut registrar);
         let hub = HubMetrics::new(&mut registrar);
         let broker = BrokerMetrics::new(&mut registrar);
-        registrar.add(ProcessCollector::for_self(), "gauge");
+        registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
         Arc::new(Self { node, sockets, hub, broker, registry, rows })
     }

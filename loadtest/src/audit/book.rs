@@ -12,7 +12,7 @@ use super::numbers::{Met, Numbers};
 use super::order::{Order, term_hash};
 use super::window::{Slot, Source, Told, Window, Writer};
 use super::{Layout, Place};
-use crate::report::{Finding, RoomTally};
+use crate::audit::{Finding, RoomTally};
 
 /// Terms that a room is remembered to have had before.
 const PAST_TERMS: usize = 16;
@@ -238,6 +238,11 @@ impl Book {
     /// The last seq known, and whether a seat in `term` has heard of the present one.
     pub(super) fn stand(&self, term: Option<&Term>) -> (u64, bool) {
         (self.top, self.top == 0 || term == self.term.as_ref())
+    }
+
+    /// Whether the room had this term before its present one.
+    pub(super) fn is_over(&self, term: &Term) -> bool {
+        self.past.contains(&term_hash(term.as_str()))
     }
 
     pub(super) fn top(&self) -> u64 {

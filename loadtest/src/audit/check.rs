@@ -13,9 +13,9 @@ use roomcast_protocol::{Recovery, Term};
 use super::ledger::RECOVERIES;
 use super::log::{Entry, Header, Kind};
 use super::{Audit, Place, Seat};
+use crate::audit::AuditReport;
 use crate::clock::Clock;
 use crate::payload::Stamp;
-use crate::report::AuditReport;
 
 /// Longest line; ours have a few hundred bytes.
 const MOST_LINE: u64 = 65_536;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roomcast_protocol::Recovery;
 
-use crate::report::{AuditReport, Example, Finding};
+use crate::audit::{AuditReport, Example, Finding};
 
 /// Sentences kept of each finding.
 const EXAMPLES: usize = 4;

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Layout;
 use super::ledger::lock;
+use crate::audit::Share;
 use crate::clock::Clock;
-use crate::plan::Share;
 
 /// Raised when a log cannot be read by an older reader.
 const VERSION: u32 = 1;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::report::RoomTally;
+use crate::audit::RoomTally;
 
 const FIRST_STRIDE: u64 = 16;
 /// JSON numbers are exact up to here.

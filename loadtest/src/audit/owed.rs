@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use roomcast_protocol::Term;
+
 use super::Place;
 use super::tracks::Tracks;
 
@@ -19,9 +21,11 @@ pub(super) struct Owed {
     holes: Vec<(u64, u64)>,
     /// Seqs of own messages, acked and not sent back, ahead of the last seq.
     own: BTreeSet<u64>,
-    /// Acks of own messages (number, place) in a term that the seat has not heard of yet.
-    pub(super) early: Vec<(u32, Place)>,
+    /// Acks of own messages (number, place, duplicate) in a term that the seat has not heard of yet.
+    pub(super) early: Vec<(u32, Place, bool)>,
     pub(super) tracks: Tracks,
+    /// The term that was left on purpose: the one that is joined after that is no older.
+    pub(super) left: Option<Term>,
 }
 
 impl Owed {
@@ -54,9 +58,9 @@ impl Owed {
         }
     }
 
-    pub(super) fn early(&mut self, number: u32, place: &Place) {
+    pub(super) fn early(&mut self, number: u32, place: &Place, duplicate: bool) {
         if self.early.len() < MOST_EARLY {
-            self.early.push((number, place.clone()));
+            self.early.push((number, place.clone(), duplicate));
         }
     }
 

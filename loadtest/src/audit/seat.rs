@@ -8,8 +8,8 @@ use super::ledger::{add, recovery_name};
 use super::log::{Entry, Kind};
 use super::owed::Owed;
 use super::{Audit, MOST_SEQ, Place, Source};
+use crate::audit::Finding;
 use crate::payload::Stamp;
-use crate::report::Finding;
 
 /// Deliveries after which a seat tells how many it checked.
 const TELL_EVERY: u16 = 1024;
@@ -132,7 +132,12 @@ impl Seat {
         if audit.layout.echo || was_hole || self.state != State::Present {
             return;
         }
-        self.take_own(number, place);
+        // What stands in a term that is over tells nothing of this one.
+        let over = self.term.as_ref() != Some(&place.term)
+            && audit.with_book(self.room, |book, _| book.is_over(&place.term)).unwrap_or_default();
+        if !over {
+            self.take_own(number, place, duplicate);
+        }
     }
 
     /// A `reset` frame.
@@ -158,7 +163,10 @@ impl Seat {
         audit.note(&self.entry(Kind::Left, None));
         self.settle_holes(audit);
         self.go_out();
-        (self.term, self.last) = (None, 0);
+        self.last = 0;
+        if let Some(term) = self.term.take() {
+            self.owed.get_or_insert_default().left = Some(term);
+        }
     }
 
     /// Whether nothing that is known to be stored or accepted in its room is still owed to it. True while not in it.
@@ -235,7 +243,7 @@ impl Seat {
             owed.forget_own();
         }
         self.floor = if told { self.last } else { 0 };
-        let old = std::mem::replace(&mut self.term, term.cloned());
+        let old = std::mem::replace(&mut self.term, term.cloned()).or_else(|| self.owed.as_mut()?.left.take());
         (self.last, self.resumed) = (seq, false);
         if let (Some(old), Some(term)) = (old.filter(|old| Some(old) != term), term) {
             audit.with_book(self.room, |book, around| book.moved(around, Some(&old), term, seq));

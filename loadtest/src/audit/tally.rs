@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::order;
-use crate::report::{AuditReport, Example, Finding, PublisherTally, RoomTally};
+use crate::audit::{AuditReport, Example, Finding, PublisherTally, RoomTally};
 
 /// Examples in a merged report, and tallies that get a sentence.
 const EXAMPLES: usize = 24;

@@ -62,10 +62,13 @@ impl Client {
         rand::random_range(0..=most.as_nanos() as u64)
     }
 
+    /// A room's members are spread over the targets. Who comes back goes anywhere, so that the clients of a lost node
+    /// do not all meet on the next.
     fn target(&self, attempt: u32) -> &Target {
         let targets = &self.floor.plan.targets;
-        // A room's members are spread over the targets, and a failed attempt goes to the next.
-        &targets[(self.member as usize + self.room as usize + attempt as usize) % targets.len()]
+        let at =
+            if attempt == 0 { self.member as usize + self.room as usize } else { rand::random_range(0..targets.len()) };
+        &targets[at % targets.len()]
     }
 
     async fn open(&self, due_ns: u64, attempt: u32) -> Result<(), ConnectError> {
@@ -92,7 +95,7 @@ impl Client {
             me.connecting_since_ns = due_ns;
         }
         let mut output = Output::default();
-        link.feed(&rest, &mut |frame| self.take_frame(&mut self.me.borrow_mut(), frame, &mut output));
+        link.feed(&rest, &mut |frame| self.take_frame(&mut self.me.borrow_mut(), &frame, &mut output));
         *self.link.borrow_mut() = Some(Box::new(link));
         self.floor.gauges.connections.fetch_add(1, Relaxed);
         self.answer(output);
@@ -130,7 +133,7 @@ impl Client {
             return Poll::Ready(Err(Closed::Lost("no connection".to_owned())));
         };
         let mut me = self.me.borrow_mut();
-        let mut on = |frame: Frame<'_>| self.take_frame(&mut me, frame, output);
+        let mut on = |frame: Frame<'_>| self.take_frame(&mut me, &frame, output);
         link.poll(cx, &mut self.floor.scratch.borrow_mut(), &mut on)
     }
 

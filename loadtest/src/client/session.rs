@@ -25,7 +25,7 @@ const JOIN: u32 = 0;
 
 impl Client {
     /// Takes one frame; what is to be sent in answer is added to `output`.
-    pub(super) fn take_frame(&self, me: &mut State, frame: Frame<'_>, output: &mut Output) {
+    pub(super) fn take_frame(&self, me: &mut State, frame: &Frame<'_>, output: &mut Output) {
         let Frame::Text(text) = frame else { return };
         if text.starts_with(MESSAGE) {
             self.take_message(me, text);
@@ -63,11 +63,7 @@ impl Client {
             return;
         };
         if known.room != Some(self.room) {
-            match &known.stamp {
-                Some(stamp) if stamp.room != self.room => floor.audit.misplaced(self.index, self.room, stamp),
-                _ => floor.audit.corrupted(self.index, self.room, "a message of another room"),
-            }
-            me.seat.foreign(&floor.audit, None);
+            self.take_astray(me, known);
             return;
         }
         let Some(stamp) = &known.stamp else {
@@ -80,6 +76,16 @@ impl Client {
         if known.place.as_ref().is_none_or(|place| place.seq > me.joined_seq) {
             self.delivered(me, stamp);
         }
+    }
+
+    /// A message that says it is of a room that the client is not in.
+    fn take_astray(&self, me: &mut State, known: &Known) {
+        let audit = &self.floor.audit;
+        match &known.stamp {
+            Some(stamp) if stamp.room != self.room => audit.misplaced(self.index, self.room, stamp),
+            _ => audit.corrupted(self.index, self.room, "a message of another room"),
+        }
+        me.seat.foreign(audit, None);
     }
 
     fn delivered(&self, me: &State, stamp: &Stamp) {
@@ -216,7 +222,8 @@ impl Client {
     fn take_replayed(&self, me: &mut State, message: &Fields<'_>) {
         let floor = &self.floor;
         match self.read_message(message) {
-            Some(Known { stamp: Some(stamp), place, room }) if room == Some(self.room) => {
+            Some(known) if known.room != Some(self.room) => self.take_astray(me, &known),
+            Some(Known { stamp: Some(stamp), place, .. }) => {
                 me.seat.replayed(&floor.audit, &stamp, place.as_ref());
                 floor.recorder.count(Count::Replayed, 1);
             }
@@ -254,7 +261,7 @@ impl Client {
         if fields.retryable && floor.plan.mode == Mode::Durable {
             let wait = RETRY_NS << u32::from(sent).min(4);
             let at_ns = floor.clock.now_ns() + rand::random_range(wait / 2..=wait);
-            floor.retries.borrow_mut().push(Retry { at_ns, client: self.slot, number });
+            floor.retries.borrow_mut().push(Retry { at_ns, client: self.slot, number, sent });
         } else {
             publisher.settle(number);
             floor.recorder.count(Count::Abandoned, 1);
@@ -273,7 +280,7 @@ impl Client {
         }
         if fields.retryable {
             let at_ns = floor.clock.now_ns() + self.backoff_ns(1);
-            floor.retries.borrow_mut().push(Retry { at_ns, client: self.slot, number: JOIN });
+            floor.retries.borrow_mut().push(Retry { at_ns, client: self.slot, number: JOIN, sent: 0 });
         } else {
             floor.gauges.give_up(format!("room {} cannot be joined: {words}", self.room_name));
         }
@@ -304,8 +311,8 @@ impl Client {
         }
         if !self.can_send() {
             let at_ns = floor.clock.now_ns() + RETRY_NS;
-            let number = if is_first { UNSENT } else { number };
-            floor.retries.borrow_mut().push(Retry { at_ns, client: self.slot, number });
+            let (number, sent) = if is_first { (UNSENT, 0) } else { (number, pending.sent) };
+            floor.retries.borrow_mut().push(Retry { at_ns, client: self.slot, number, sent });
             return;
         }
         let stamp = Stamp {

@@ -26,7 +26,10 @@ impl Alarm {
         // Zero would switch the timer off.
         let wait = wait.max(Duration::from_nanos(1));
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
+        let value = Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
         timerfd_settime(
             self.0.get_ref(),
             TimerfdTimerFlags::empty(),
@@ -35,9 +38,11 @@ impl Alarm {
         loop {
             let mut guard = self.0.readable().await?;
             let mut expirations = [0; 8];
-            match guard.try_io(|timer| rustix::io::read(timer.get_ref(), &mut expirations).map_err(io::Error::from)) {
-                Ok(read) => return read.map(drop),
-                Err(_) => continue,
+            let read =
+                guard.try_io(|timer| rustix::io::read(timer.get_ref(), &mut expirations).map_err(io::Error::from));
+            // An error is: not yet.
+            if let Ok(read) = read {
+                return read.map(drop);
             }
         }
     }

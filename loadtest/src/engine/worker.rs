@@ -51,7 +51,9 @@ pub(super) fn thread_of(plan: &Plan, room: u32, member: u32) -> usize {
 
 /// Runs until the run is finished.
 pub(super) fn run(seed: Seed) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
     let result = runtime.block_on(work(&runtime, seed));
     // Ends every client that still waits for something.
     drop(runtime);

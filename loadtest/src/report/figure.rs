@@ -55,9 +55,9 @@ pub(super) enum Unit {
 impl Unit {
     pub(super) fn words(self, value: f64) -> String {
         match self {
-            Self::Micros => words::micros(value),
+            Self::Micros => words::latency(value),
             Self::Count => format!("{value:.0}"),
-            Self::PerSecond => format!("{}/s", words::quantity(value)),
+            Self::PerSecond => words::rate(value),
         }
     }
 }

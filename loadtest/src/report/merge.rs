@@ -112,7 +112,8 @@ fn generators(reports: &[Report], processes: u32) -> anyhow::Result<Vec<Generato
 
 /// The users', each once. Defaults are left out, for a user's word must replace them in all.
 fn thresholds(reports: &[Report]) -> anyhow::Result<Vec<Threshold>> {
-    let defaults = Threshold::defaults();
+    let scenario = reports.first().map_or("", |report| report.run.scenario.as_str());
+    let defaults = Threshold::defaults(scenario);
     let mut users: Vec<Threshold> = Vec::new();
     for result in reports.iter().flat_map(|report| &report.thresholds) {
         let text = &result.text;

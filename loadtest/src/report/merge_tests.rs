@@ -1,3 +1,5 @@
+//! What merging shows: parts give the whole, and what does not belong together is refused.
+
 use std::sync::LazyLock;
 
 use proptest::prelude::*;

@@ -5,7 +5,6 @@
 //! class afterwards.
 
 mod scale;
-pub mod units;
 
 pub use scale::{Scale, Unit};
 

@@ -215,7 +215,7 @@ fn generator(story: Story) -> Generator {
 }
 
 fn audit(story: Story) -> AuditReport {
-    let mut findings: BTreeMap<Finding, u64> = Finding::ALL.into_iter().map(|finding| (finding, 0)).collect();
+    let mut findings = BTreeMap::new();
     let mut examples = Vec::new();
     if story == Story::Failed {
         findings.insert(Finding::Lost, 3);

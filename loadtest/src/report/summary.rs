@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::words::{bytes, grouped, length_ms, micros, quantity};
+use super::words::{bytes, duration, grouped, latency, rate, short};
 use super::{AuditReport, Finding, Report, Verdict};
 use crate::record::{Count, Latency};
 
@@ -23,6 +23,7 @@ pub fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     audit_summary(&report.audit, out)?;
     errors(report, out)?;
     generator(report, out)?;
+    servers(report, out)?;
     thresholds(report, out)?;
     verdict(report, out)
 }
@@ -54,21 +55,25 @@ fn title(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     line(out, "rooms", &format!("{rooms} of {members}, {publishers}"))?;
     line(out, "time", &times(report))?;
     if run.processes > 1 {
-        let here = report.generators.len();
-        let missing = report.missing_words().map(|words| format!("; {words}")).unwrap_or_default();
-        line(out, "processes", &format!("{here} of {}{missing}", run.processes))?;
+        let missing = report.missing_words();
+        line(
+            out,
+            "processes",
+            &missing.unwrap_or_else(|| format!("{} of {}", report.generators.len(), run.processes)),
+        )?;
     }
     Ok(())
 }
 
 fn times(report: &Report) -> String {
     let run = &report.run;
-    let all = length_ms(run.finished_ms.saturating_sub(run.started_ms));
+    let length = |from: u64, to: u64| duration(to.saturating_sub(from) as f64 / 1000.0);
+    let all = length(run.started_ms, run.finished_ms);
     if run.load_started_ms == 0 {
         return format!("{all}, and the load never began");
     }
-    let connecting = length_ms(run.load_started_ms.saturating_sub(run.started_ms));
-    let load = length_ms(run.load_ended_ms.saturating_sub(run.load_started_ms));
+    let connecting = length(run.started_ms, run.load_started_ms);
+    let load = length(run.load_started_ms, run.load_ended_ms);
     format!("{load} of load, after {connecting} of connecting; {all} in all")
 }
 
@@ -104,12 +109,12 @@ fn also(report: &Report, separator: &str, counts: &[(Count, &str)]) -> String {
 fn messages(report: &Report, whole: bool, out: &mut dyn Write) -> io::Result<()> {
     let count = |what| report.count(what);
     let seconds = report.load_seconds();
-    let rate = |what| match seconds {
-        seconds if seconds > 0.0 => format!(" ({}/s)", quantity(report.count(what) as f64 / seconds)),
+    let each_second = |what| match seconds {
+        seconds if seconds > 0.0 => format!(" ({})", rate(report.count(what) as f64 / seconds)),
         _ => String::new(),
     };
     let wanted = match report.run.rate * f64::from(report.run.rooms) {
-        wanted if whole && wanted > 0.0 => format!(", {}/s wanted", quantity(wanted)),
+        wanted if whole && wanted > 0.0 => format!(", {} wanted", rate(wanted)),
         _ => String::new(),
     };
     let answers = [
@@ -120,10 +125,10 @@ fn messages(report: &Report, whole: bool, out: &mut dyn Write) -> io::Result<()>
     ];
     let (sent, acked) = (grouped(count(Count::Sent)), grouped(count(Count::Acked)));
     let answers = also(report, ", ", &answers);
-    line(out, "sent", &format!("{sent}{}{wanted}; {acked} acked{answers}", rate(Count::Sent)))?;
+    line(out, "sent", &format!("{sent}{}{wanted}; {acked} acked{answers}", each_second(Count::Sent)))?;
     let others = [(Count::Replayed, "replayed on joining"), (Count::Foreign, "of somebody else's")];
     let received = grouped(count(Count::Received));
-    line(out, "received", &format!("{received}{}{}", rate(Count::Received), also(report, ", ", &others)))?;
+    line(out, "received", &format!("{received}{}{}", each_second(Count::Received), also(report, ", ", &others)))?;
     line(
         out,
         "bytes",
@@ -138,7 +143,7 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "{:<21}{:>7}{:>10}{:>10}{:>10}{:>10}{:>14}",
+        "{:<21}{:>10}{:>10}{:>10}{:>10}{:>10}{:>14}",
         "latency", "p50", "p90", "p99", "p99.9", "max", "count"
     )?;
     for (what, name) in [
@@ -155,9 +160,8 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             continue;
         }
         write!(out, "  {name:<19}")?;
-        for (index, quantile) in [0.5, 0.9, 0.99, 0.999, 1.0].into_iter().enumerate() {
-            let width = if index == 0 { 7 } else { 10 };
-            write!(out, "{:>width$}", micros(histogram.value_at_quantile(quantile) as f64))?;
+        for quantile in [0.5, 0.9, 0.99, 0.999, 1.0] {
+            write!(out, "{:>10}", latency(histogram.value_at_quantile(quantile) as f64))?;
         }
         writeln!(out, "{:>14}", grouped(histogram.len()))?;
     }
@@ -240,14 +244,14 @@ fn generator(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let cpu = sum(|generator| generator.load_cpu_seconds);
     let seconds = report.load_seconds();
     let share = match seconds {
-        seconds if seconds > 0.0 => format!(", {:.2} of {} cores", cpu / seconds, cores(report)),
+        seconds if seconds > 0.0 => format!(", {} of {} cores", short(cpu / seconds), cores(report)),
         _ => String::new(),
     };
     let each = match report.count(Count::Received) {
         0 => String::new(),
-        received => format!(", {:.2}s per million messages received", cpu / received as f64 * 1e6),
+        received => format!(", {} s per million messages received", short(cpu / received as f64 * 1e6)),
     };
-    line(out, "cpu", &format!("{cpu:.1}s under load{share}{each}"))?;
+    line(out, "cpu", &format!("{} s under load{share}{each}", short(cpu)))?;
     let peak = bytes(sum(|generator| generator.peak_resident_bytes as f64));
     let connections = sum(|generator| generator.connections as f64);
     let grown = sum(|generator| generator.resident_connected_bytes as f64)
@@ -260,8 +264,39 @@ fn generator(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     line(out, "memory", &format!("{peak} at most{each}"))?;
     let lag = report.histogram(&[Latency::Lag]);
     if !lag.is_empty() {
-        let p99 = micros(lag.value_at_quantile(0.99) as f64);
-        line(out, "lag", &format!("p99 {p99}, of {} allowed", micros(report.run.max_lag_ms * 1000.0)))?;
+        let p99 = latency(lag.value_at_quantile(0.99) as f64);
+        line(out, "lag", &format!("p99 {p99}, of {} allowed", latency(report.run.max_lag_ms * 1000.0)))?;
+    }
+    Ok(())
+}
+
+/// What the scraped nodes said of themselves while the load lasted.
+fn servers(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.servers.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    writeln!(out, "servers")?;
+    let load = report.run.load_started_ms / 1000..=report.run.load_ended_ms / 1000;
+    for server in &report.servers {
+        let samples: Vec<_> = server.samples.iter().filter(|sample| load.contains(&sample.at_s)).collect();
+        let Some(memory) = samples.iter().map(|sample| sample.resident_bytes).max() else {
+            line(out, "", &format!("{}: nothing could be read", printable(&server.name)))?;
+            continue;
+        };
+        let cpu = samples.iter().map(|sample| sample.cpu).sum::<f64>() / samples.len() as f64;
+        let connections = samples.iter().map(|sample| sample.connections).max().unwrap_or_default();
+        line(
+            out,
+            "",
+            &format!(
+                "{}: {} cores, {}, {} connections",
+                printable(&server.name),
+                short(cpu),
+                bytes(memory as f64),
+                grouped(connections)
+            ),
+        )?;
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
+//! What the summary says of each kind of run.
+
 use super::*;
 use crate::report::Compressed;
 use crate::report::sample::{Story, sample};
 
+/// The summary, with plain spaces within numbers.
 fn text(report: &Report) -> String {
     let mut out = Vec::new();
     summary(report, &mut out).unwrap();
-    String::from_utf8(out).unwrap()
+    String::from_utf8(out).unwrap().replace('\u{202f}', " ")
 }
 
 #[test]
@@ -19,7 +22,7 @@ fn fits_a_terminal_and_ends_with_the_verdict() {
     assert!(text(&sample(Story::Failed)).ends_with("\n\nfailed: lost==0 (measured 3)\n"));
     let last = text(&sample(Story::Invalid));
     let last = last.lines().last().unwrap();
-    assert!(last.starts_with("invalid: the generator lagged: p99 ") && last.ends_with("allowed 20.0ms"), "{last}");
+    assert!(last.starts_with("invalid: the generator lagged: p99 ") && last.ends_with("allowed 20 ms"), "{last}");
 }
 
 #[test]
@@ -28,17 +31,17 @@ fn says_what_ran_and_what_came_of_it() {
     for line in [
         "chat, durable rooms, run 5eed0042",
         "  rooms         200 rooms of 20 members, all publish",
-        "  time          60.0s of load, after 12.0s of connecting; 75.0s in all",
+        "  time          1 min of load, after 12 s of connecting; 1 min 15 s in all",
         "  connections   4 000 at most, of 4 000 wanted; 41 failed attempts; 1 333 lost",
-        "  sent          237 334 (3956/s), 4000/s wanted; 237 334 acked, 37 retries, 37 errors",
+        "  sent          237 334 (3 956/s), 4 000/s wanted; 237 334 acked, 37 retries, 37 errors",
         "  received      4 475 564 (74.6k/s), 24 310 replayed on joining",
         "audit of 4 500 310 deliveries",
         "  found         3 lost, 0 duplicated, 0 reordered, 0 wrong room, 0 corrupted, 0 silent break",
         "  joins         4 000 fresh, 1 319 resumed, 14 gap",
         "  lost          room 41, client 17: number 593 of publisher 833 never came (seq 11846 to 11848)",
         "  disconnects   1 333 lost",
-        "  memory        61.0 MiB at most, 4.61 KiB per idle connection",
-        "  cpu           57.9s under load, 0.96 of 4 cores, 12.94s per million messages received",
+        "  memory        61 MiB at most, 4.61 KiB per idle connection",
+        "  cpu           57.9 s under load, 0.96 of 4 cores, 12.9 s per million messages received",
         "  FAIL  lost==0               3",
         "  pass  received.rate>=70k/s  74.6k/s",
     ] {
@@ -66,7 +69,7 @@ fn a_run_that_never_got_anywhere_is_short() {
     report.conclude(&[]);
     let text = text(&report);
     assert!(text.contains("chat, durable rooms, run 5eed0042, interrupted\n"), "{text}");
-    assert!(text.contains("  time          75.0s, and the load never began\n"), "{text}");
+    assert!(text.contains("  time          1 min 15 s, and the load never began\n"), "{text}");
     assert!(!text.contains("latency") && !text.contains("  sent"), "{text}");
     assert!(text.ends_with("invalid: not one connection was made (connection refused)\n"), "{text}");
 }

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::figure::{Figure, Unit};
 use super::{Report, ThresholdResult};
+use crate::record::Count;
 
 /// One condition the run must meet, such as `delivery.p99<50ms`.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,18 +92,25 @@ impl FromStr for Threshold {
 
 impl Threshold {
     /// What every run must meet unless the user says otherwise about the same figure: the audit found nothing, and no
-    /// member was missing at the end, for what an absent member lacks is not counted as lost.
-    pub fn defaults() -> Vec<Self> {
+    /// member was missing at the end, for what an absent member lacks is not counted as lost. An `idle` run is about
+    /// connections that stay.
+    pub fn defaults(scenario: &str) -> Vec<Self> {
+        let stays = (scenario == "idle").then_some(Figure::Count(Count::Disconnected));
         Figure::defaults()
             .into_iter()
+            .chain(stays)
             .map(|figure| Self { text: format!("{figure}==0"), figure, op: Op::Equal, limit: 0.0 })
             .collect()
     }
 
     /// The user's, and before them the defaults on figures that the user did not mention.
-    pub fn with_defaults(users: &[Self]) -> Vec<Self> {
+    pub fn with_defaults(scenario: &str, users: &[Self]) -> Vec<Self> {
         let mentioned = |default: &Self| users.iter().any(|user| user.figure == default.figure);
-        Self::defaults().into_iter().filter(|default| !mentioned(default)).chain(users.iter().cloned()).collect()
+        Self::defaults(scenario)
+            .into_iter()
+            .filter(|default| !mentioned(default))
+            .chain(users.iter().cloned())
+            .collect()
     }
 
     /// A figure that was not measured fails.

@@ -1,3 +1,5 @@
+//! What thresholds read, and how they judge.
+
 #![allow(clippy::float_cmp, reason = "limits as they were written")]
 
 use super::*;
@@ -92,7 +94,7 @@ fn figures_are_measured_where_they_stand() {
     assert_eq!(measured("lost<=10"), (Some("3".into()), true));
     assert_eq!(measured("told_missing==212"), (Some("212".into()), true));
     assert_eq!(measured("connections==4000"), (Some("4000".into()), true));
-    assert_eq!(measured("sent.rate>=3k/s"), (Some("3956/s".into()), true));
+    assert_eq!(measured("sent.rate>=3k/s"), (Some("3\u{202f}956/s".into()), true));
     assert_eq!(measured("ack.count==240000"), (Some("240000".into()), true));
     let (p99, passed) = measured("delivery.p99>1ms");
     assert!(p99.unwrap().ends_with("ms") && passed);
@@ -132,7 +134,7 @@ fn what_was_not_measured_fails() {
 #[test]
 fn the_users_word_on_a_figure_replaces_the_default() {
     let users = [parsed("lost<=10"), parsed("ack.p99<1s")];
-    let texts: Vec<_> = Threshold::with_defaults(&users).into_iter().map(|threshold| threshold.text).collect();
+    let texts: Vec<_> = Threshold::with_defaults("chat", &users).into_iter().map(|threshold| threshold.text).collect();
     let expected = [
         "duplicated==0",
         "reordered==0",
@@ -148,7 +150,7 @@ fn the_users_word_on_a_figure_replaces_the_default() {
 
 #[test]
 fn defaults_read_back_as_themselves() {
-    for default in Threshold::defaults() {
+    for default in Threshold::defaults("idle") {
         assert_eq!(parsed(&default.text), default);
     }
 }

@@ -13,7 +13,10 @@ use crate::record::{Count, Latency, histogram};
 impl Report {
     /// Evaluates the user's thresholds and those that every run has, and sets the verdict.
     pub fn conclude(&mut self, users: &[Threshold]) {
-        self.thresholds = Threshold::with_defaults(users).iter().map(|threshold| threshold.evaluate(self)).collect();
+        self.thresholds = Threshold::with_defaults(&self.run.scenario, users)
+            .iter()
+            .map(|threshold| threshold.evaluate(self))
+            .collect();
         let invalid = self.invalid();
         let failed = self.failed();
         self.verdict = match (invalid.is_empty(), failed.is_empty()) {
@@ -86,8 +89,8 @@ impl Report {
         let lag = self.histogram(&[Latency::Lag]);
         let lag_us = lag.value_at_quantile(0.99) as f64;
         if !lag.is_empty() && lag_us > self.run.max_lag_ms * 1000.0 {
-            let most = words::micros(self.run.max_lag_ms * 1000.0);
-            why.push(format!("the generator lagged: p99 {}, allowed {most}", words::micros(lag_us)));
+            let most = words::latency(self.run.max_lag_ms * 1000.0);
+            why.push(format!("the generator lagged: p99 {}, allowed {most}", words::latency(lag_us)));
         }
         if self.scope == Scope::Whole {
             why.extend(self.missing_words());

@@ -1,72 +1,93 @@
-//! Figures as people read them. Called by everything that prints a report.
+//! Figures as people read them: `1.2 ms`, `34k/s`, `1.3 GiB`. Called by everything that shows a report, on paper or in a
+//! terminal.
 
-/// A time in microseconds, with three digits: `812us`, `1.45ms`, `23.1ms`, `1.50s`, `2m05s`.
-pub fn micros(us: f64) -> String {
-    if us < 999.5 {
-        format!("{us:.0}us")
-    } else if us < 999_500.0 {
-        format!("{}ms", three_digits(us / 1e3))
-    } else if us < 119_500_000.0 {
-        format!("{}s", three_digits(us / 1e6))
+/// Three significant digits at most, and no zeros behind the point.
+pub fn short(value: f64) -> String {
+    let decimals = match value.abs() {
+        size if size >= 99.95 => 0,
+        size if size >= 9.995 => 1,
+        size if size >= 0.0995 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// `950`, `34k`, `1.2M`.
+pub fn amount(value: f64) -> String {
+    let size = value.abs();
+    if size >= 999_500_000.0 {
+        format!("{}G", short(value / 1e9))
+    } else if size >= 999_500.0 {
+        format!("{}M", short(value / 1e6))
+    } else if size >= 9_999.5 {
+        format!("{}k", short(value / 1e3))
+    } else if size >= 999.5 {
+        grouped(value.round() as u64)
     } else {
-        let seconds = (us / 1e6).round() as u64;
-        format!("{}m{:02}s", seconds / 60, seconds % 60)
+        short(value)
     }
 }
 
-/// A number with its thousands: `840`, `12.4k`, `4.48M`, `1.96G`.
-pub fn quantity(number: f64) -> String {
-    if number < 9999.5 {
-        if number.fract() == 0.0 || number >= 999.5 { format!("{number:.0}") } else { three_digits(number) }
-    } else if number < 999_500.0 {
-        format!("{}k", three_digits(number / 1e3))
-    } else if number < 999_500_000.0 {
-        format!("{}M", three_digits(number / 1e6))
-    } else {
-        format!("{}G", three_digits(number / 1e9))
-    }
-}
-
-/// A whole number, its thousands apart: `4 475 564`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+/// `1 234 567`, with spaces that do not break.
+pub fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() * 2);
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(' ');
+            text.push('\u{202f}');
         }
         text.push(digit);
     }
     text
 }
 
-/// Bytes: `912 B`, `27.0 MiB`.
-pub fn bytes(number: f64) -> String {
-    match number {
-        number if number < 1024.0 => format!("{number:.0} B"),
-        number if number < 1_048_576.0 => format!("{} KiB", three_digits(number / 1024.0)),
-        number if number < 1_073_741_824.0 => format!("{} MiB", three_digits(number / 1_048_576.0)),
-        number => format!("{} GiB", three_digits(number / 1_073_741_824.0)),
+/// `34k/s`.
+pub fn rate(value: f64) -> String {
+    format!("{}/s", amount(value))
+}
+
+/// Microseconds: `850 µs`, `1.2 ms`, `3.4 s`, `2 min 5 s`.
+pub fn latency(us: f64) -> String {
+    if us >= 119_500_000.0 {
+        duration(us / 1e6)
+    } else if us >= 999_500.0 {
+        format!("{} s", short(us / 1e6))
+    } else if us >= 999.5 {
+        format!("{} ms", short(us / 1e3))
+    } else {
+        format!("{} µs", short(us))
     }
 }
 
-/// A length of time in milliseconds: `12.3s`, `5m03s`, `2h05m`.
-pub fn length_ms(ms: u64) -> String {
-    let seconds = ms / 1000 + u64::from(ms % 1000 >= 500);
-    match ms {
-        ms if ms < 119_500 => format!("{:.1}s", ms as f64 / 1000.0),
-        _ if seconds < 3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+/// Bytes: `512 B`, `14 KiB`, `1.3 GiB`.
+pub fn bytes(value: f64) -> String {
+    let mut value = value;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value.abs() < 1023.5 {
+            return format!("{} {unit}", short(value));
+        }
+        value /= 1024.0;
     }
+    format!("{} TiB", short(value))
 }
 
-fn three_digits(number: f64) -> String {
-    let decimals = match number {
-        number if number < 9.995 => 2,
-        number if number < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{number:.decimals$}")
+/// Seconds: `0 s`, `90 s`, `2 min 5 s`, `1 h 30 min`; its two largest parts.
+pub fn duration(seconds: f64) -> String {
+    let sign = if seconds <= -0.05 { "\u{2212}" } else { "" };
+    if seconds.abs() < 9.95 && (seconds - seconds.round()).abs() > 0.05 {
+        return format!("{sign}{} s", short((seconds.abs() * 10.0).round() / 10.0));
+    }
+    let whole = seconds.abs().round() as u64;
+    let (days, hours, minutes, rest) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
+    let parts: Vec<String> = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+        .into_iter()
+        .skip_while(|(count, _)| *count == 0)
+        .take(2)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count} {unit}"))
+        .collect();
+    if parts.is_empty() { "0 s".to_owned() } else { format!("{sign}{}", parts.join(" ")) }
 }
 
 #[cfg(test)]
@@ -74,20 +95,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times() {
-        let read = [0.0, 812.0, 999.6, 1450.0, 23_100.0, 999_600.0, 1.5e6, 125e6, 3.6e9].map(micros);
-        assert_eq!(read, ["0us", "812us", "1.00ms", "1.45ms", "23.1ms", "1.00s", "1.50s", "2m05s", "60m00s"]);
+    fn figures_have_at_most_three_digits_and_a_unit() {
+        assert_eq!(latency(0.0), "0 µs");
+        assert_eq!(latency(850.0), "850 µs");
+        assert_eq!(latency(999.9), "1 ms");
+        assert_eq!(latency(1_234.0), "1.23 ms");
+        assert_eq!(latency(3_400_000.0), "3.4 s");
+        assert_eq!(latency(125_000_000.0), "2 min 5 s");
+        assert_eq!(rate(34_049.0), "34k/s");
+        assert_eq!(rate(34_100.0), "34.1k/s");
+        assert_eq!(amount(1_200_000.0), "1.2M");
+        assert_eq!(amount(4_000.0), "4\u{202f}000");
+        assert_eq!(bytes(1.3 * 1024.0 * 1024.0 * 1024.0), "1.3 GiB");
+        assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
+        assert_eq!(grouped(123), "123");
     }
 
     #[test]
-    fn quantities() {
-        let read = [0.0, 20.0, 0.5, 840.0, 3955.4, 12_400.0, 999_600.0, 4.476e6, 1.956e9].map(quantity);
-        assert_eq!(read, ["0", "20", "0.50", "840", "3955", "12.4k", "1.00M", "4.48M", "1.96G"]);
-        assert_eq!([0, 999, 1000, 4_475_564].map(grouped), ["0", "999", "1 000", "4 475 564"]);
-        assert_eq!(
-            [912.0, 2048.0, 28_311_552.0, 17_179_869_184.0].map(bytes),
-            ["912 B", "2.00 KiB", "27.0 MiB", "16.0 GiB"]
-        );
-        assert_eq!([0, 12_340, 303_000, 7_500_000].map(length_ms), ["0.0s", "12.3s", "5m03s", "2h05m"]);
+    fn durations_name_their_two_largest_parts() {
+        assert_eq!(duration(0.0), "0 s");
+        assert_eq!(duration(10.0), "10 s");
+        assert_eq!(duration(-20.0), "\u{2212}20 s");
+        assert_eq!(duration(2.5), "2.5 s");
+        assert_eq!(duration(-0.3), "\u{2212}0.3 s");
+        assert_eq!(duration(-0.01), "0 s");
+        assert_eq!(duration(60.0), "1 min");
+        assert_eq!(duration(5400.0), "1 h 30 min");
+        assert_eq!(duration(3601.0), "1 h");
+        assert_eq!(duration(90_000.0), "1 d 1 h");
     }
 }

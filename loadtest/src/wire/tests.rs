@@ -17,11 +17,11 @@ const LONG: usize = 300_000;
 /// Accepts one connection: greets, pings, repeats what it is told, and closes on `bye`.
 fn serve(socket: impl Read + Write) -> (Asked, Vec<u8>) {
     let mut asked = None;
+    #[allow(clippy::result_large_err, reason = "the shape of tungstenite's callback")]
     let note = |request: &Asked, response: Response| {
         asked = Some(request.clone());
         Ok(response)
     };
-    #[allow(clippy::result_large_err)]
     let accepted: Result<WebSocket<_>, _> = tungstenite::accept_hdr(socket, note);
     let mut socket = accepted.expect("a handshake");
     socket.send(Message::text("x".repeat(LONG))).expect("greeted");

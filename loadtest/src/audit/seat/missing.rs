@@ -1,22 +1,23 @@
 //! What a seat does when a message is not the next: holes, repeats, late ones. Cold: locks and allocates.
 
 use super::super::ledger::add;
+use super::super::owed::Owed;
 use super::super::tracks::Step;
 use super::super::{Audit, Place};
 use super::Seat;
+use crate::audit::Finding;
 use crate::payload::Stamp;
-use crate::report::Finding;
 
 impl Seat {
     /// An own message that does not come back has this place.
-    pub(super) fn take_own(&mut self, number: u32, place: &Place) {
+    pub(super) fn take_own(&mut self, number: u32, place: &Place, duplicate: bool) {
         let owed = self.owed.get_or_insert_default();
         if place.seq <= self.last && owed.close(place.seq) {
             return;
         }
         if self.term.as_ref() != Some(&place.term) {
             // Whether the new term goes on where the seat stands, or a `reset` will follow, is not known yet.
-            owed.early(number, place);
+            owed.early(number, place, duplicate);
             return;
         }
         if place.seq > self.last {
@@ -30,24 +31,24 @@ impl Seat {
     pub(super) fn take_early(&mut self, audit: &Audit, next: u64) {
         let Some(owed) = &mut self.owed else { return };
         let (early, term) = (std::mem::take(&mut owed.early), self.term.clone());
-        for (number, place) in early.iter().filter(|(_, place)| Some(&place.term) != term.as_ref()) {
+        for (number, place, duplicate) in early.iter().filter(|(_, place, _)| Some(&place.term) != term.as_ref()) {
             if place.seq > self.last && place.seq < next {
                 owed.own(place.seq);
             } else if next > 0 && place.seq >= next {
-                owed.early(*number, place);
+                owed.early(*number, place, *duplicate);
             }
         }
-        for (number, place) in early.iter().filter(|(_, place)| Some(&place.term) == term.as_ref()) {
+        for (number, place, duplicate) in early.iter().filter(|(_, place, _)| Some(&place.term) == term.as_ref()) {
             audit.acked(self.client, self.room, *number, Some(place), false);
-            self.take_own(*number, place);
+            self.take_own(*number, place, *duplicate);
         }
     }
 
     /// End of the run: new terms in which the seat's own messages are the next have brought nothing else.
     pub(super) fn enter_own_term(&mut self) {
         let mut early = self.owed.as_mut().map(|owed| std::mem::take(&mut owed.early)).unwrap_or_default();
-        early.sort_by_key(|(_, place)| place.seq);
-        for (_, place) in early {
+        early.sort_by_key(|(_, place, _)| place.seq);
+        for (_, place, _) in early {
             if place.seq == self.last + 1 {
                 (self.term, self.last) = (Some(place.term), place.seq);
             }
@@ -120,7 +121,9 @@ impl Seat {
             return;
         }
         // A message that a break took away may have been stored again, and acked, in the term that follows.
-        let again = self.owed.as_ref().map_or(0, |owed| owed.early.len() as u64);
+        // A duplicate was not stored again.
+        let again = |owed: &Owed| owed.early.iter().filter(|(_, _, duplicate)| !duplicate).count() as u64;
+        let again = self.owed.as_deref().map_or(0, again);
         let mut excuses = audit.unanswered(self.client, self.room) + again;
         for (first, last) in holes {
             let term = self.term.as_ref();

@@ -7,9 +7,8 @@ use super::super::check::check;
 use super::super::log::Log;
 use super::super::{Audit, Seat, merge};
 use super::world::{MEMBERS, ROOM, RUN, layout, stamp};
+use crate::audit::{Finding, Share};
 use crate::clock::Clock;
-use crate::plan::Share;
-use crate::report::Finding;
 
 /// One publisher, and members at different points of its messages.
 struct Room {

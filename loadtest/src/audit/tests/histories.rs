@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::check::check;
 use super::super::merge;
 use super::world::{Fault, World};
-use crate::report::Finding;
+use crate::audit::Finding;
 
 fn history(length: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(u8, u32, u8)>> {
     prop::collection::vec(any::<(u8, u32, u8)>(), length)

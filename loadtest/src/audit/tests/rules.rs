@@ -6,10 +6,9 @@ use roomcast_protocol::{Mode, Recovery};
 
 use super::super::{Audit, Seat, merge};
 use super::world::{MEMBERS, ROOM, RUN, layout, place, stamp, term};
+use crate::audit::{AuditReport, Finding, Share};
 use crate::clock::Clock;
 use crate::payload::Stamp;
-use crate::plan::Share;
-use crate::report::{AuditReport, Finding};
 
 const ALONE: Share = Share { index: 0, of: 1 };
 

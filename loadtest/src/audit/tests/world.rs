@@ -7,10 +7,9 @@ use roomcast_protocol::{Mode, Recovery, Term};
 
 use super::super::log::Log;
 use super::super::{Audit, Layout, Place, Seat};
+use crate::audit::{AuditReport, Share};
 use crate::clock::Clock;
 use crate::payload::Stamp;
-use crate::plan::Share;
-use crate::report::AuditReport;
 
 pub(super) const RUN: u32 = 7;
 pub(super) const MEMBERS: u32 = 4;
@@ -194,6 +193,11 @@ impl World {
     fn ack(&mut self, many: usize) {
         for _ in 0..many {
             let Some((member, number, seq, duplicate)) = self.acks.pop_front() else { return };
+            if self.members[member as usize].presence == Presence::Out {
+                // It went down with the connection.
+                self.undecided.push_back((member, number));
+                continue;
+            }
             let (place, audit) = (self.place_of(seq), self.audit(member));
             let seat = &mut self.members[member as usize].seat;
             seat.acked(&self.audits[audit], number, Some(&place), duplicate);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::millis;
-use crate::report::plot::units;
+use crate::report::words;
 use crate::report::{Finding, Report};
 
 pub fn section(report: &Report) -> Markup {
@@ -15,7 +15,7 @@ pub fn section(report: &Report) -> Markup {
             h2 #audit { "Audit" }
             p.lead {
                 @if audit.checked == 0 { "No delivery was checked." } @else {
-                    (units::grouped(audit.checked)) " deliveries of " (units::grouped(audit.acked))
+                    (words::grouped(audit.checked)) " deliveries of " (words::grouped(audit.acked))
                     " acknowledged messages were checked, each at each member."
                 }
             }
@@ -42,7 +42,7 @@ fn findings(report: &Report) -> Markup {
                     @let found = report.audit.findings.get(&finding).copied().unwrap_or_default();
                     tr class=[(found > 0).then_some("bad")] {
                         th scope="row" { (finding.name().replace('_', " ")) small { (meaning(finding)) } }
-                        td.n { (units::grouped(found)) }
+                        td.n { (words::grouped(found)) }
                     }
                 }
             }
@@ -76,7 +76,7 @@ fn fates(report: &Report) -> Markup {
             caption { "Also counted" }
             thead { tr { th scope="col" { "What" } th.n scope="col" { "Count" } } }
             tbody { @for (name, count, words) in rows {
-                tr { th scope="row" { (name) small { (words) } } td.n { (units::grouped(count)) } }
+                tr { th scope="row" { (name) small { (words) } } td.n { (words::grouped(count)) } }
             } }
         } }
     }
@@ -89,7 +89,7 @@ fn named(title: &str, column: &str, counts: &BTreeMap<String, u64>, words: fn(&s
                 caption { (title) }
                 thead { tr { th scope="col" { (column) } th.n scope="col" { "Count" } } }
                 tbody { @for (name, count) in counts {
-                    tr { th scope="row" { (name) small { (words(name)) } } td.n { (units::grouped(*count)) } }
+                    tr { th scope="row" { (name) small { (words(name)) } } td.n { (words::grouped(*count)) } }
                 } }
             } }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::load_seconds;
-use crate::report::plot::units;
+use crate::report::words;
 use crate::report::{Generator, Report};
 
 /// Why publishes, connections and attempts to connect failed.
@@ -37,7 +37,7 @@ fn table(title: &str, column: &str, counts: &BTreeMap<String, u64>) -> Markup {
             caption { (title) }
             thead { tr { th scope="col" { (column) } th.n scope="col" { "Count" } } }
             tbody { @for (reason, count) in rows {
-                tr { th.words scope="row" { (reason) } td.n { (units::grouped(*count)) } }
+                tr { th.words scope="row" { (reason) } td.n { (words::grouped(*count)) } }
             } }
         } }
     }
@@ -79,21 +79,21 @@ fn machine(report: &Report, generator: &Generator) -> Markup {
 
 fn facts(report: &Report, generator: &Generator) -> Vec<(&'static str, String)> {
     let of_load = load_seconds(report)
-        .map(|seconds| format!(", {} cores under load", units::short(generator.load_cpu_seconds / seconds)))
+        .map(|seconds| format!(", {} cores under load", words::short(generator.load_cpu_seconds / seconds)))
         .unwrap_or_default();
     let mut facts = vec![
         ("version", generator.version.clone()),
         ("kernel", generator.kernel.clone()),
         ("CPU", generator.cpu.clone()),
         ("cores", generator.cores.to_string()),
-        ("memory", units::bytes(generator.memory_bytes as f64)),
-        ("CPU used", format!("{} s{of_load}", units::short(generator.cpu_seconds))),
-        ("peak memory", units::bytes(generator.peak_resident_bytes as f64)),
+        ("memory", words::bytes(generator.memory_bytes as f64)),
+        ("CPU used", format!("{} s{of_load}", words::short(generator.cpu_seconds))),
+        ("peak memory", words::bytes(generator.peak_resident_bytes as f64)),
     ];
     let idle = generator.resident_connected_bytes.saturating_sub(generator.resident_before_bytes);
     if generator.connections > 0 && idle > 0 {
-        let each = units::bytes(idle as f64 / generator.connections as f64);
-        facts.push(("idle connection", format!("{each} each, with {}", units::grouped(generator.connections))));
+        let each = words::bytes(idle as f64 / generator.connections as f64);
+        facts.push(("idle connection", format!("{each} each, with {}", words::grouped(generator.connections))));
     }
     facts
 }

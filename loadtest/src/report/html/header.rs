@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{load_seconds, millis, verdict};
 use crate::record::{Count, Latency};
-use crate::report::plot::units;
+use crate::report::words;
 use crate::report::{Finding, Report, Verdict};
 
 /// Scenario, verdict with its reason, and what the run was.
@@ -80,7 +80,7 @@ fn parts(report: &Report) -> Vec<String> {
     let mut parts = vec![
         format!(
             "{} {} × {} {}",
-            units::grouped(run.rooms.into()),
+            words::grouped(run.rooms.into()),
             plural(run.rooms, "room"),
             run.members,
             plural(run.members, "member")
@@ -88,10 +88,10 @@ fn parts(report: &Report) -> Vec<String> {
         run.mode.clone(),
     ];
     if run.rate > 0.0 {
-        parts.push(format!("{} messages/s per room", units::short(run.rate)));
+        parts.push(format!("{} messages/s per room", words::short(run.rate)));
     }
     match load_seconds(report) {
-        Some(seconds) => parts.push(format!("{} of load", units::duration(seconds))),
+        Some(seconds) => parts.push(format!("{} of load", words::duration(seconds))),
         None => parts.push("no load".to_owned()),
     }
     parts.push(format!("{} {}", run.targets.len(), plural(run.targets.len() as u32, "target")));
@@ -105,13 +105,13 @@ fn plural(count: u32, noun: &str) -> String {
 
 /// The row of key figures.
 pub fn figures(report: &Report) -> Markup {
-    let per_second = |what| load_seconds(report).map(|seconds| units::rate(report.count(what) as f64 / seconds));
+    let per_second = |what| load_seconds(report).map(|seconds| words::rate(report.count(what) as f64 / seconds));
     let delivery = report.histogram(&[Latency::DeliverySame, Latency::DeliveryCross]);
-    let at = |quantile| (!delivery.is_empty()).then(|| units::latency(delivery.value_at_quantile(quantile) as f64));
+    let at = |quantile| (!delivery.is_empty()).then(|| words::latency(delivery.value_at_quantile(quantile) as f64));
     html! {
         section.tiles aria-label="Key figures" {
             div { h2 { "Load" } dl {
-                (tile("clients", Some(units::grouped(report.run.clients.into()))))
+                (tile("clients", Some(words::grouped(report.run.clients.into()))))
                 (tile("sent", per_second(Count::Sent)))
                 (tile("received", per_second(Count::Received)))
             } }
@@ -124,7 +124,7 @@ pub fn figures(report: &Report) -> Markup {
                 @for finding in Finding::ALL {
                     @let found = report.audit.findings.get(&finding).copied().unwrap_or_default();
                     @if found > 0 {
-                        div.bad { dt { (finding.name().replace('_', " ")) } dd { (units::amount(found as f64)) } }
+                        div.bad { dt { (finding.name().replace('_', " ")) } dd { (words::amount(found as f64)) } }
                     } @else if matches!(finding, Finding::Lost | Finding::Duplicated | Finding::Reordered) {
                         (tile(finding.name(), (report.audit.checked > 0).then(|| "0".to_owned())))
                     }

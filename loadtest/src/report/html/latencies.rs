@@ -6,7 +6,8 @@ use maud::{Markup, html};
 use super::figure::{Figure, Shared};
 use crate::record::Latency;
 use crate::report::Report;
-use crate::report::plot::{Ink, Line, Scale, Unit, units};
+use crate::report::plot::{Ink, Line, Scale, Unit};
+use crate::report::words;
 
 /// Points of a curve for each nine.
 const POINTS_PER_NINE: u32 = 40;
@@ -42,7 +43,7 @@ fn curves(measured: &[(Latency, Histogram<u64>)]) -> Markup {
         .iter()
         .map(|(what, all)| Line {
             name: words(*what).to_owned(),
-            overall: format!("\u{2264} {}", units::latency(all.max() as f64)),
+            overall: format!("\u{2264} {}", words::latency(all.max() as f64)),
             ink: ink(*what),
             values: at.iter().map(|nines| quantile(all, *nines)).collect(),
             area: false,
@@ -91,9 +92,9 @@ fn table(measured: &[(Latency, Histogram<u64>)]) -> Markup {
                     tr {
                         th scope="row" { span.swatch.(ink(*what).class()) {} (words(*what)) small { (meaning(*what)) } }
                         @for (_, quantile) in columns {
-                            td.n { (units::latency(all.value_at_quantile(quantile) as f64)) }
+                            td.n { (words::latency(all.value_at_quantile(quantile) as f64)) }
                         }
-                        td.n { (units::grouped(all.len())) }
+                        td.n { (words::grouped(all.len())) }
                     }
                 }
             }

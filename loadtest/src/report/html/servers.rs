@@ -3,7 +3,8 @@
 use super::columns::Columns;
 use super::figure::Figure;
 use super::timeline::{mean, most};
-use crate::report::plot::{Ink, Line, Scale, Unit, units};
+use crate::report::plot::{Ink, Line, Scale, Unit};
+use crate::report::words;
 use crate::report::{Report, Sample};
 
 /// With more nodes than this the extremes and the middle stand for all: nobody tells nine lines apart.
@@ -16,11 +17,11 @@ pub fn figures(report: &Report, columns: &Columns) -> Vec<Figure> {
     }
     let mut cpu = lines(report, columns, |sample| if sample.cpu.is_finite() { sample.cpu.max(0.0) } else { 0.0 });
     for line in &mut cpu {
-        line.overall = format!("\u{2300} {}", units::short(mean(line.values.iter().flatten().copied())));
+        line.overall = format!("\u{2300} {}", words::short(mean(line.values.iter().flatten().copied())));
     }
     let mut memory = lines(report, columns, |sample| sample.resident_bytes as f64);
     for line in &mut memory {
-        line.overall = format!("\u{2264} {}", units::bytes(most(std::slice::from_ref(line))));
+        line.overall = format!("\u{2264} {}", words::bytes(most(std::slice::from_ref(line))));
     }
     vec![
         Figure {

@@ -2,20 +2,24 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 
 use super::*;
 
-fn samples() -> [(&'static str, Report); 5] {
-    let collected = crate::report::sample::sample(crate::report::sample::Story::Failed);
-    [
-        ("killed", sample::killed()),
-        ("hostile", sample::hostile()),
-        ("empty", sample::empty()),
-        ("soak", sample::soak()),
-        ("collected", collected),
-    ]
+fn samples() -> &'static [(&'static str, Report); 5] {
+    static SAMPLES: LazyLock<[(&str, Report); 5]> = LazyLock::new(|| {
+        let collected = crate::report::sample::sample(crate::report::sample::Story::Failed);
+        [
+            ("killed", sample::killed()),
+            ("hostile", sample::hostile()),
+            ("empty", sample::empty()),
+            ("soak", sample::soak()),
+            ("collected", collected),
+        ]
+    });
+    &SAMPLES
 }
 
 /// Also the way to look at them: `cargo test -p roomcast-loadtest --lib pages_are_small`, then open
@@ -25,7 +29,7 @@ fn pages_are_small_and_lie_in_target_tmp() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp");
     fs::create_dir_all(&folder).unwrap();
     for (name, report) in samples() {
-        let page = render(&report);
+        let page = render(report);
         fs::write(folder.join(format!("page-{name}.html")), &page).unwrap();
         assert!(page.len() < 500_000, "{name}: {} bytes", page.len());
     }
@@ -76,7 +80,7 @@ fn markup_of_others_is_text() {
 #[test]
 fn nothing_is_fetched() {
     for (name, report) in samples() {
-        let page = render(&report);
+        let page = render(report);
         for word in ["http://", "https://", "@import", "url(", " src=\"", "<link", "//cdn"] {
             assert!(!page.contains(word), "{name}: {word}");
         }
@@ -86,7 +90,7 @@ fn nothing_is_fetched() {
 #[test]
 fn no_colour_of_the_drawing_is_left() {
     for (name, report) in samples() {
-        assert!(!render(&report).contains("#0102"), "{name}");
+        assert!(!render(report).contains("#0102"), "{name}");
     }
 }
 
@@ -94,7 +98,7 @@ fn no_colour_of_the_drawing_is_left() {
 fn every_tag_is_closed() {
     for (name, report) in samples() {
         let mut open = Vec::new();
-        let page = render(&report);
+        let page = render(report);
         let body = &page[page.find("<body>").unwrap()..page.find("<script>").unwrap()];
         for tag in body.split('<').skip(1) {
             let (inside, _) = tag.split_once('>').unwrap_or_else(|| panic!("{name}: <{tag}"));

@@ -8,7 +8,8 @@ use super::columns::{Column, Columns};
 use super::figure::{Figure, Number, Shared};
 use super::{load_seconds, millis, servers};
 use crate::record::Count;
-use crate::report::plot::{Ink, Line, Scale, Unit, Upright, units};
+use crate::report::plot::{Ink, Line, Scale, Unit, Upright};
+use crate::report::words;
 use crate::report::{Happening, HappeningKind, Report};
 
 /// Most events in the table; a longer list is no overview.
@@ -23,7 +24,7 @@ pub fn section(report: &Report) -> Markup {
     let columns = Columns::new(report);
     let origin = origin_s(report);
     let shared = shared(report, &columns, origin);
-    let times: Vec<String> = columns.middles().map(|at| units::duration((at - origin).floor())).collect();
+    let times: Vec<String> = columns.middles().map(|at| words::duration((at - origin).floor())).collect();
     html! {
         @if !columns.all.is_empty() {
             section aria-labelledby="over-time" {
@@ -116,7 +117,7 @@ fn published(report: &Report, columns: &Columns) -> Figure {
 /// With the same mean as the key figures.
 fn messages(report: &Report, columns: &Columns, name: &str, ink: Ink, what: Count) -> Line {
     let mean = load_seconds(report).map(|seconds| report.count(what) as f64 / seconds);
-    let overall = mean.map_or_else(String::new, |mean| format!("\u{2300} {}", units::rate(mean)));
+    let overall = mean.map_or_else(String::new, |mean| format!("\u{2300} {}", words::rate(mean)));
     Line { overall, ..per_second(columns, name, ink, |column| column.count(what)) }
 }
 
@@ -135,7 +136,7 @@ fn latency(columns: &Columns) -> Option<Figure> {
         vec![line("max", Ink::Series(4), 2), line("p99", Ink::Series(2), 1), line("p50", Ink::Series(1), 0)];
     lines.iter().any(|line| line.values.iter().any(Option::is_some)).then(|| {
         for line in &mut lines {
-            line.overall = format!("\u{2264} {}", units::latency(most(std::slice::from_ref(line))));
+            line.overall = format!("\u{2264} {}", words::latency(most(std::slice::from_ref(line))));
         }
         let y = fit(&lines, Unit::Microseconds);
         let words = if y.is_log() { "from when a message was due, log scale" } else { "from when a message was due" };
@@ -148,7 +149,7 @@ fn connections(columns: &Columns) -> Figure {
     let values = columns.values(|column| Some(column.connections as f64));
     let mut line = Line { name: "open".to_owned(), overall: String::new(), ink: Ink::Series(1), values, area: true };
     let most = most(std::slice::from_ref(&line));
-    line.overall = format!("\u{2264} {}", units::amount(most));
+    line.overall = format!("\u{2264} {}", words::amount(most));
     Figure {
         id: "connections",
         title: "Connections",
@@ -173,7 +174,7 @@ fn errors(report: &Report, columns: &Columns) -> Figure {
         .map(|(name, ink, counts)| {
             let sum = |column: &Column| counts.iter().fold(0u64, |sum, what| sum.saturating_add(column.count(*what)));
             let total = columns.all.iter().fold(0u64, |total, column| total.saturating_add(sum(column)));
-            Line { overall: format!("{} in all", units::amount(total as f64)), ..per_second(columns, name, ink, sum) }
+            Line { overall: format!("{} in all", words::amount(total as f64)), ..per_second(columns, name, ink, sum) }
         })
         .collect();
     Figure {
@@ -193,7 +194,7 @@ fn lag(columns: &Columns) -> Option<Figure> {
     values.iter().any(Option::is_some).then(|| {
         let mut line =
             Line { name: "p99".to_owned(), overall: String::new(), ink: Ink::Series(7), values, area: false };
-        line.overall = format!("\u{2264} {}", units::latency(most(std::slice::from_ref(&line))));
+        line.overall = format!("\u{2264} {}", words::latency(most(std::slice::from_ref(&line))));
         let lines = vec![line];
         let y = fit(&lines, Unit::Microseconds);
         let words = "how late the load tester itself was".to_owned();
@@ -236,7 +237,7 @@ fn events(report: &Report, origin: f64) -> Markup {
                     }
                 }
             } }
-            @if more > 0 { p.note { "And " (units::grouped(more as u64)) " more, which the JSON report has." } }
+            @if more > 0 { p.note { "And " (words::grouped(more as u64)) " more, which the JSON report has." } }
         }
     }
 }
@@ -246,7 +247,7 @@ fn row(number: usize, event: &Happening, origin: f64) -> Markup {
     html! {
         tr class=[is_bad(event.kind).then_some("bad")] {
             th.n scope="row" { span.badge { (number) } }
-            td.n title=(millis(event.at_ms)) { (units::duration(second)) }
+            td.n title=(millis(event.at_ms)) { (words::duration(second)) }
             td { (kind(event.kind)) }
             td { (event.text) }
         }

@@ -1,6 +1,6 @@
 //! From values to places between 0 and 1, and where the marks of an axis go. Called by the plots; knows no drawing.
 
-use super::units;
+use crate::report::words;
 
 /// What an axis counts, which decides its marks and how they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +15,11 @@ pub enum Unit {
 impl Unit {
     pub fn show(self, value: f64) -> String {
         match self {
-            Self::PerSecond => units::rate(value),
-            Self::Microseconds => units::latency(value),
-            Self::Amount => units::amount(value),
-            Self::Cores => units::short(value),
-            Self::Bytes => units::bytes(value),
+            Self::PerSecond => words::rate(value),
+            Self::Microseconds => words::latency(value),
+            Self::Amount => words::amount(value),
+            Self::Cores => words::short(value),
+            Self::Bytes => words::bytes(value),
         }
     }
 
@@ -104,7 +104,7 @@ impl Scale {
         let to = if to > from { to } else { from + 1.0 };
         let step = time_step((to - from) / 8.0);
         // Up to a few minutes everybody counts in seconds.
-        let text = |second: f64| if to - from <= 180.0 { seconds(second) } else { units::duration(second) };
+        let text = |second: f64| if to - from <= 180.0 { seconds(second) } else { words::duration(second) };
         let first = (from / step - 1e-9).ceil() as i64;
         let last = (to / step + 1e-9).floor() as i64;
         let marks = (first..=last)
