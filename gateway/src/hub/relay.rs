@@ -149,7 +149,8 @@ impl Shard {
         let shard = Rc::clone(self);
         tokio::task::spawn_local(async move {
             // Messages first: they are what people wait for.
-            shard.repair_all(durable).await;
+            let behind = shard.out_of_date(durable).await;
+            shard.repair_all(behind).await;
             shard.refresh_all(open).await;
         });
     }

@@ -58,6 +58,12 @@ impl Asked {
     }
 }
 
+/// Whether members have everything up to `top`, and nothing is being read that might have been begun too early.
+fn is_current(state: &State, top: &Top) -> bool {
+    let order = &state.sequencer;
+    !state.repairing && !order.has_gap() && order.term() == top.term.as_ref() && order.last() == top.seq
+}
+
 impl Shard {
     /// Sweeps for ever.
     pub async fn run_sweep(self: Rc<Self>) {
@@ -86,6 +92,24 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Those of `homes` that do not stand where their members do, or are not known to. So a subscription that was away for a
+    /// moment costs a node of many quiet rooms no read of each stream.
+    pub(super) async fn out_of_date(&self, homes: Vec<Rc<Home>>) -> Vec<Rc<Home>> {
+        let mut found = Vec::new();
+        let mut chunks = homes.chunks(MAX_TOPS);
+        for homes in chunks.by_ref() {
+            let names: Vec<RoomName> = homes.iter().map(|home| home.name.clone()).collect();
+            let Ok(tops) = self.parts.broker.tops(&names).await else {
+                found.extend_from_slice(homes);
+                break;
+            };
+            let moved = homes.iter().zip(&tops).filter(|(home, top)| !is_current(&home.state.borrow(), top));
+            found.extend(moved.map(|(home, _)| Rc::clone(home)));
+        }
+        found.extend(chunks.flatten().cloned());
+        found
     }
 
     /// Reads the suspects that have not moved in a moment: an answer and an echo may cross.

@@ -12,7 +12,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::RedisOptions;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT, verdict};
@@ -200,6 +200,7 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                     shared.stats.count_reconnect(Path::Publish);
                 }
                 opened = true;
+                let began = Instant::now();
                 tracing::info!("redis: publishing");
                 shared.suspect.set(false);
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
@@ -209,9 +210,11 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                     () = look_again(connection, &shared) => {}
                 }
                 shared.open.borrow_mut().take();
+                backoff.lasted(began.elapsed());
                 tracing::warn!("redis: lost the publishing connection");
             }
-            Err(error) => tracing::warn!(%error, "redis: cannot connect for publishing"),
+            Err(error) if backoff.is_news(&error) => tracing::warn!(%error, "redis: cannot connect for publishing"),
+            Err(_) => {}
         }
         backoff.wait().await;
     }

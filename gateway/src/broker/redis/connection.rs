@@ -90,16 +90,35 @@ fn settled(info: ConnectionInfo) -> ConnectionInfo {
 pub(super) struct Backoff {
     ceiling: Duration,
     last: Instant,
+    /// What went wrong since the last success, each once.
+    told: Vec<String>,
 }
 
 impl Backoff {
     const LEAST: Duration = Duration::from_millis(50);
     const MOST: Duration = Duration::from_millis(500);
+    const MOST_TOLD: usize = 8;
     /// A connection that lasted so long was a success.
     const STEADY: Duration = Duration::from_secs(4);
 
     pub(super) fn new() -> Self {
-        Self { ceiling: Self::LEAST, last: Instant::now() }
+        Self { ceiling: Self::LEAST, last: Instant::now(), told: Vec::new() }
+    }
+
+    /// Whether an error is news in this outage: the log is not told the same twice a second.
+    pub(super) fn is_news(&mut self, error: &str) -> bool {
+        let is_news = self.told.len() < Self::MOST_TOLD && !self.told.iter().any(|told| told == error);
+        if is_news {
+            self.told.push(error.to_owned());
+        }
+        is_news
+    }
+
+    /// How long a connection lasted: after a steady one, the same trouble is news again.
+    pub(super) fn lasted(&mut self, time: Duration) {
+        if time > Self::STEADY {
+            self.told.clear();
+        }
     }
 
     /// Waits before the next attempt; after a success not for long.

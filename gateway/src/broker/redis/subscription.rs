@@ -15,7 +15,7 @@ use ::redis::{RedisResult, cmd};
 use roomcast_protocol::RoomName;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 pub(super) use self::intake::Intake;
 use super::canary::is_deaf;
@@ -162,12 +162,21 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>, moved
             .await
         {
             Ok(connection) => {
-                let mut link = Link { connection, tap, wishes: &wishes, intake: &intake, moved: &moved };
+                let refusal = RefCell::default();
+                let mut link = Link { connection, tap, wishes: &wishes, intake: &intake, moved: &moved, refusal };
+                let began = Instant::now();
                 let ended = link.serve(place, &mut opened).await;
+                backoff.lasted(began.elapsed());
                 intake.stats().end_subscriptions(wishes.forget_connection());
-                tracing::warn!(reason = ended, "redis: lost the subscription connection");
+                let error = link.refusal.take();
+                if backoff.is_news(&format!("{ended} {error}")) {
+                    tracing::warn!(reason = ended, error, "redis: lost the subscription connection");
+                }
             }
-            Err(error) => tracing::warn!(%error, "redis: cannot connect for the subscription"),
+            Err(error) if backoff.is_news(&error) => {
+                tracing::warn!(%error, "redis: cannot connect for the subscription");
+            }
+            Err(_) => {}
         }
         backoff.wait().await;
     }
@@ -180,6 +189,8 @@ struct Link<'a> {
     wishes: &'a Wishes,
     intake: &'a Intake,
     moved: &'a Rc<Notify>,
+    /// What the server said when it refused something.
+    refusal: RefCell<String>,
 }
 
 impl Link<'_> {
@@ -289,7 +300,7 @@ impl Link<'_> {
             match timeout(PING_TIMEOUT, &mut call).await {
                 Ok(Ok(_)) => return true,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "redis: the subscription connection answered with an error");
+                    self.refusal.replace(error.to_string());
                     return false;
                 }
                 Err(_) if self.tap.silent_for() < PING_TIMEOUT => {}

@@ -103,3 +103,27 @@ async fn the_last_message_that_the_bus_lost_is_found() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn only_rooms_that_missed_something_are_read_after_a_break() {
+    local(async {
+        let node = Node::start(1, Settings::default());
+        let (shard, worker) = (node.shard(), &node.workers[0]);
+        let (quiet, behind) = (node.room(0), node.room(0));
+        let mut members = Vec::new();
+        for room in [&quiet, &behind] {
+            members.push(Client::enter(shard, room).await);
+        }
+        let home = |room| shard.home(room).expect("open");
+        let term = store(&node, &quiet, &["a"]).await;
+        shard.offer(&home(&quiet), run(&term, 1, 1));
+        store(&node, &behind, &["a"]).await;
+        worker.broker.reads.forget_permits(1 << 20);
+        worker.events.send(Event::Resubscribed).await.expect("taken");
+        until("a read to be under way", || worker.broker.waiting.get() == 1).await;
+        assert!(home(&behind).state.borrow().repairing && !home(&quiet).state.borrow().repairing);
+        worker.broker.reads.add_permits(1 << 20);
+        assert_eq!(members[1].expect("message").await["seq"], 1);
+    })
+    .await;
+}

@@ -31,8 +31,10 @@ async fn a_redis_out_of_reach_is_missed_and_caught_up_with() {
     let redis = Redis::start().await;
     let proxy = Proxy::to(&redis).await;
     let url = proxy.url();
-    let far = Node::start_with(&["--redis", &url, "--abuse-limit", "10000"], LIVE).await;
-    let near = Node::join(&redis, "near", &["--publish-rate", "0"]).await;
+    // Clients that are not read meanwhile answer no pings.
+    let patient = ["--abuse-limit", "10000", "--publish-rate", "0", "--ping-interval", "1h", "--ping-timeout", "2h"];
+    let far = Node::start_with(&[&["--redis", &url], &patient[..]].concat(), LIVE).await;
+    let near = Node::join(&redis, "near", &patient).await;
     let names: Vec<String> = (0..5).map(|_| room()).collect();
     let mut pairs = Vec::new();
     for name in &names {
