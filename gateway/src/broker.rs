@@ -13,7 +13,7 @@ use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
 use crate::config::RoomPolicy;
 use crate::telemetry::trace::TraceParent;
 
-mod bounds;
+mod checks;
 #[cfg(test)]
 mod contract;
 pub mod envelope;
@@ -22,7 +22,7 @@ pub mod redis;
 pub mod state;
 pub mod stats;
 
-use bounds::{check_ops, check_records, check_rooms};
+use checks::{check_ops, check_records, check_rooms};
 pub use memory::{Memory, MemoryBroker};
 pub use redis::{RedisBroker, RedisOptions};
 pub use state::{MAX_TOPS, Top, Trouble};

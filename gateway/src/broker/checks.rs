@@ -1,4 +1,4 @@
-//! What a call may hold. Asked by every broker before it does anything; knows no store.
+//! What every broker refuses before it sends or stores anything.
 
 use roomcast_protocol::{MAX_REF_BYTES, RoomName, check_display_name};
 
