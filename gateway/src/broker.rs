@@ -21,13 +21,15 @@ pub mod lease;
 pub mod memory;
 pub mod presence;
 pub mod redis;
+pub mod state;
 pub mod stats;
 
-use checks::{check_ops, check_records};
+use checks::{check_ops, check_records, check_rooms};
 pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use redis::{RedisBroker, RedisOptions};
+pub use state::{MAX_TOPS, Top, Trouble};
 pub use stats::BrokerStats;
 
 /// A message's id within its room: the sender's idempotency key or a generated UUID. 1 to 128 bytes.
@@ -77,6 +79,9 @@ pub trait Broker {
     /// [`History::boundaries`] says how far each earlier term still holds.
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError>;
 
+    /// Where durable rooms stand, in the order of `rooms`; not all at one moment. At most [`MAX_TOPS`].
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError>;
+
     /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
     ///
     /// Returns the state after, with an outcome for each operation and up to `want_members` (at most [`MAX_MEMBERS`])
@@ -113,8 +118,13 @@ pub trait Broker {
     /// Ends a lease.
     async fn bury(&self, incarnation: &Incarnation, farewell: Farewell) -> Result<(), BrokerError>;
 
-    /// True while publishing and subscription paths both answered recently (5 s).
-    fn is_up(&self) -> bool;
+    /// What is wrong; nothing while this worker can publish and heard itself within the last 5 s.
+    fn trouble(&self) -> Option<Trouble>;
+
+    /// True while nothing is wrong.
+    fn is_up(&self) -> bool {
+        self.trouble().is_none()
+    }
 }
 
 /// Which part of a room's history.
@@ -303,6 +313,9 @@ pub enum BrokerError {
     /// The store is out of memory; nothing took effect.
     #[error("the broker's storage is full")]
     StorageFull,
+    /// The server takes no writes at present: it cannot save to its disk, or has too few replicas. Nothing took effect.
+    #[error("the broker takes no writes: {0}")]
+    NoWrites(String),
     /// The call breaks a bound, or the server is not what it should be. Retrying is useless.
     #[error("rejected by the broker: {0}")]
     Rejected(String),
@@ -321,6 +334,7 @@ impl BrokerError {
             Self::Unavailable(_) => "unavailable",
             Self::Undecided(_) => "undecided",
             Self::StorageFull => "storage_full",
+            Self::NoWrites(_) => "no_writes",
             Self::Rejected(_) => "rejected",
             Self::Overloaded => "overloaded",
             Self::Misconfigured(_) => "misconfigured",

@@ -14,6 +14,7 @@ mod peer;
 mod publish;
 mod questions;
 mod recent;
+mod refresh;
 mod relay;
 mod resume;
 mod roll;
@@ -22,6 +23,7 @@ mod sabotage;
 mod sequencer;
 mod shard;
 mod storm;
+mod sweep;
 mod tend;
 #[cfg(test)]
 mod tests;

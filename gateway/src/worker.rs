@@ -125,6 +125,7 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     vital.spawn_local(Rc::clone(&shard).run_relay(arriving));
     vital.spawn_local(Rc::clone(&shard).run_clock());
     vital.spawn_local(Rc::clone(&shard).run_lease());
+    vital.spawn_local(Rc::clone(&shard).run_sweep());
     vital.spawn_local(session::beat(Rc::clone(&floor)));
     if settings.rebalance_rate > 0 {
         vital.spawn_local(rebalance::rebalance(Rc::clone(&floor), lifecycle.clone()));
@@ -215,11 +216,13 @@ fn door(
 async fn watch(broker: Rc<dyn Broker>, mut flag: BrokerFlag, metrics: Rc<WorkerMetrics>) {
     let was = Cell::new(None);
     loop {
-        let up = broker.is_up();
-        flag.set(up);
-        match (was.replace(Some(up)), up) {
-            (Some(true), false) => tracing::warn!("broker is away; clients stay connected"),
-            (Some(false), true) => tracing::info!("broker is back"),
+        let trouble = broker.trouble();
+        flag.set(trouble.map_or(Ok(()), |trouble| Err(trouble.as_str())));
+        match (was.replace(Some(trouble)), trouble) {
+            (Some(None), Some(trouble)) => {
+                tracing::warn!(reason = trouble.as_str(), "broker is away; clients stay connected");
+            }
+            (Some(Some(_)), None) => tracing::info!("broker is back"),
             _ => {}
         }
         metrics.busy(Handle::current().metrics().worker_total_busy_duration(0));

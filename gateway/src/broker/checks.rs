@@ -1,8 +1,8 @@
 //! What every broker refuses before it sends or stores anything.
 
-use roomcast_protocol::{MAX_REF_BYTES, check_display_name};
+use roomcast_protocol::{MAX_REF_BYTES, RoomName, check_display_name};
 
-use super::{BrokerError, MAX_BATCH, PresenceOp, Record, envelope};
+use super::{BrokerError, MAX_BATCH, MAX_TOPS, PresenceOp, Record, envelope};
 
 /// What the format can carry, checked before anything is sent: a record that others refuse to decode must not be stored.
 pub(super) fn check_records(records: &[Record]) -> Result<(), BrokerError> {
@@ -21,6 +21,12 @@ pub(super) fn check_records(records: &[Record]) -> Result<(), BrokerError> {
         return rejected("a batch is larger than 64 MiB");
     }
     Ok(())
+}
+
+/// The same for questions about rooms.
+pub(super) fn check_rooms(rooms: &[RoomName]) -> Result<(), BrokerError> {
+    let few = rooms.len() <= MAX_TOPS;
+    if few { Ok(()) } else { Err(BrokerError::Rejected("at most 256 rooms in one call".into())) }
 }
 
 /// The same for presence operations.

@@ -23,7 +23,7 @@ use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
     MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp,
-    PresenceReply, Published, Pulse, Range, Record, check_ops, check_records,
+    PresenceReply, Published, Pulse, Range, Record, Top, Trouble, check_ops, check_records, check_rooms,
 };
 use crate::config::RoomPolicy;
 
@@ -260,6 +260,13 @@ impl Broker for MemoryBroker {
         self.counted(Command::History, || Ok(self.store.with(room, |state| state.history(range))))
     }
 
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+        self.counted(Command::Tops, || {
+            check_rooms(rooms)?;
+            Ok(rooms.iter().map(|room| self.store.with(room, |state| state.top())).collect())
+        })
+    }
+
     async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError> {
         self.counted(Command::Presence, || {
             check_ops(call.ops)?;
@@ -313,8 +320,8 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn is_up(&self) -> bool {
-        true
+    fn trouble(&self) -> Option<Trouble> {
+        None
     }
 }
 

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use roomcast_protocol::{ClientId, NodeId, RoomName, check_display_name};
+use roomcast_protocol::{ClientId, NodeId, RoomName};
 
-use super::{BrokerError, Incarnation, MAX_BATCH};
+use super::Incarnation;
 
 /// A change of a room's members.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,41 +1,48 @@
 //! The broker over one Redis (6.2 or later) or Valkey: scripts for all that must be one step, `PubSub` between nodes.
 //!
 //! One value per worker, with two connections of its own: `commands` for all calls (pipelined, fails fast) and
-//! `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter. It must run
-//! inside a tokio `LocalRuntime` or `LocalSet`.
+//! `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter, and a
+//! `canary` shows that they work together. It must run inside a tokio `LocalRuntime` or `LocalSet`.
 //!
 //! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<id>` idempotency,
-//! `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`.
-//! Keys of the cluster, which share another slot: `<prefix>:{!}:leases`, `:nodes` and `:rooms:<incarnation>`.
+//! `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`, that
+//! of a canary `<prefix>:canary:<random>`. Keys of the cluster, which share another slot: `<prefix>:{!}:leases`, `:nodes`
+//! and `:rooms:<incarnation>`.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use roomcast_protocol::{ClientId, NodeId, RoomName};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
+use self::canary::{Canary, Nest};
 use self::commands::Commands;
 use self::connection::Endpoint;
+pub use self::inspect::Said;
 use self::script::Scripts;
 use self::subscription::Subscription;
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, PresenceCall,
-    PresenceReply, Published, Pulse, Range, Record, check_records, envelope,
+    PresenceReply, Published, Pulse, Range, Record, Top, Trouble, check_records, envelope,
 };
 use crate::config::RoomPolicy;
 
+mod canary;
 mod commands;
 mod connection;
 mod identity;
+mod inspect;
 mod lease;
 mod presence;
 mod script;
 mod subscription;
 #[cfg(test)]
 pub(super) mod test_server;
+mod tops;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
@@ -59,6 +66,8 @@ pub struct RedisOptions {
     pub connect_timeout: Duration,
     /// Sabotage (off): gives the hub this node's own ephemeral messages, too.
     pub keep_echo: bool,
+    /// Shared by all workers of a node, so that one of them speaks for all.
+    pub said: Said,
 }
 
 impl RedisOptions {
@@ -72,6 +81,7 @@ impl RedisOptions {
             timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             keep_echo: false,
+            said: Said::default(),
         }
     }
 }
@@ -81,8 +91,9 @@ pub struct RedisBroker {
     keys: Keys,
     node: NodeId,
     scripts: Scripts,
-    commands: Commands,
+    commands: Rc<Commands>,
     subscription: Subscription,
+    canary: Canary,
     stats: BrokerStats,
 }
 
@@ -101,10 +112,13 @@ impl RedisBroker {
         let endpoint = Endpoint::new(options)?;
         let keys = Keys::new(&options.prefix)?;
         let scripts = Scripts::new();
-        let commands = Commands::start(endpoint.clone(), scripts.clone(), options.timeout, stats.clone());
-        let intake = subscription::Intake::new(keys.clone(), options, events, stats.clone());
-        let subscription = Subscription::start(endpoint, intake, options.timeout);
-        Ok(Self { keys, node: options.node.clone(), scripts, commands, subscription, stats })
+        let (moved, nest) = (Rc::<Notify>::default(), Nest::new(&options.prefix, stats.clone()));
+        let commands =
+            Rc::new(Commands::start(endpoint.clone(), scripts.clone(), options, stats.clone(), Rc::clone(&moved)));
+        let intake = subscription::Intake::new(keys.clone(), options, events, stats.clone(), Arc::clone(&nest));
+        let subscription = Subscription::start(endpoint, intake, options.timeout, moved);
+        let canary = Canary::start(nest, Rc::clone(&commands));
+        Ok(Self { keys, node: options.node.clone(), scripts, commands, subscription, canary, stats })
     }
 
     /// Publishing and subscription.
@@ -167,6 +181,10 @@ impl Broker for RedisBroker {
         self.counted(Command::History, script::history(self, room, range)).await
     }
 
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+        self.counted(Command::Tops, tops::read(self, rooms)).await
+    }
+
     async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError> {
         self.counted(Command::Presence, presence::apply(self, room, call)).await
     }
@@ -204,8 +222,14 @@ impl Broker for RedisBroker {
         self.counted(Command::Bury, lease::bury(self, incarnation, farewell)).await
     }
 
-    fn is_up(&self) -> bool {
-        self.commands.is_up() && self.subscription.is_up()
+    fn trouble(&self) -> Option<Trouble> {
+        let troubles = [
+            (!self.commands.is_up(), Trouble::Publishing),
+            (!self.subscription.is_up(), Trouble::Subscription),
+            (!self.canary.is_fresh(), Trouble::Canary),
+            (self.commands.evicts(), Trouble::Eviction),
+        ];
+        troubles.into_iter().find_map(|(is_so, trouble)| is_so.then_some(trouble))
     }
 }
 

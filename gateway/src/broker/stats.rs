@@ -34,9 +34,11 @@ pub(super) enum Command {
     Evict,
     /// Ending a lease.
     Bury,
+    /// Where rooms stand.
+    Tops,
 }
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -49,6 +51,7 @@ const COMMANDS: [&str; 12] = [
     "held",
     "evict",
     "bury",
+    "tops",
 ];
 
 /// One of the two connections of a broker.
@@ -100,6 +103,10 @@ impl BrokerStats {
 
     pub(super) fn count_reconnect(&self, path: Path) {
         self.metrics.broker.reconnects.with_label_values(&[PATHS[path as usize]]).inc();
+    }
+
+    pub(super) fn canary_took(&self, took: Duration) {
+        self.metrics.broker.canary_seconds.observe(took.as_secs_f64());
     }
 
     pub(super) fn count_overrun(&self) {

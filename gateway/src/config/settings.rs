@@ -149,6 +149,10 @@ pub struct Settings {
     #[arg(long, default_value = "5s", value_parser = duration("0s", "1h"))]
     pub unsubscribe_delay: Duration,
 
+    /// Time between two sweeps, which compare every durable room with its stream; give or take a fifth
+    #[arg(long, default_value = "10s", value_parser = duration("100ms", "1h"))]
+    pub sweep_interval: Duration,
+
     /// Time Redis has to answer a command
     #[arg(long, default_value = "2s", value_parser = duration("10ms", "1m"))]
     pub redis_timeout: Duration,

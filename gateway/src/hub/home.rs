@@ -17,7 +17,7 @@ use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
-use crate::broker::{BrokerError, Envelope, PresenceOp, Record};
+use crate::broker::{BrokerError, Envelope, PresenceOp, Record, Top};
 use crate::config::RoomPolicy;
 
 /// Bytes a room collects while its last batch is still being delivered before publishers must wait.
@@ -109,6 +109,8 @@ pub(super) struct State {
     pub(super) heard: Option<u32>,
     /// The tick at which somebody last came back.
     pub(super) resumed_at: Option<u32>,
+    /// Where the room stood when the sweep last had it read.
+    pub(super) swept: Option<Top>,
     /// Joins that wait for a read of the stream.
     pub(super) resuming: u32,
     /// The tick at which the last member went.
@@ -163,6 +165,7 @@ impl Home {
             oldest: 0,
             heard: None,
             resumed_at: None,
+            swept: None,
             resuming: 0,
             empty_since: None,
             spoiled: None,

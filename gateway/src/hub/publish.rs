@@ -58,6 +58,11 @@ pub(super) fn refusal(error: &BrokerError) -> (ErrorCode, PublishOutcome, &'stat
         BrokerError::StorageFull => {
             (ErrorCode::StorageFull, PublishOutcome::StorageFull, "the broker's memory is full; nothing was stored")
         }
+        BrokerError::NoWrites(_) => (
+            ErrorCode::BrokerUnavailable,
+            PublishOutcome::Unavailable,
+            "the broker takes no writes: its disk is full or failing, or it has too few replicas; nothing was stored",
+        ),
         BrokerError::Overloaded => (ErrorCode::Overloaded, PublishOutcome::Overloaded, "too much is in flight"),
         BrokerError::Rejected(_) | BrokerError::Misconfigured(_) => {
             (ErrorCode::Internal, PublishOutcome::Failed, "the broker refused the request")

@@ -1,11 +1,13 @@
 //! What the broker brings: messages and comings and goings of other nodes, and the news that some may be missing.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use roomcast_protocol::{Recovery, Term, reset_frame};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::home::{CONGESTED_BYTES, Home, Phase, State};
 use super::publish::now_us;
@@ -16,9 +18,12 @@ use crate::config::Fault;
 use crate::telemetry::metrics::DuplicateKind;
 
 /// How long a jump in seq may be a mere crossing of answer and echo before the stream is read.
-const HELD_BACK: Duration = Duration::from_millis(100);
+pub(super) const HELD_BACK: Duration = Duration::from_millis(100);
 /// How long until a read that failed is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// The same while there is no connection: nothing is sent, and the two connections of a broker that is back are not made
+/// at the same moment.
+const TRY_SOON: Duration = Duration::from_millis(200);
 /// How often a read is done again that ended before what is held back: it was begun too early.
 const MOST_STALE: u32 = 3;
 /// Messages of one read.
@@ -27,7 +32,7 @@ const PAGE: usize = 128;
 const WAIT_STEP: Duration = Duration::from_millis(2);
 /// Events taken before others run.
 const EVENTS_AT_ONCE: usize = 64;
-/// Rooms caught up at the same time after a subscription came back.
+/// Rooms caught up at the same time, after a subscription came back or a sweep.
 const CAUGHT_UP_AT_ONCE: usize = 64;
 
 impl Shard {
@@ -73,6 +78,9 @@ impl Shard {
 
     fn take_envelope(self: &Rc<Self>, envelope: Envelope) {
         let Some(home) = self.home(&envelope.room) else { return };
+        if self.loses(&home) {
+            return;
+        }
         let phase = home.state.borrow().phase;
         match phase {
             Phase::Closed => {}
@@ -134,27 +142,31 @@ impl Shard {
         state.recent.clear();
     }
 
-    /// The subscription was away: whatever was published meanwhile is in the stream.
+    /// The subscription was away: whatever was published meanwhile is in the stream, and who came and went is known to
+    /// the broker.
     fn catch_up_all(self: &Rc<Self>) {
-        let durable: Vec<Rc<Home>> = self.homes.borrow().values().filter(|home| home.is_durable()).cloned().collect();
+        let homes: Vec<Rc<Home>> = self.homes.borrow().values().cloned().collect();
         let (open, rest): (Vec<_>, Vec<_>) =
-            durable.into_iter().partition(|home| home.state.borrow().phase == Phase::Open);
-        for home in rest {
+            homes.into_iter().partition(|home| home.state.borrow().phase == Phase::Open);
+        for home in rest.iter().filter(|home| home.is_durable()) {
             // What is being opened may have been read before the subscription broke off.
             home.state.borrow_mut().missed_early = true;
         }
-        tracing::info!(rooms = open.len(), "subscription is back, catching up");
-        let queue = Rc::new(std::cell::RefCell::new(open));
-        for _ in 0..CAUGHT_UP_AT_ONCE.min(queue.borrow().len()) {
-            let (shard, queue) = (Rc::clone(self), Rc::clone(&queue));
-            tokio::task::spawn_local(async move {
-                loop {
-                    let next = queue.borrow_mut().pop();
-                    let Some(home) = next else { break };
-                    shard.repair(&home).await;
-                }
-            });
-        }
+        let durable: Vec<Rc<Home>> = open.iter().filter(|home| home.is_durable()).cloned().collect();
+        tracing::info!(rooms = durable.len(), "subscription is back, catching up");
+        let shard = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            // Messages first: they are what people wait for.
+            let behind = shard.out_of_date(durable).await;
+            shard.repair_all(behind).await;
+            shard.refresh_all(open).await;
+        });
+    }
+
+    /// Repairs rooms, some at a time.
+    pub(super) async fn repair_all(self: &Rc<Self>, homes: Vec<Rc<Home>>) {
+        let shard = Rc::clone(self);
+        some_at_a_time(homes, async move |home| shard.repair(&home).await).await;
     }
 
     /// Reads the stream if a gap is still there in a moment.
@@ -223,8 +235,9 @@ impl Shard {
                 Err(error) => {
                     self.parts.totals.hub.gap_repairs.with_label_values(&["failed"]).inc();
                     tracing::debug!(room = %home.name, %error, "reading the stream failed");
+                    let is_away = matches!(error, BrokerError::Unavailable(_));
                     home.state.borrow_mut().tell_readers(&Err(error));
-                    tokio::time::sleep(TRY_AGAIN).await;
+                    tokio::time::sleep(if is_away { TRY_SOON } else { TRY_AGAIN }).await;
                 }
             }
         }
@@ -328,6 +341,23 @@ fn hole_behind(last: u64, history: &History) -> Option<u64> {
     let at = history.boundaries.iter().position(|ended| ended.end == last)?;
     let start = history.boundaries.get(at + 1).map_or(history.start, |next| next.start);
     (start > last + 1).then(|| start - 1)
+}
+
+/// Works on rooms, so many at a time that the broker is busy and not flooded.
+pub(super) async fn some_at_a_time(homes: Vec<Rc<Home>>, work: impl AsyncFn(Rc<Home>) + 'static) {
+    let (queue, work) = (Rc::new(RefCell::new(homes)), Rc::new(work));
+    let mut workers = JoinSet::new();
+    for _ in 0..CAUGHT_UP_AT_ONCE.min(queue.borrow().len()) {
+        let (queue, work) = (Rc::clone(&queue), Rc::clone(&work));
+        workers.spawn_local(async move {
+            loop {
+                let next = queue.borrow_mut().pop();
+                let Some(home) = next else { break };
+                work(home).await;
+            }
+        });
+    }
+    while workers.join_next().await.is_some() {}
 }
 
 /// Whether a read ended before the gap that it is to fill: nothing follows from what it lacks.

@@ -28,6 +28,8 @@ pub(super) struct Sabotage(Vec<Fault>);
 pub(super) struct Spoiled {
     /// Messages so far.
     count: u64,
+    /// Envelopes that came over the bus.
+    heard: u64,
     /// The message that is to come behind its follower, and when it was put aside.
     late: Option<(Message, u32)>,
 }
@@ -83,7 +85,7 @@ impl Sabotage {
                 Fault::Swap(every) => fate.is_late |= number % *every == 0,
                 Fault::Corrupt(every) => fate.is_corrupt |= number % *every == 0,
                 Fault::Misroute(every) => fate.goes_astray |= number % *every == 0,
-                Fault::Drop(_) | Fault::Repeat(_) | Fault::KeepEcho | Fault::NoRepair | Fault::NoDedupe => {}
+                _ => {}
             }
         }
         fate
@@ -94,6 +96,19 @@ impl Shard {
     /// Whether this node commits that fault.
     pub(super) fn commits(&self, fault: Fault) -> bool {
         self.sabotage.as_ref().is_some_and(|sabotage| sabotage.0.contains(&fault))
+    }
+
+    /// For `lose-bus`: whether what the bus brought now did not come.
+    pub(super) fn loses(&self, home: &Home) -> bool {
+        let Some(sabotage) = &self.sabotage else { return false };
+        let every =
+            sabotage.0.iter().find_map(|fault| if let Fault::LoseBus(every) = fault { Some(*every) } else { None });
+        every.is_some_and(|every| {
+            let mut state = home.state.borrow_mut();
+            let spoiled = state.spoiled.get_or_insert_default();
+            spoiled.heard += 1;
+            spoiled.heard.is_multiple_of(every.get())
+        })
     }
 
     /// In place of [`Shard::add`], with the faults that hit single messages.

@@ -20,7 +20,7 @@ use super::sequencer::Run;
 use super::{Inbox, Parts, Peer, Post, Shard};
 use crate::broker::{
     Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, Memory,
-    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record,
+    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Top, Trouble,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -81,6 +81,10 @@ impl Broker for Faulty {
         history
     }
 
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+        self.inner.tops(rooms).await
+    }
+
     async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError> {
         let fault = self.presence_fails.borrow().clone();
         match fault {
@@ -125,8 +129,8 @@ impl Broker for Faulty {
         self.inner.bury(incarnation, farewell).await
     }
 
-    fn is_up(&self) -> bool {
-        true
+    fn trouble(&self) -> Option<Trouble> {
+        None
     }
 }
 
@@ -176,6 +180,7 @@ impl Node {
             spawn_local(Rc::clone(&shard).run_inbox(inbox));
             spawn_local(Rc::clone(&shard).run_relay(arriving));
             spawn_local(Rc::clone(&shard).run_clock());
+            spawn_local(Rc::clone(&shard).run_sweep());
             Worker { shard, broker, events }
         };
         let workers = inboxes.into_iter().enumerate().map(one).collect();

@@ -150,8 +150,8 @@ impl Answers {
 fn explain(missing: &Missing) -> serde_json::Value {
     match missing {
         Missing::Stage(stage) => serde_json::json!({ "what": "running", "stage": stage.as_str() }),
-        Missing::Broker { up, workers } => {
-            serde_json::json!({ "what": "broker", "workersUp": up, "workers": workers })
+        Missing::Broker { up, workers, reasons } => {
+            serde_json::json!({ "what": "broker", "workersUp": up, "workers": workers, "reasons": reasons })
         }
     }
 }
@@ -221,7 +221,10 @@ mod tests {
         assert!(answer.contains("starting") && answer.contains("\"workersUp\":0"), "{answer}");
 
         let mut broker = admin.lifecycle.broker_flag();
-        broker.set(true);
+        broker.set(Err("deaf"));
+        let answer = get(admin.address, "/readyz").await;
+        assert!(answer.contains("\"reasons\":[\"deaf\"]"), "{answer}");
+        broker.set(Ok(()));
         admin.lifecycle.advance(Stage::Running);
         let answer = get(admin.address, "/readyz?x").await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"missing\":[]"), "{answer}");

@@ -118,6 +118,8 @@ pub struct HubMetrics {
     pub deduplicated: IntCounterVec,
     /// By `outcome`.
     pub gap_repairs: IntCounterVec,
+    /// By `reason`: `behind`, `ahead`, `term`.
+    pub sweep_finds: IntCounterVec,
     /// By `reason`.
     pub resets: IntCounterVec,
     /// Nodes with a lease, this one included.
@@ -139,6 +141,8 @@ pub struct BrokerMetrics {
     pub commands: IntCounterVec,
     /// By `command`.
     pub command_seconds: HistogramVec,
+    /// From this node to itself through the broker.
+    pub canary_seconds: Histogram,
     /// Connections made again, by `path`: `publish`, `subscribe`.
     pub reconnects: IntCounterVec,
     /// Payloads dropped, by `reason`.
@@ -290,6 +294,12 @@ impl HubMetrics {
                 &["kind"],
             ),
             gap_repairs: r.counters("gap_repairs_total", "Reads of history to fill a jump in seq.", &["outcome"]),
+            sweep_finds: r.counters(
+                "sweep_finds_total",
+                "Rooms read again because the sweep found them elsewhere than their members: `behind` the stream (a last \
+                 message was lost), `ahead` of it, or in another `term`.",
+                &["reason"],
+            ),
             resets: r.counters("resets_total", "`reset` frames: members were told of a break.", &["reason"]),
             cluster_nodes: r.gauge("cluster_nodes", "Nodes that live, as of this node's last beat."),
             cluster_connections: r.gauge("cluster_connections", "Their WebSockets, as of their own last beats."),
@@ -315,6 +325,11 @@ impl BrokerMetrics {
                 "broker_command_seconds",
                 "Time a call to the broker took, failed ones included.",
                 &["command"],
+                SECONDS,
+            ),
+            canary_seconds: r.histogram(
+                "broker_canary_seconds",
+                "Time a message that a worker sends to itself took through the broker and back.",
                 SECONDS,
             ),
             reconnects: r.counters("broker_reconnects_total", "Connections to the broker made again.", &["path"]),

@@ -20,6 +20,7 @@ async fn works(options: &RedisOptions) {
     a.broadcast(&room, &plains(0..1)).await.expect("sent");
     from_b.messages().await;
     a.history(&room, Range::Latest { limit: 1 }).await.expect("history");
+    assert_eq!(a.tops(std::slice::from_ref(&room)).await.expect("tops")[0].seq, 1);
     let client = ClientId::random();
     let name: std::sync::Arc<str> = "Ann".into();
     let ops = [PresenceOp::Enter { client, name: name.clone() }, PresenceOp::Leave { client, name }];
@@ -70,8 +71,11 @@ async fn an_acl_user_with_few_rights_is_enough() {
     works(&at("roomcast:s3cret")).await;
     stays_down(&at("roomcast:wrong")).await;
     let foreign = RedisOptions { prefix: "other".into(), ..at("roomcast:s3cret") };
-    let (broker, _events) = connect(&foreign, 64).await;
+    let (sender, _events) = Events::channel("node-a", 64);
+    let broker = RedisBroker::connect(&foreign, sender, stats()).expect("good options");
+    until("it can send", || broker.paths_up().0).await;
     let error = broker.publish(&room("lobby"), &policy(), &plains(0..1)).await.expect_err("no right");
+    assert!(!broker.is_up(), "nor does it hear itself");
     assert!(matches!(error, BrokerError::Rejected(_)), "{error}");
 }
 

@@ -10,7 +10,7 @@ use roomcast_protocol::{ClientId, Term};
 use super::Peer;
 use crate::broker::{
     Boundary, History, Incarnation, Member, MembersPage, MessageId, Moved, Outcome, PresenceCall, PresenceOp,
-    Published, Range, Record, Sequenced,
+    Published, Range, Record, Sequenced, Top,
 };
 use crate::config::RoomPolicy;
 
@@ -170,6 +170,10 @@ impl Room {
         }
         self.forget.push_back((remembered.until, Arc::clone(&id)));
         self.ids.insert(id, remembered);
+    }
+
+    pub(super) fn top(&self) -> Top {
+        self.log.as_ref().map(|log| Top { term: Some(log.term.clone()), seq: log.top }).unwrap_or_default()
     }
 
     pub(super) fn history(&self, range: Range) -> History {

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{Cmd, FromRedisValue, Pipeline, PushInfo, PushKind, RedisResult, cmd};
+use ::redis::{Cmd, FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::RedisOptions;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT, verdict};
 use super::identity;
+use super::inspect::{self, Said, inspect};
 use super::script::{Script, Scripts};
 use crate::broker::stats::Path;
 use crate::broker::{BrokerError, BrokerStats};
@@ -38,20 +40,56 @@ struct Shared {
     identity: RefCell<Arc<str>>,
     calls: Cell<usize>,
     bytes: Cell<usize>,
+    /// A call was not answered in time, and nothing since: whoever comes now would only wait in vain.
+    suspect: Cell<bool>,
+    /// Asks for a ping at once.
+    hurry: Notify,
+    /// The server may drop rooms.
+    evicts: Cell<bool>,
+    said: Said,
     stats: BrokerStats,
+    /// Told when the server turned out not to be the master: the other connection is with the wrong one, too.
+    moved: Rc<Notify>,
 }
 
 impl Commands {
-    pub(super) fn start(endpoint: Endpoint, scripts: Scripts, timeout: Duration, stats: BrokerStats) -> Self {
-        let (calls, bytes) = (Cell::new(0), Cell::new(0));
-        let shared =
-            Rc::new(Shared { open: RefCell::default(), identity: RefCell::new("".into()), calls, bytes, stats });
+    pub(super) fn start(
+        endpoint: Endpoint,
+        scripts: Scripts,
+        options: &RedisOptions,
+        stats: BrokerStats,
+        moved: Rc<Notify>,
+    ) -> Self {
+        let (timeout, said) = (options.timeout, options.said.clone());
+        let shared = Rc::new(Shared {
+            open: RefCell::default(),
+            identity: RefCell::new("".into()),
+            calls: Cell::new(0),
+            bytes: Cell::new(0),
+            suspect: Cell::new(false),
+            hurry: Notify::new(),
+            evicts: Cell::new(false),
+            said,
+            stats,
+            moved,
+        });
         let supervisor = tokio::task::spawn_local(supervise(endpoint, scripts, Rc::clone(&shared)));
         Self { shared, timeout, supervisor }
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.shared.open.borrow().is_some()
+    }
+
+    /// Whether the server is set up to drop rooms.
+    pub(super) fn evicts(&self) -> bool {
+        self.shared.evicts.get()
+    }
+
+    /// Runs a small command beside the bounds: a probe must not fail because others are many. True if it was done.
+    pub(super) async fn probe(&self, command: Cmd) -> bool {
+        let Some((mut connection, _)) = self.shared.open.borrow().clone() else { return false };
+        matches!(timeout(self.timeout, command.query_async::<()>(&mut connection)).await, Ok(Ok(())))
     }
 
     /// Runs one command of about `size` bytes.
@@ -110,18 +148,29 @@ impl Commands {
         let Some((connection, lost)) = self.shared.open.borrow().clone() else {
             return Err(BrokerError::Unavailable("not connected".into()));
         };
+        if self.shared.suspect.get() {
+            return Err(BrokerError::Unavailable("does not answer".into()));
+        }
         let _place = Place::take(&self.shared, size)?;
         match timeout(self.timeout, call(connection)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                let (meaning, reconnect) = verdict(&error);
-                if reconnect {
+                let verdict = verdict(&error);
+                if verdict.reconnect {
                     lost.notify_one();
                 }
-                Err(meaning)
+                if verdict.moved {
+                    self.shared.moved.notify_one();
+                }
+                Err(verdict.meaning)
             }
-            // The watch decides whether the connection is dead; its pings share the queue with this call.
-            Err(_) => Err(BrokerError::Undecided("timed out".into())),
+            // The watch decides whether the connection is dead; its pings share the queue with this call. Until one is
+            // answered nobody else is made to wait: a publish behind this one would take twice as long to fail.
+            Err(_) => {
+                self.shared.suspect.set(true);
+                self.shared.hurry.notify_one();
+                Err(BrokerError::Undecided("timed out".into()))
+            }
         }
     }
 }
@@ -162,20 +211,28 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
     let mut opened = false;
     loop {
         let lost = Arc::new(Notify::new());
-        match open(&endpoint, &scripts, Arc::clone(&lost)).await {
+        match open(&endpoint, &scripts, &shared, Arc::clone(&lost)).await {
             Ok((connection, identity)) => {
                 if opened {
                     shared.stats.count_reconnect(Path::Publish);
                 }
                 opened = true;
+                let began = Instant::now();
                 tracing::info!("redis: publishing");
                 *shared.identity.borrow_mut() = identity;
+                shared.suspect.set(false);
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
-                watch(connection, &lost).await;
+                tokio::select! {
+                    () = lost.notified() => {}
+                    () = ping(connection.clone(), &shared) => {}
+                    () = look_again(connection, &shared) => {}
+                }
                 shared.open.borrow_mut().take();
+                backoff.lasted(began.elapsed());
                 tracing::warn!("redis: lost the publishing connection");
             }
-            Err(error) => tracing::warn!(%error, "redis: cannot connect for publishing"),
+            Err(error) if backoff.is_news(&error) => tracing::warn!(%error, "redis: cannot connect for publishing"),
+            Err(_) => {}
         }
         backoff.wait().await;
     }
@@ -184,6 +241,7 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
 async fn open(
     endpoint: &Endpoint,
     scripts: &Scripts,
+    shared: &Shared,
     lost: Arc<Notify>,
 ) -> Result<(MultiplexedConnection, Arc<str>), String> {
     let pushes = move |push: PushInfo| {
@@ -192,33 +250,56 @@ async fn open(
         }
         Ok::<(), ::redis::aio::SendError>(())
     };
-    let connection = endpoint.open(pushes, MAX_CALLS).await?;
-    let load = async {
+    let mut connection = endpoint.open(pushes, MAX_CALLS).await?;
+    let prepare = async {
         for script in scripts.all() {
-            let mut connection = connection.clone();
             cmd("SCRIPT").arg("LOAD").arg(script.text()).query_async::<String>(&mut connection).await?;
         }
-        identity::probe(&mut connection.clone()).await
+        if !look(&mut connection, shared).await? {
+            return Ok(None);
+        }
+        identity::probe(&mut connection.clone()).await.map(Some)
     };
-    match timeout(PING_TIMEOUT, load).await {
-        Ok(Ok(identity)) => Ok((connection, identity)),
+    match timeout(PING_TIMEOUT, prepare).await {
+        Ok(Ok(Some(identity))) => Ok((connection, identity)),
+        Ok(Ok(None)) => Err("this server is a replica".into()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("loading the scripts took too long".into()),
     }
 }
 
-/// Returns when the connection is lost, or silent for too long.
-async fn watch(mut connection: MultiplexedConnection, lost: &Notify) {
-    let pings = async {
-        loop {
-            sleep(PING_INTERVAL).await;
-            if !matches!(timeout(PING_TIMEOUT, cmd("PING").query_async::<()>(&mut connection)).await, Ok(Ok(()))) {
-                return;
-            }
+/// Inspects the server and notes what it finds. False if it is not the master.
+async fn look(connection: &mut MultiplexedConnection, shared: &Shared) -> Result<bool, RedisError> {
+    let inspection = inspect(connection).await?;
+    if inspection.is_replica() {
+        shared.moved.notify_one();
+        return Ok(false);
+    }
+    shared.evicts.set(inspection.evicts());
+    inspection.tell(&shared.said);
+    Ok(true)
+}
+
+/// Looks now and then. Returns when the server is not the master any more.
+async fn look_again(mut connection: MultiplexedConnection, shared: &Shared) {
+    loop {
+        sleep(inspect::INTERVAL).await;
+        // An error: the pings know better what to make of it.
+        if matches!(look(&mut connection, shared).await, Ok(false)) {
+            tracing::warn!("redis: the server is a replica now");
+            return;
         }
-    };
-    tokio::select! {
-        () = lost.notified() => {}
-        () = pings => {}
+    }
+}
+
+/// Returns when the connection is silent for too long.
+async fn ping(mut connection: MultiplexedConnection, shared: &Shared) {
+    loop {
+        // An error is the end of the time: nobody was in a hurry.
+        _ = timeout(PING_INTERVAL, shared.hurry.notified()).await;
+        if !matches!(timeout(PING_TIMEOUT, cmd("PING").query_async::<()>(&mut connection)).await, Ok(Ok(()))) {
+            return;
+        }
+        shared.suspect.set(false);
     }
 }

@@ -15,9 +15,10 @@ use ::redis::{RedisResult, cmd};
 use roomcast_protocol::RoomName;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 pub(super) use self::intake::Intake;
+use super::canary::is_deaf;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT};
 use crate::broker::stats::Path;
 use crate::broker::{BrokerError, BrokerStats, Event};
@@ -48,10 +49,11 @@ struct Wishes {
 }
 
 impl Subscription {
-    pub(super) fn start(endpoint: Endpoint, intake: Intake, timeout: Duration) -> Self {
+    /// `moved` drops the connection: the server turned out to be the wrong one.
+    pub(super) fn start(endpoint: Endpoint, intake: Intake, timeout: Duration, moved: Rc<Notify>) -> Self {
         let wishes = Rc::<Wishes>::default();
         let stats = intake.stats().clone();
-        let supervisor = tokio::task::spawn_local(supervise(endpoint, intake, Rc::clone(&wishes)));
+        let supervisor = tokio::task::spawn_local(supervise(endpoint, intake, Rc::clone(&wishes), moved));
         Self { wishes, timeout, stats, supervisor }
     }
 
@@ -140,7 +142,7 @@ impl Wishes {
     }
 }
 
-async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>) {
+async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>, moved: Rc<Notify>) {
     let mut backoff = Backoff::new();
     let mut opened = false;
     loop {
@@ -160,12 +162,21 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>) {
             .await
         {
             Ok(connection) => {
-                let mut link = Link { connection, tap, wishes: &wishes, intake: &intake };
+                let refusal = RefCell::default();
+                let mut link = Link { connection, tap, wishes: &wishes, intake: &intake, moved: &moved, refusal };
+                let began = Instant::now();
                 let ended = link.serve(place, &mut opened).await;
+                backoff.lasted(began.elapsed());
                 intake.stats().end_subscriptions(wishes.forget_connection());
-                tracing::warn!(reason = ended, "redis: lost the subscription connection");
+                let error = link.refusal.take();
+                if backoff.is_news(&format!("{ended} {error}")) {
+                    tracing::warn!(reason = ended, error, "redis: lost the subscription connection");
+                }
             }
-            Err(error) => tracing::warn!(%error, "redis: cannot connect for the subscription"),
+            Err(error) if backoff.is_news(&error) => {
+                tracing::warn!(%error, "redis: cannot connect for the subscription");
+            }
+            Err(_) => {}
         }
         backoff.wait().await;
     }
@@ -177,15 +188,30 @@ struct Link<'a> {
     tap: Arc<intake::Tap>,
     wishes: &'a Wishes,
     intake: &'a Intake,
+    moved: &'a Rc<Notify>,
+    /// What the server said when it refused something.
+    refusal: RefCell<String>,
 }
 
 impl Link<'_> {
     /// Returns why the connection must be made anew.
     async fn serve(&mut self, place: mpsc::OwnedPermit<Event>, opened: &mut bool) -> &'static str {
-        let lost = Arc::clone(&self.tap);
+        let (lost, moved) = (Arc::clone(&self.tap), Rc::clone(self.moved));
         tokio::select! {
             () = lost.lost() => lost.reason(),
+            () = Self::deaf(self.intake, &lost) => "deaf: the canary does not come back",
+            () = moved.notified() => "the server is not the master any more",
             reason = self.follow(place, opened) => reason,
+        }
+    }
+
+    /// Resolves when the canary is owed for too long.
+    async fn deaf(intake: &Intake, tap: &intake::Tap) {
+        loop {
+            intake.canary().deaf().await;
+            if is_deaf(intake.canary().overdue(), tap.silent_for()) {
+                return;
+            }
         }
     }
 
@@ -194,7 +220,8 @@ impl Link<'_> {
         let catch_up = *opened || self.wishes.unattended();
         // From here on wishes that change are noted.
         self.wishes.serving.set(true);
-        if !self.subscribe_to(&wanted).await {
+        // The canary's channel last: it is heard once all rooms are.
+        if !self.subscribe_to(&wanted).await || !self.subscribe_canary().await {
             return "subscriptions were not acknowledged";
         }
         if *opened {
@@ -245,6 +272,14 @@ impl Link<'_> {
         true
     }
 
+    async fn subscribe_canary(&self) -> bool {
+        let canary = self.intake.canary();
+        let mut connection = self.connection.clone();
+        let done = self.answered(async move { connection.subscribe(canary.channel()).await }).await;
+        canary.listen();
+        done
+    }
+
     async fn subscribe_to(&mut self, rooms: &[RoomName]) -> bool {
         for rooms in rooms.chunks(BATCH) {
             let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
@@ -265,7 +300,7 @@ impl Link<'_> {
             match timeout(PING_TIMEOUT, &mut call).await {
                 Ok(Ok(_)) => return true,
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "redis: the subscription connection answered with an error");
+                    self.refusal.replace(error.to_string());
                     return false;
                 }
                 Err(_) if self.tap.silent_for() < PING_TIMEOUT => {}

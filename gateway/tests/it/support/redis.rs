@@ -1,7 +1,8 @@
 //! A redis-server process on a port and in a directory of its own.
 
-use std::{net::TcpListener, process::Stdio};
+use std::{net::TcpListener, path::Path, process::Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -83,6 +84,21 @@ impl Redis {
     pub async fn resume(&mut self) {
         // The old port may take a moment to be free; no one else was given it meanwhile, or the deadline tells.
         within("redis-server to come back", async { while !self.run().await {} }).await;
+    }
+
+    /// Stops the process where it stands (`Signal::STOP`), or lets it go on (`Signal::CONT`).
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().and_then(Child::id).and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(pid.expect("it runs"), signal).unwrap();
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn url(&self) -> String {

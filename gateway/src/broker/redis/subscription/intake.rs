@@ -1,5 +1,6 @@
 //! From a push of Redis to an event of the hub: decoded in place on the connection's task, nothing queued in between.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::super::canary::Nest;
 use super::super::{Keys, RedisOptions};
 use crate::broker::envelope::{DecodeError, Head};
 use crate::broker::{BrokerStats, Event};
@@ -22,6 +24,7 @@ pub(in super::super) struct Intake {
     events: mpsc::Sender<Event>,
     stats: BrokerStats,
     keep_echo: bool,
+    canary: Arc<Nest>,
 }
 
 impl Intake {
@@ -30,8 +33,9 @@ impl Intake {
         options: &RedisOptions,
         events: mpsc::Sender<Event>,
         stats: BrokerStats,
+        canary: Arc<Nest>,
     ) -> Self {
-        Self { keys, node: options.node.clone(), events, stats, keep_echo: options.keep_echo }
+        Self { keys, node: options.node.clone(), events, stats, keep_echo: options.keep_echo, canary }
     }
 
     pub(super) fn events(&self) -> mpsc::Sender<Event> {
@@ -46,9 +50,14 @@ impl Intake {
         &self.stats
     }
 
+    pub(super) fn canary(&self) -> &Nest {
+        &self.canary
+    }
+
     pub(super) fn tap(&self) -> Tap {
         Tap {
             intake: self.clone(),
+            number: self.canary.begin_connection(),
             lost: Notify::new(),
             overrun: AtomicBool::new(false),
             born: Instant::now(),
@@ -60,6 +69,8 @@ impl Intake {
 /// One connection's pushes.
 pub(super) struct Tap {
     intake: Intake,
+    /// Of the connection, at the canary.
+    number: u64,
     lost: Notify,
     /// An event was dropped: all that follow are, too, until the hub is told to catch up.
     overrun: AtomicBool,
@@ -99,6 +110,10 @@ impl Tap {
         let Ok([Value::BulkString(channel), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data) else {
             return Err(DecodeError::Version);
         };
+        if channel == self.intake.canary.channel().as_bytes() {
+            self.intake.canary.hear(self.number);
+            return Ok(None);
+        }
         let room = self.intake.keys.room(&channel).ok_or(DecodeError::Room)?;
         let head = Head::parse(&payload, room)?;
         if head.is_own_ephemeral(&self.intake.node) && !self.intake.keep_echo {
