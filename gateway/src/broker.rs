@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use roomcast_protocol::{ClientId, MAX_REF_BYTES, NodeId, RoomName, Term, check_display_name};
+use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
 
 use crate::config::RoomPolicy;
 use crate::telemetry::trace::TraceParent;
 
+mod checks;
 #[cfg(test)]
 mod contract;
 pub mod envelope;
@@ -22,9 +23,9 @@ pub mod presence;
 pub mod redis;
 pub mod stats;
 
+use checks::{check_ops, check_records};
 pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
-use presence::check_ops;
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use redis::{RedisBroker, RedisOptions};
 pub use stats::BrokerStats;
@@ -69,7 +70,11 @@ pub trait Broker {
     /// Ends [`Broker::subscribe`]. Events already on their way may still arrive.
     fn unsubscribe(&self, room: &RoomName);
 
-    /// Stored messages of a durable room, oldest first, with the room's present term and top seq.
+    /// Stored messages of a durable room, oldest first, with the room's terms and top seq.
+    ///
+    /// A term names one unbroken run of seqs. A new one begins with the first publish after the broker's data went back
+    /// in time, came from elsewhere, or lost the room's metadata: seq then continues from what is left, and
+    /// [`History::boundaries`] says how far each earlier term still holds.
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError>;
 
     /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
@@ -157,12 +162,28 @@ impl Range {
 pub struct History {
     /// The room's present term; none before its first message and after its history expired.
     pub term: Option<Term>,
+    /// The seq the present term began with, or a later one if the metadata was lost meanwhile.
+    pub start: u64,
+    /// The terms before the present one as far as they are known (at most 16), oldest first. The present one is not
+    /// among them: it ends at `top`, for now.
+    pub boundaries: Vec<Boundary>,
     /// First retained seq, 0 if none is.
     pub first: u64,
     /// The last seq given out, 0 if none was.
     pub top: u64,
     /// Oldest first.
     pub messages: Vec<Sequenced>,
+}
+
+/// A term that ended: what the room's order keeps of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boundary {
+    /// Which.
+    pub term: Term,
+    /// Its first seq, or a later one if the metadata was lost during the term.
+    pub start: u64,
+    /// Its last seq that is still part of the room's order. Who saw a later one of this term saw what was lost.
+    pub end: u64,
 }
 
 /// A stored message.
@@ -305,23 +326,4 @@ impl BrokerError {
             Self::Misconfigured(_) => "misconfigured",
         }
     }
-}
-
-/// What the format can carry, checked before anything is sent: a record that others refuse to decode must not be stored.
-fn check_records(records: &[Record]) -> Result<(), BrokerError> {
-    let rejected = |what: &str| Err(BrokerError::Rejected(what.into()));
-    if records.is_empty() || records.len() > MAX_BATCH {
-        return rejected("a batch holds 1 to 1024 records");
-    }
-    if records.iter().any(|record| record.id.is_empty() || record.id.len() > MAX_REF_BYTES) {
-        return rejected("a message id has 1 to 128 bytes");
-    }
-    if records.iter().any(|record| check_display_name(&record.name).is_err()) {
-        return rejected("a display name breaks its rule");
-    }
-    let size: usize = records.iter().map(|record| record.data.len() + 512).sum();
-    if size > envelope::MAX_ENVELOPE_BYTES / 2 {
-        return rejected("a batch is larger than 64 MiB");
-    }
-    Ok(())
 }

@@ -21,6 +21,7 @@ mod room;
 mod sabotage;
 mod sequencer;
 mod shard;
+mod storm;
 mod tend;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,9 @@
 //! Where the node is between start and exit, and whether it can serve. Shared by all threads; asked by the admin
 //! listener and the handshake, moved by app and the workers. It must not know what makes anyone ready.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -13,6 +14,8 @@ pub enum Stage {
     Starting,
     /// Clients are served.
     Running,
+    /// Clients are served as before, but the node is not ready: whoever sends clients here has time to notice.
+    Leaving,
     /// New clients are refused, present ones are sent away.
     Draining,
     /// Nothing is served any more.
@@ -25,6 +28,7 @@ impl Stage {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Leaving => "leaving",
             Self::Draining => "draining",
             Self::Stopped => "stopped",
         }
@@ -54,6 +58,8 @@ struct Shared {
     stage: watch::Sender<Stage>,
     workers: usize,
     brokers_up: AtomicUsize,
+    left_at: OnceLock<Instant>,
+    hurried: AtomicBool,
 }
 
 /// One worker's word on its broker: down until told otherwise, and down again when dropped, so that a worker that dies
@@ -68,7 +74,13 @@ impl Lifecycle {
     /// A node that starts with `workers` workers.
     pub fn new(workers: usize) -> Self {
         let (stage, _) = watch::channel(Stage::Starting);
-        Self(Arc::new(Shared { stage, workers, brokers_up: AtomicUsize::new(0) }))
+        Self(Arc::new(Shared {
+            stage,
+            workers,
+            brokers_up: AtomicUsize::new(0),
+            left_at: OnceLock::new(),
+            hurried: AtomicBool::new(false),
+        }))
     }
 
     /// The present stage. Takes a read lock for a moment: ask per connection, not per message.
@@ -78,6 +90,9 @@ impl Lifecycle {
 
     /// Goes on to `stage`. False, and nothing happens, if the node is there or beyond.
     pub fn advance(&self, stage: Stage) -> bool {
+        if stage >= Stage::Leaving {
+            self.0.left_at.get_or_init(Instant::now);
+        }
         self.0.stage.send_if_modified(|present| {
             let later = stage > *present;
             if later {
@@ -85,6 +100,27 @@ impl Lifecycle {
             }
             later
         })
+    }
+
+    /// Goes on to [`Stage::Draining`] without time to lose: the node cannot serve as it should any more.
+    pub fn fail(&self) {
+        self.0.hurried.store(true, Ordering::Relaxed);
+        self.advance(Stage::Draining);
+    }
+
+    /// Whether clients must be sent away at once rather than one after the other.
+    pub fn is_hurried(&self) -> bool {
+        self.0.hurried.load(Ordering::Relaxed)
+    }
+
+    /// When the node began to leave: the time that it has to end runs from here.
+    pub fn left_at(&self) -> Option<Instant> {
+        self.0.left_at.get().copied()
+    }
+
+    /// Whether the node is leaving or draining.
+    pub fn is_on_its_way_out(&self) -> bool {
+        matches!(self.stage(), Stage::Leaving | Stage::Draining)
     }
 
     /// Returns once the node is at `stage` or beyond. Cancel-safe.
@@ -146,11 +182,20 @@ mod tests {
     #[test]
     fn stages_only_go_forward() {
         let life = Lifecycle::new(1);
-        assert_eq!(life.stage(), Stage::Starting);
-        assert!(life.advance(Stage::Draining));
+        assert_eq!((life.stage(), life.left_at()), (Stage::Starting, None));
+        assert!(life.advance(Stage::Leaving));
+        let left_at = life.left_at();
+        assert!(left_at.is_some() && life.is_on_its_way_out() && !life.is_ready());
+        assert!(
+            life.advance(Stage::Draining) && life.left_at() == left_at,
+            "one time to end, from the first signal on"
+        );
         assert!(!life.advance(Stage::Running), "a drain is not taken back");
         assert!(!life.advance(Stage::Draining), "the second signal changes nothing");
         assert_eq!(life.stage(), Stage::Draining);
+        assert!(!life.is_hurried());
+        life.fail();
+        assert!(life.is_hurried());
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod leases;
 mod messages;
 mod presence;
 mod scripts;
+mod terms;
 mod trust;
 
 /// The longest any wait of a test lasts before it fails.
@@ -35,8 +36,51 @@ struct Pair {
     b: Box<dyn Broker>,
     from_a: Events,
     from_b: Events,
-    /// Lives as long as the pair.
-    _server: Option<Server>,
+    store: Store,
+}
+
+/// What both nodes of a pair share; it lives as long as they.
+enum Store {
+    Memory(Memory),
+    Redis(Server),
+}
+
+/// A room as it once was.
+enum Saved {
+    Memory(RoomName, Option<u64>),
+    /// Keys and their values as `DUMP` gives them.
+    Redis(Vec<(String, Vec<u8>)>),
+}
+
+impl Pair {
+    async fn save(&self, room: &RoomName) -> Saved {
+        match &self.store {
+            Store::Memory(_) => {
+                let history = self.a.history(room, super::Range::Latest { limit: 1 }).await.expect("history");
+                Saved::Memory(room.clone(), history.term.map(|_| history.top))
+            }
+            Store::Redis(server) => {
+                let keys: Vec<String> = server.command(&["KEYS", "*"]);
+                let dump = |key: String| (key.clone(), server.command::<Vec<u8>>(&["DUMP", &key]));
+                Saved::Redis(keys.into_iter().map(dump).collect())
+            }
+        }
+    }
+
+    /// What a backup that is put back does, or a replica that lagged and became master.
+    fn restore(&self, saved: &Saved) {
+        match (&self.store, saved) {
+            (Store::Memory(store), Saved::Memory(room, top)) => store.restore(room, *top),
+            (Store::Redis(server), Saved::Redis(keys)) => {
+                let _: String = server.command(&["FLUSHALL"]);
+                for (key, value) in keys {
+                    let _: String = server.call(&[b"RESTORE", key.as_bytes(), b"60000", value]);
+                }
+                server.change_identity();
+            }
+            _ => unreachable!("saved elsewhere"),
+        }
+    }
 }
 
 /// What comes to one node.
@@ -87,14 +131,14 @@ fn memory() -> Pair {
     let (to_a, from_a) = Events::channel("node-a", 1024);
     let (to_b, from_b) = Events::channel("node-b", 1024);
     let (a, b) = (store.handle(node("node-a"), to_a, stats()), store.handle(node("node-b"), to_b, stats()));
-    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _server: None }
+    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, store: Store::Memory(store) }
 }
 
 async fn redis() -> Pair {
     let server = Server::start(&[]);
     let (a, from_a) = connect(&server.options("node-a"), 1024).await;
     let (b, from_b) = connect(&server.options("node-b"), 1024).await;
-    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _server: Some(server) }
+    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, store: Store::Redis(server) }
 }
 
 /// A broker that is up.

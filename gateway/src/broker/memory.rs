@@ -83,6 +83,12 @@ impl Memory {
         (0..SHARDS).map(|shard| self.store.lock(shard).len()).sum()
     }
 
+    /// Takes a room back in time, or all its messages away.
+    #[cfg(test)]
+    pub(crate) fn restore(&self, room: &RoomName, top: Option<u64>) {
+        self.store.with(room, |room| room.restore(top));
+    }
+
     /// Drops what has expired. Handles do this every 5 s by themselves.
     pub fn sweep(&self) {
         self.store.sweep(Instant::now());

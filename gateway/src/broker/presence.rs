@@ -105,17 +105,3 @@ pub struct PresenceEvent {
     /// Those that changed something, in order.
     pub ops: Vec<PresenceOp>,
 }
-
-/// What the format can carry, checked before anything is sent.
-pub(super) fn check_ops(ops: &[PresenceOp]) -> Result<(), BrokerError> {
-    if ops.len() > MAX_BATCH {
-        return Err(BrokerError::Rejected("at most 1024 operations in one call".into()));
-    }
-    let mut names = ops.iter().map(|op| match op {
-        PresenceOp::Enter { name, .. } | PresenceOp::Leave { name, .. } | PresenceOp::Rename { name, .. } => name,
-    });
-    if names.any(|name| check_display_name(name).is_err()) {
-        return Err(BrokerError::Rejected("a display name breaks its rule".into()));
-    }
-    Ok(())
-}

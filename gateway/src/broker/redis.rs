@@ -29,6 +29,7 @@ use crate::config::RoomPolicy;
 
 mod commands;
 mod connection;
+mod identity;
 mod lease;
 mod presence;
 mod script;
@@ -38,7 +39,7 @@ pub(super) mod test_server;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
-     +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
+     +info +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
      +exists +hget +hdel +hvals +sadd +srem +srandmember +zrange +zrangebyscore +zscore";
 
 /// Where Redis is and how to speak to it.
@@ -110,6 +111,12 @@ impl RedisBroker {
     #[cfg(test)]
     pub(super) fn paths_up(&self) -> (bool, bool) {
         (self.commands.is_up(), self.subscription.is_up())
+    }
+
+    /// As on a connection whose scripts may not ask for the identity.
+    #[cfg(test)]
+    pub(super) async fn read_identity_outside(&self) {
+        self.commands.read_identity().await.expect("an identity");
     }
 
     async fn counted<T>(

@@ -17,7 +17,7 @@ use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
-use crate::broker::{Envelope, PresenceOp, Record};
+use crate::broker::{BrokerError, Envelope, PresenceOp, Record};
 use crate::config::RoomPolicy;
 
 /// Bytes a room collects while its last batch is still being delivered before publishers must wait.
@@ -98,6 +98,17 @@ pub(super) struct State {
     pub(super) repairing: bool,
     /// True when the stream must be read again, whatever the read under way brings.
     pub(super) reread: bool,
+    /// Joins that wait for the read under way, or the next one.
+    pub(super) readers: Vec<oneshot::Sender<Result<(), BrokerError>>>,
+    /// True while older messages are being read into `recent`, and those who wait for them.
+    pub(super) deepening: bool,
+    pub(super) deepened: Vec<oneshot::Sender<Result<(), BrokerError>>>,
+    /// The first seq that the broker had at the last read.
+    pub(super) oldest: u64,
+    /// The tick at which the last messages came.
+    pub(super) heard: Option<u32>,
+    /// The tick at which somebody last came back.
+    pub(super) resumed_at: Option<u32>,
     /// Joins that wait for a read of the stream.
     pub(super) resuming: u32,
     /// The tick at which the last member went.
@@ -146,6 +157,12 @@ impl Home {
             missed_early: false,
             repairing: false,
             reread: false,
+            readers: Vec::new(),
+            deepening: false,
+            deepened: Vec::new(),
+            oldest: 0,
+            heard: None,
+            resumed_at: None,
             resuming: 0,
             empty_since: None,
             spoiled: None,
@@ -186,6 +203,14 @@ impl State {
             self.early.push(envelope);
         } else {
             self.missed_early = true;
+        }
+    }
+
+    /// Lets go those who wait for a read.
+    pub(super) fn tell_readers(&mut self, outcome: &Result<(), BrokerError>) {
+        for reader in self.readers.drain(..) {
+            // Who is gone does not care.
+            _ = reader.send(outcome.clone());
         }
     }
 

@@ -78,11 +78,21 @@ impl Shard {
     fn opened(self: &Rc<Self>, home: &Rc<Home>, history: Option<History>) {
         let mut state = home.state.borrow_mut();
         state.phase = Phase::Open;
-        if let Some(history) = history {
-            state.sequencer.start(history.term, history.top);
-            for message in &history.messages {
-                let json = message_json(&home.name, message);
-                state.recent.push(message.seq, json.into());
+        if let Some(mut history) = history {
+            let messages = std::mem::take(&mut history.messages);
+            state.oldest = history.first;
+            state.sequencer.start(history);
+            let mut next = None;
+            for message in &messages {
+                // A run that ends at the top: what stands before a hole does not belong to it.
+                if next.is_some_and(|next| next != message.seq) {
+                    state.recent.clear();
+                }
+                next = Some(message.seq + 1);
+                state.recent.push(message.seq, message_json(&home.name, message).into());
+            }
+            if next.is_some_and(|next| next != state.sequencer.last() + 1) {
+                state.recent.clear();
             }
         }
         let early = std::mem::take(&mut state.early);

@@ -263,6 +263,7 @@ impl Shard {
         let own = run.own;
         let mut state = home.state.borrow_mut();
         if let Some(sabotage) = &self.sabotage {
+            sabotage.believe_any_term(&run, &mut state.sequencer);
             sabotage.deliver_again(&run, &state.sequencer, &mut steps);
         }
         let offered = state.sequencer.offer(run, &mut steps);
@@ -270,7 +271,11 @@ impl Shard {
         self.parts.metrics.deduplicated(repeat, offered.repeated as u64);
         self.carry_out(home, &mut state, steps);
         drop(state);
-        if offered.gap {
+        if offered.strange {
+            // Nothing that may cross: only the stream knows where the term begins.
+            let (shard, home) = (Rc::clone(self), Rc::clone(home));
+            tokio::task::spawn_local(async move { shard.repair(&home).await });
+        } else if offered.gap {
             self.repair_later(home);
         }
     }
@@ -282,13 +287,16 @@ impl Shard {
             Step::Reset { .. } => FRAME_BYTES,
         };
         state.builder.reserve(steps.iter().map(bytes).sum());
+        if !steps.is_empty() {
+            state.heard = Some(self.tick.get());
+        }
         for step in steps {
             match step {
                 Step::Message(message, own) => {
                     let position = Some((&message.term, message.seq));
                     self.collect(home, state, &message.record, position, message.ts, !own);
                 }
-                Step::Reset { reason, term, seq } => self.collect_reset(state, home, reason, &term, seq),
+                Step::Reset { reason, term, seq } => self.collect_reset(state, home, reason, term.as_ref(), seq),
             }
         }
         self.turn.due(home);

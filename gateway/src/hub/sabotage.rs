@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::home::{Home, Phase, State};
 use super::sequencer::{Run, Sequencer, Step};
 use super::shard::Shard;
-use crate::broker::{Record, Sequenced};
+use crate::broker::{History, Record, Sequenced};
 use crate::config::{Fault, Settings};
 
 /// Beats of the shard's clock after which a message goes out although none came that it could be behind.
@@ -64,6 +64,14 @@ impl Sabotage {
             Step::Message(message, run.own)
         });
         steps.extend(seen);
+    }
+
+    /// For `no-repair`: a new term is not looked up in the stream, but taken to go on.
+    pub(super) fn believe_any_term(&self, run: &Run, order: &mut Sequencer) {
+        if self.0.contains(&Fault::NoRepair) && order.term().is_some_and(|term| *term != run.term) {
+            let (term, top) = (Some(run.term.clone()), run.first_seq.saturating_sub(1));
+            order.start(History { term, top, ..History::default() });
+        }
     }
 
     fn fate(&self, number: u64) -> Fate {
@@ -141,7 +149,7 @@ impl Shard {
         let mut state = home.state.borrow_mut();
         state.sequencer.begin_read();
         if let Some(first) = state.sequencer.first_held() {
-            state.sequencer.skip_to(first - 1, &mut steps);
+            state.sequencer.skip_to(first - 1, None, &mut steps);
         }
         steps.retain(|step| matches!(step, Step::Message(..)));
         self.carry_out(home, &mut state, steps);

@@ -8,7 +8,7 @@ use super::home::{Home, Phase};
 use super::shard::Shard;
 
 /// Between two flushes of the metrics.
-const BEAT: Duration = Duration::from_millis(250);
+pub(super) const BEAT: Duration = Duration::from_millis(250);
 /// Beats between two looks at the rooms.
 const BEATS_PER_ROUND: u32 = 4;
 
@@ -40,6 +40,7 @@ impl Shard {
         for home in homes {
             self.tend_home(&home);
             self.release_late(&home);
+            self.settle_recent(&home);
             self.let_go(&home);
         }
         self.release_rooms();

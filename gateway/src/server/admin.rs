@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::lifecycle::{Lifecycle, Missing, Stage};
+use crate::lifecycle::{Lifecycle, Missing};
 use crate::telemetry::metrics::Metrics;
 
 /// Connections served at a time. Others wait in the kernel's queue: each of these lives for [`CONNECTION`] at most.
@@ -129,7 +129,9 @@ impl Answers {
         // Set here rather than where they change, so that they cannot drift from what /readyz says.
         self.metrics.broker.up.set(self.lifecycle.is_broker_up().into());
         self.metrics.node.ready.set(self.lifecycle.is_ready().into());
-        self.metrics.node.draining.set((self.lifecycle.stage() == Stage::Draining).into());
+        let leaving = self.lifecycle.is_on_its_way_out();
+        self.metrics.node.draining.set(leaving.into());
+        self.metrics.node.drain_sessions_left.set(if leaving { self.metrics.sockets.connections.get() } else { 0 });
         response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render())
     }
 
@@ -178,6 +180,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::lifecycle::Stage;
 
     struct Admin {
         address: SocketAddr,

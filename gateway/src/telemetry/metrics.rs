@@ -54,6 +54,8 @@ pub struct Row {
 pub struct NodeMetrics {
     /// 1 from the first signal on. Set by the admin listener at each scrape.
     pub draining: IntGauge,
+    /// Clients still to be sent away. Set by the admin listener at each scrape.
+    pub drain_sessions_left: IntGauge,
     /// 1 while `/readyz` answers 200. Set by the admin listener at each scrape.
     pub ready: IntGauge,
     /// Spans lost on the way to the collector.
@@ -209,7 +211,11 @@ impl NodeMetrics {
         let info = registrar.gauges("build_info", "Always 1; says which version runs.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
-            draining: registrar.gauge("draining", "1 while the node is shutting down."),
+            draining: registrar.gauge("draining", "1 while the node is shutting down, from the first signal on."),
+            drain_sessions_left: registrar.gauge(
+                "drain_sessions_left",
+                "WebSockets that are still to be sent away while the node is shutting down; else 0.",
+            ),
             ready: registrar.gauge("ready", "1 while `/readyz` answers 200."),
             spans_dropped: registrar.counter(
                 "spans_dropped_total",

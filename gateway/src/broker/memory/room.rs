@@ -9,13 +9,15 @@ use roomcast_protocol::{ClientId, Term};
 
 use super::Peer;
 use crate::broker::{
-    History, Incarnation, Member, MembersPage, MessageId, Moved, Outcome, PresenceCall, PresenceOp, Published, Range,
-    Record, Sequenced,
+    Boundary, History, Incarnation, Member, MembersPage, MessageId, Moved, Outcome, PresenceCall, PresenceOp,
+    Published, Range, Record, Sequenced,
 };
 use crate::config::RoomPolicy;
 
 /// Most ids remembered per room; the oldest are forgotten first. Over Redis its memory limit bounds them.
 const MAX_IDS: usize = 1 << 16;
+/// Most ended terms remembered per room.
+const MAX_ENDED: usize = 16;
 
 #[derive(Default)]
 pub(super) struct Room {
@@ -33,6 +35,10 @@ pub(super) struct Room {
 
 struct Log {
     term: Term,
+    start: u64,
+    ended: VecDeque<Boundary>,
+    /// The next publish begins a new term.
+    is_stale: bool,
     top: u64,
     messages: VecDeque<Sequenced>,
     expires: Instant,
@@ -42,6 +48,23 @@ struct Remembered {
     term: Term,
     seq: u64,
     until: Instant,
+}
+
+impl Log {
+    fn new(now: Instant) -> Self {
+        let (ended, messages) = (VecDeque::new(), VecDeque::new());
+        Self { term: Term::random(), start: 1, ended, is_stale: false, top: 0, messages, expires: now }
+    }
+
+    /// Ends the term where it is now.
+    fn renew(&mut self) {
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.pop_front();
+        }
+        let term = std::mem::replace(&mut self.term, Term::random());
+        self.ended.push_back(Boundary { term, start: self.start, end: self.top });
+        (self.start, self.is_stale) = (self.top + 1, false);
+    }
 }
 
 impl Room {
@@ -74,6 +97,19 @@ impl Room {
         }
     }
 
+    /// As if the room's data were restored from when `top` was its last seq; none: as if it were lost. Memory does not
+    /// do that by itself.
+    #[cfg(test)]
+    pub(super) fn restore(&mut self, top: Option<u64>) {
+        self.log = self.log.take().filter(|_| top.is_some());
+        if let (Some(log), Some(top)) = (&mut self.log, top) {
+            log.messages.retain(|message| message.seq <= top);
+            (log.top, log.is_stale) = (top, true);
+        }
+        let is_left = |kept: &Remembered| top.is_some_and(|top| kept.seq <= top);
+        self.ids.retain(|_, remembered| is_left(remembered));
+    }
+
     fn forget_oldest(&mut self) {
         let Some((until, id)) = self.forget.pop_front() else { return };
         if self.ids.get(&id).is_some_and(|remembered| remembered.until <= until) {
@@ -89,8 +125,10 @@ impl Room {
         ts: u64,
         now: Instant,
     ) -> (Published, Option<(u64, Vec<Record>)>) {
-        let fresh = || Log { term: Term::random(), top: 0, messages: VecDeque::new(), expires: now };
-        let mut log = self.log.take().unwrap_or_else(fresh);
+        let mut log = self.log.take().unwrap_or_else(|| Log::new(now));
+        if log.is_stale && records.iter().any(|record| !record.idempotent || !self.ids.contains_key(&record.id)) {
+            log.renew();
+        }
         let first_seq = log.top + 1;
         let mut new = Vec::with_capacity(records.len());
         let mut outcomes = Vec::with_capacity(records.len());
@@ -137,7 +175,8 @@ impl Room {
     pub(super) fn history(&self, range: Range) -> History {
         let Some(log) = &self.log else { return History::default() };
         let first = log.messages.front().map_or(0, |message| message.seq);
-        let mut history = History { term: Some(log.term.clone()), first, top: log.top, messages: Vec::new() };
+        let (term, boundaries) = (Some(log.term.clone()), log.ended.iter().cloned().collect());
+        let mut history = History { term, start: log.start, boundaries, first, top: log.top, messages: Vec::new() };
         if let Some((low, high)) = range.bounds(log.top) {
             // Seqs are contiguous here: a message's place follows from its seq.
             let from = low.saturating_sub(first) as usize;

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{Cmd, FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd};
+use ::redis::{Cmd, FromRedisValue, Pipeline, PushInfo, PushKind, RedisResult, cmd};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT, verdict};
+use super::identity;
 use super::script::{Script, Scripts};
 use crate::broker::stats::Path;
 use crate::broker::{BrokerError, BrokerStats};
@@ -33,6 +34,8 @@ pub(super) struct Commands {
 struct Shared {
     /// Absent while down. `lost` ends the watch over it.
     open: RefCell<Option<(MultiplexedConnection, Arc<Notify>)>>,
+    /// Of the dataset behind the connection, see `identity`.
+    identity: RefCell<Arc<str>>,
     calls: Cell<usize>,
     bytes: Cell<usize>,
     stats: BrokerStats,
@@ -40,7 +43,9 @@ struct Shared {
 
 impl Commands {
     pub(super) fn start(endpoint: Endpoint, scripts: Scripts, timeout: Duration, stats: BrokerStats) -> Self {
-        let shared = Rc::new(Shared { open: RefCell::default(), calls: Cell::new(0), bytes: Cell::new(0), stats });
+        let (calls, bytes) = (Cell::new(0), Cell::new(0));
+        let shared =
+            Rc::new(Shared { open: RefCell::default(), identity: RefCell::new("".into()), calls, bytes, stats });
         let supervisor = tokio::task::spawn_local(supervise(endpoint, scripts, Rc::clone(&shared)));
         Self { shared, timeout, supervisor }
     }
@@ -82,6 +87,19 @@ impl Commands {
             }
         })
         .await
+    }
+
+    /// What the publish script takes for the dataset's identity.
+    pub(super) fn identity(&self) -> Arc<str> {
+        Arc::clone(&self.shared.identity.borrow())
+    }
+
+    /// Reads the identity again, where scripts may not: on a server that became another's heir it is not what it was.
+    pub(super) async fn read_identity(&self) -> Result<Arc<str>, BrokerError> {
+        let read = async |mut connection: MultiplexedConnection| identity::read(&mut connection).await;
+        let identity = self.run(64, read).await?;
+        *self.shared.identity.borrow_mut() = Arc::clone(&identity);
+        Ok(identity)
     }
 
     async fn run<T>(
@@ -145,12 +163,13 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
     loop {
         let lost = Arc::new(Notify::new());
         match open(&endpoint, &scripts, Arc::clone(&lost)).await {
-            Ok(connection) => {
+            Ok((connection, identity)) => {
                 if opened {
                     shared.stats.count_reconnect(Path::Publish);
                 }
                 opened = true;
                 tracing::info!("redis: publishing");
+                *shared.identity.borrow_mut() = identity;
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
                 watch(connection, &lost).await;
                 shared.open.borrow_mut().take();
@@ -162,7 +181,11 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
     }
 }
 
-async fn open(endpoint: &Endpoint, scripts: &Scripts, lost: Arc<Notify>) -> Result<MultiplexedConnection, String> {
+async fn open(
+    endpoint: &Endpoint,
+    scripts: &Scripts,
+    lost: Arc<Notify>,
+) -> Result<(MultiplexedConnection, Arc<str>), String> {
     let pushes = move |push: PushInfo| {
         if push.kind == PushKind::Disconnection {
             lost.notify_one();
@@ -175,10 +198,10 @@ async fn open(endpoint: &Endpoint, scripts: &Scripts, lost: Arc<Notify>) -> Resu
             let mut connection = connection.clone();
             cmd("SCRIPT").arg("LOAD").arg(script.text()).query_async::<String>(&mut connection).await?;
         }
-        Ok::<(), RedisError>(())
+        identity::probe(&mut connection.clone()).await
     };
     match timeout(PING_TIMEOUT, load).await {
-        Ok(Ok(())) => Ok(connection),
+        Ok(Ok(identity)) => Ok((connection, identity)),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("loading the scripts took too long".into()),
     }

@@ -7,7 +7,7 @@ use roomcast_protocol::{RoomName, Term};
 use super::RedisBroker;
 use crate::broker::envelope::{self, MAX_NUMBER};
 use crate::broker::{
-    BrokerError, Envelope, Event, History, Kind, MAX_HISTORY, Outcome, Published, Range, Record, Sequenced,
+    Boundary, BrokerError, Envelope, Event, History, Kind, MAX_HISTORY, Outcome, Published, Range, Record, Sequenced,
     check_records,
 };
 use crate::config::RoomPolicy;
@@ -93,9 +93,10 @@ pub(super) async fn publish(
         .collect();
     let term = Term::random();
     let millis = |duration: std::time::Duration| (duration.as_millis() as u64).clamp(1, MAX_NUMBER);
-    let fill = |command: &mut Cmd| {
+    let fill = |command: &mut Cmd, identity: &str, confirmed: bool| {
         command.arg(keys.len()).arg(&keys).arg(&keys[0][..keys[0].len() - 2]);
         command.arg(broker.node.as_str()).arg(room.as_str()).arg(term.as_str());
+        command.arg(identity).arg(if confirmed { "1" } else { "0" });
         command.arg(policy.history_size.clamp(1, MAX_NUMBER)).arg(millis(policy.history_ttl));
         command.arg(millis(policy.idempotency_window)).arg(records.len());
         let mut start = 0;
@@ -105,7 +106,14 @@ pub(super) async fn publish(
         }
     };
     let script = &broker.scripts.publish;
-    let reply: Vec<Value> = broker.commands.script(script, encoded.len(), fill).await?;
+    let identity = broker.commands.identity();
+    let fill_once = |command: &mut Cmd| fill(command, &identity, false);
+    let mut reply: Vec<Value> = broker.commands.script(script, encoded.len(), fill_once).await?;
+    if reply.is_empty() {
+        // The room was last written under another identity. Which of the two is out of date? Nothing was stored yet.
+        let identity = broker.commands.read_identity().await?;
+        reply = broker.commands.script(script, encoded.len(), |command| fill(command, &identity, true)).await?;
+    }
     read_published(&reply, records.len()).ok_or_else(|| foreign("publish"))
 }
 
@@ -159,15 +167,16 @@ pub(super) async fn history(broker: &RedisBroker, room: &RoomName, range: Range)
 }
 
 fn read_history(broker: &RedisBroker, room: &RoomName, mut reply: Vec<Value>) -> Option<History> {
-    if reply.len() < 5 {
+    if reply.len() < 6 {
         return None;
     }
-    let entries = reply.split_off(5);
+    let entries = reply.split_off(6);
     let [top, first, low, high] = [1, 2, 3, 4].map(|at| text(&reply[at])?.parse::<i64>().ok());
     let (low, high) = (u64::try_from(low?).unwrap_or(0), u64::try_from(high?).unwrap_or(0));
     let term = Some(text(&reply[0])?).filter(|term| !term.is_empty()).map(Term::new).transpose().ok()?;
-    let mut history =
-        History { term, first: u64::try_from(first?).ok()?, top: u64::try_from(top?).ok()?, messages: Vec::new() };
+    let (boundaries, start) = read_boundaries(text(&reply[5])?)?;
+    let (first, top) = (u64::try_from(first?).ok()?, u64::try_from(top?).ok()?);
+    let mut history = History { term, start, boundaries, first, top, messages: Vec::new() };
     for entry in entries {
         let Value::BulkString(payload) = entry else { return None };
         match envelope::decode(&Bytes::from(payload), room) {
@@ -185,4 +194,17 @@ fn read_history(broker: &RedisBroker, room: &RoomName, mut reply: Vec<Value>) ->
         history.first = history.messages.first().map_or(0, |message| message.seq);
     }
     Some(history)
+}
+
+/// `term start end ` of each term that ended, then the start of the present one.
+fn read_boundaries(text: &str) -> Option<(Vec<Boundary>, u64)> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let (start, ended) = words.split_last()?;
+    let one = |words: &[&str]| match words {
+        [term, start, end] => {
+            Some(Boundary { term: Term::new(*term).ok()?, start: start.parse().ok()?, end: end.parse().ok()? })
+        }
+        _ => None,
+    };
+    Some((ended.chunks(3).map(one).collect::<Option<_>>()?, start.parse().ok()?))
 }
