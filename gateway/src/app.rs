@@ -3,6 +3,8 @@
 //! Called by main with settings that were checked; tests call it with port 0. Listeners are bound before any thread
 //! starts, so that a port in use is an error of [`start`], not of a running node.
 
+mod farewell;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -28,6 +30,7 @@ pub struct Node {
     lifecycle: Lifecycle,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     admin: tokio::task::JoinHandle<std::io::Result<()>>,
+    farewell: tokio::task::JoinHandle<()>,
     tracing: Tracing,
 }
 
@@ -62,8 +65,9 @@ pub fn start(settings: Settings) -> Result<Node> {
             async move { lifecycle.reached(Stage::Stopped).await }
         },
     ));
+    let farewell = tokio::spawn(farewell::tell(Arc::clone(&settings), metrics, lifecycle.clone()));
     lifecycle.advance(Stage::Running);
-    Ok(Node { address, admin_address, lifecycle, workers, admin, tracing })
+    Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing })
 }
 
 fn warn_of_sabotage(settings: &Settings) {
@@ -92,6 +96,7 @@ fn start_workers(
     let admission = Admission::new(AdmissionLimits {
         max_connections: settings.max_connections,
         max_connections_per_address: settings.max_connections_per_address,
+        connect_rate: settings.connect_rate,
     });
     let rules = handshake_rules(settings)?;
     let broker = broker_choice(settings);
@@ -126,7 +131,7 @@ struct End(Lifecycle);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.advance(Stage::Draining);
+        self.0.fail();
     }
 }
 
@@ -182,6 +187,7 @@ impl Node {
         })
         .await?;
         self.lifecycle.advance(Stage::Stopped);
+        let _ = self.farewell.await;
         let _ = self.admin.await;
         self.tracing.shutdown().await;
         outcome

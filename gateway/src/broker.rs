@@ -8,20 +8,28 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use roomcast_protocol::{ClientId, MAX_REF_BYTES, NodeId, RoomName, Term, check_display_name};
+use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
 
 use crate::config::RoomPolicy;
 use crate::telemetry::trace::TraceParent;
 
+mod checks;
 #[cfg(test)]
 mod contract;
 pub mod envelope;
+pub mod lease;
 pub mod memory;
+pub mod presence;
 pub mod redis;
+pub mod state;
 pub mod stats;
 
+use checks::{check_ops, check_records, check_rooms};
+pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
+pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use redis::{RedisBroker, RedisOptions};
+pub use state::{MAX_TOPS, Top, Trouble};
 pub use stats::BrokerStats;
 
 /// A message's id within its room: the sender's idempotency key or a generated UUID. 1 to 128 bytes.
@@ -33,6 +41,10 @@ pub const MAX_BATCH: usize = 1024;
 pub const MAX_HISTORY: usize = 1024;
 /// Most members one call returns, whatever its limit says.
 pub const MAX_MEMBERS: usize = 1000;
+/// Most rooms one call takes or returns.
+pub const MAX_PAGE: usize = 512;
+/// Most members one eviction looks at: about a millisecond of a Redis that others wait for.
+pub const MAX_EVICTION: usize = 128;
 
 /// Rooms that span nodes. One value per worker; futures stay on that worker's thread.
 ///
@@ -60,26 +72,59 @@ pub trait Broker {
     /// Ends [`Broker::subscribe`]. Events already on their way may still arrive.
     fn unsubscribe(&self, room: &RoomName);
 
-    /// Stored messages of a durable room, oldest first, with the room's present term and top seq.
+    /// Stored messages of a durable room, oldest first, with the room's terms and top seq.
+    ///
+    /// A term names one unbroken run of seqs. A new one begins with the first publish after the broker's data went back
+    /// in time, came from elsewhere, or lost the room's metadata: seq then continues from what is left, and
+    /// [`History::boundaries`] says how far each earlier term still holds.
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError>;
+
+    /// Where durable rooms stand, in the order of `rooms`; not all at one moment. At most [`MAX_TOPS`].
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError>;
 
     /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
     ///
-    /// Returns the state after, with up to `want_members` (at most [`MAX_MEMBERS`]) members in the order of their ids.
-    /// Without operations it only reads.
-    async fn presence(
-        &self,
-        room: &RoomName,
-        ops: &[PresenceOp],
-        want_members: usize,
-    ) -> Result<PresenceReply, BrokerError>;
+    /// Returns the state after, with an outcome for each operation and up to `want_members` (at most [`MAX_MEMBERS`])
+    /// members in the order of their ids. Without operations it only reads. A room must have been named to
+    /// [`Broker::hold`] before its first member enters.
+    async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError>;
 
     /// One page of the members, ordered by id. `cursor` is the `next` of the page before; a bad one is
     /// [`BrokerError::Rejected`]. Members that stay are listed exactly once, whoever else comes and goes.
     async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError>;
 
-    /// True while publishing and subscription paths both answered recently (5 s).
-    fn is_up(&self) -> bool;
+    /// Renews a lease, and takes over some of those that ran out. Whoever finds its own run out takes over nobody in that
+    /// call: if all were cut off, all get the time to come back.
+    async fn beat(&self, beat: &Beat<'_>) -> Result<Pulse, BrokerError>;
+
+    /// Notes that an incarnation may have members in these rooms. At most [`MAX_PAGE`] rooms.
+    async fn hold(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError>;
+
+    /// Notes that it has none there any more. Calls of one broker take effect in the order in which they are made.
+    async fn release(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError>;
+
+    /// Some of the rooms that were named to [`Broker::hold`] and not released, at most `limit`; none if there are none.
+    async fn held(&self, incarnation: &Incarnation, limit: usize) -> Result<Vec<RoomName>, BrokerError>;
+
+    /// Removes members that an incarnation left in a room, and tells all nodes, this one included, in an event whose node
+    /// is [`Incarnation::as_node`]. Looks at up to [`MAX_EVICTION`] members behind `behind`; `next` of the answer goes on.
+    async fn evict(
+        &self,
+        room: &RoomName,
+        incarnation: &Incarnation,
+        behind: Option<ClientId>,
+    ) -> Result<Evicted, BrokerError>;
+
+    /// Ends a lease.
+    async fn bury(&self, incarnation: &Incarnation, farewell: Farewell) -> Result<(), BrokerError>;
+
+    /// What is wrong; nothing while this worker can publish and heard itself within the last 5 s.
+    fn trouble(&self) -> Option<Trouble>;
+
+    /// True while nothing is wrong.
+    fn is_up(&self) -> bool {
+        self.trouble().is_none()
+    }
 }
 
 /// Which part of a room's history.
@@ -127,12 +172,28 @@ impl Range {
 pub struct History {
     /// The room's present term; none before its first message and after its history expired.
     pub term: Option<Term>,
+    /// The seq the present term began with, or a later one if the metadata was lost meanwhile.
+    pub start: u64,
+    /// The terms before the present one as far as they are known (at most 16), oldest first. The present one is not
+    /// among them: it ends at `top`, for now.
+    pub boundaries: Vec<Boundary>,
     /// First retained seq, 0 if none is.
     pub first: u64,
     /// The last seq given out, 0 if none was.
     pub top: u64,
     /// Oldest first.
     pub messages: Vec<Sequenced>,
+}
+
+/// A term that ended: what the room's order keeps of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boundary {
+    /// Which.
+    pub term: Term,
+    /// Its first seq, or a later one if the metadata was lost during the term.
+    pub start: u64,
+    /// Its last seq that is still part of the room's order. Who saw a later one of this term saw what was lost.
+    pub end: u64,
 }
 
 /// A stored message.
@@ -197,63 +258,6 @@ pub enum Outcome {
     },
 }
 
-/// A change of a room's members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PresenceOp {
-    /// A client joins, or is taken over with a new name.
-    Enter {
-        /// Who.
-        client: ClientId,
-        /// Display name. At most 64 bytes.
-        name: Arc<str>,
-    },
-    /// A client leaves; nothing if it is not there.
-    Leave {
-        /// Who.
-        client: ClientId,
-        /// The name it had, for those who are told. At most 64 bytes.
-        name: Arc<str>,
-    },
-    /// A client changes its name; nothing if it is not there.
-    Rename {
-        /// Who.
-        client: ClientId,
-        /// The new one. At most 64 bytes.
-        name: Arc<str>,
-    },
-}
-
-/// One who is in a room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Who.
-    pub id: ClientId,
-    /// Display name.
-    pub name: Arc<str>,
-}
-
-/// A room's presence after a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PresenceReply {
-    /// Rises with every change, also when the room empties and fills again; not by ones.
-    pub version: u64,
-    /// Members over all nodes.
-    pub online: u64,
-    /// As many as asked for, ordered by id.
-    pub members: Vec<Member>,
-}
-
-/// A page of members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MembersPage {
-    /// Ordered by id.
-    pub members: Vec<Member>,
-    /// Where the next page starts; none after the last.
-    pub next: Option<String>,
-    /// Members over all nodes.
-    pub online: u64,
-}
-
 /// What comes from the other nodes and, for durable rooms and presence, possibly as this node's own echo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -297,21 +301,6 @@ pub enum Kind {
     },
 }
 
-/// A change of a room's members, made through one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PresenceEvent {
-    /// Through which node.
-    pub node: NodeId,
-    /// Where.
-    pub room: RoomName,
-    /// As in [`PresenceReply`]. An event with a version not above the known one is old.
-    pub version: u64,
-    /// Members over all nodes, after.
-    pub online: u64,
-    /// Those that changed something, in order.
-    pub ops: Vec<PresenceOp>,
-}
-
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
@@ -324,6 +313,9 @@ pub enum BrokerError {
     /// The store is out of memory; nothing took effect.
     #[error("the broker's storage is full")]
     StorageFull,
+    /// The server takes no writes at present: it cannot save to its disk, or has too few replicas. Nothing took effect.
+    #[error("the broker takes no writes: {0}")]
+    NoWrites(String),
     /// The call breaks a bound, or the server is not what it should be. Retrying is useless.
     #[error("rejected by the broker: {0}")]
     Rejected(String),
@@ -342,42 +334,10 @@ impl BrokerError {
             Self::Unavailable(_) => "unavailable",
             Self::Undecided(_) => "undecided",
             Self::StorageFull => "storage_full",
+            Self::NoWrites(_) => "no_writes",
             Self::Rejected(_) => "rejected",
             Self::Overloaded => "overloaded",
             Self::Misconfigured(_) => "misconfigured",
         }
     }
-}
-
-/// What the format can carry, checked before anything is sent: a record that others refuse to decode must not be stored.
-fn check_records(records: &[Record]) -> Result<(), BrokerError> {
-    let rejected = |what: &str| Err(BrokerError::Rejected(what.into()));
-    if records.is_empty() || records.len() > MAX_BATCH {
-        return rejected("a batch holds 1 to 1024 records");
-    }
-    if records.iter().any(|record| record.id.is_empty() || record.id.len() > MAX_REF_BYTES) {
-        return rejected("a message id has 1 to 128 bytes");
-    }
-    if records.iter().any(|record| check_display_name(&record.name).is_err()) {
-        return rejected("a display name breaks its rule");
-    }
-    let size: usize = records.iter().map(|record| record.data.len() + 512).sum();
-    if size > envelope::MAX_ENVELOPE_BYTES / 2 {
-        return rejected("a batch is larger than 64 MiB");
-    }
-    Ok(())
-}
-
-/// The same for presence operations.
-fn check_ops(ops: &[PresenceOp]) -> Result<(), BrokerError> {
-    if ops.len() > MAX_BATCH {
-        return Err(BrokerError::Rejected("at most 1024 operations in one call".into()));
-    }
-    let mut names = ops.iter().map(|op| match op {
-        PresenceOp::Enter { name, .. } | PresenceOp::Leave { name, .. } | PresenceOp::Rename { name, .. } => name,
-    });
-    if names.any(|name| check_display_name(name).is_err()) {
-        return Err(BrokerError::Rejected("a display name breaks its rule".into()));
-    }
-    Ok(())
 }

@@ -6,11 +6,15 @@
 mod batch;
 mod home;
 mod joining;
+mod lease;
 mod mail;
+mod muster;
+mod naming;
 mod peer;
 mod publish;
 mod questions;
 mod recent;
+mod refresh;
 mod relay;
 mod resume;
 mod roll;
@@ -18,6 +22,8 @@ mod room;
 mod sabotage;
 mod sequencer;
 mod shard;
+mod storm;
+mod sweep;
 mod tend;
 #[cfg(test)]
 mod tests;

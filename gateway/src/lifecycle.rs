@@ -1,8 +1,10 @@
 //! Where the node is between start and exit, and whether it can serve. Shared by all threads; asked by the admin
 //! listener and the handshake, moved by app and the workers. It must not know what makes anyone ready.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -13,6 +15,8 @@ pub enum Stage {
     Starting,
     /// Clients are served.
     Running,
+    /// Clients are served as before, but the node is not ready: whoever sends clients here has time to notice.
+    Leaving,
     /// New clients are refused, present ones are sent away.
     Draining,
     /// Nothing is served any more.
@@ -25,6 +29,7 @@ impl Stage {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Leaving => "leaving",
             Self::Draining => "draining",
             Self::Stopped => "stopped",
         }
@@ -42,6 +47,8 @@ pub enum Missing {
         up: usize,
         /// Workers there are.
         workers: usize,
+        /// What is wrong with the others, each reason once.
+        reasons: Vec<&'static str>,
     },
 }
 
@@ -54,6 +61,10 @@ struct Shared {
     stage: watch::Sender<Stage>,
     workers: usize,
     brokers_up: AtomicUsize,
+    left_at: OnceLock<Instant>,
+    hurried: AtomicBool,
+    /// What is wrong, and for how many workers.
+    troubles: Mutex<BTreeMap<&'static str, usize>>,
 }
 
 /// One worker's word on its broker: down until told otherwise, and down again when dropped, so that a worker that dies
@@ -61,14 +72,22 @@ struct Shared {
 #[derive(Debug)]
 pub struct BrokerFlag {
     shared: Arc<Shared>,
-    up: bool,
+    /// None before the first word.
+    told: Option<Result<(), &'static str>>,
 }
 
 impl Lifecycle {
     /// A node that starts with `workers` workers.
     pub fn new(workers: usize) -> Self {
         let (stage, _) = watch::channel(Stage::Starting);
-        Self(Arc::new(Shared { stage, workers, brokers_up: AtomicUsize::new(0) }))
+        Self(Arc::new(Shared {
+            stage,
+            workers,
+            brokers_up: AtomicUsize::new(0),
+            left_at: OnceLock::new(),
+            hurried: AtomicBool::new(false),
+            troubles: Mutex::default(),
+        }))
     }
 
     /// The present stage. Takes a read lock for a moment: ask per connection, not per message.
@@ -78,6 +97,9 @@ impl Lifecycle {
 
     /// Goes on to `stage`. False, and nothing happens, if the node is there or beyond.
     pub fn advance(&self, stage: Stage) -> bool {
+        if stage >= Stage::Leaving {
+            self.0.left_at.get_or_init(Instant::now);
+        }
         self.0.stage.send_if_modified(|present| {
             let later = stage > *present;
             if later {
@@ -85,6 +107,27 @@ impl Lifecycle {
             }
             later
         })
+    }
+
+    /// Goes on to [`Stage::Draining`] without time to lose: the node cannot serve as it should any more.
+    pub fn fail(&self) {
+        self.0.hurried.store(true, Ordering::Relaxed);
+        self.advance(Stage::Draining);
+    }
+
+    /// Whether clients must be sent away at once rather than one after the other.
+    pub fn is_hurried(&self) -> bool {
+        self.0.hurried.load(Ordering::Relaxed)
+    }
+
+    /// When the node began to leave: the time that it has to end runs from here.
+    pub fn left_at(&self) -> Option<Instant> {
+        self.0.left_at.get().copied()
+    }
+
+    /// Whether the node is leaving or draining.
+    pub fn is_on_its_way_out(&self) -> bool {
+        matches!(self.stage(), Stage::Leaving | Stage::Draining)
     }
 
     /// Returns once the node is at `stage` or beyond. Cancel-safe.
@@ -96,7 +139,7 @@ impl Lifecycle {
 
     /// A worker's flag; each worker takes one and keeps it.
     pub fn broker_flag(&self) -> BrokerFlag {
-        BrokerFlag { shared: Arc::clone(&self.0), up: false }
+        BrokerFlag { shared: Arc::clone(&self.0), told: None }
     }
 
     /// True while every worker's broker is up.
@@ -110,7 +153,12 @@ impl Lifecycle {
         let up = self.0.brokers_up.load(Ordering::Relaxed);
         let workers = self.0.workers;
         let stage = (stage != Stage::Running).then_some(Missing::Stage(stage));
-        stage.into_iter().chain((up < workers).then_some(Missing::Broker { up, workers })).collect()
+        let broker = (up < workers).then(|| Missing::Broker {
+            up,
+            workers,
+            reasons: self.0.troubles().keys().copied().collect(),
+        });
+        stage.into_iter().chain(broker).collect()
     }
 
     /// True while the node runs and every worker's broker is up.
@@ -119,23 +167,47 @@ impl Lifecycle {
     }
 }
 
+impl Shared {
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<&'static str, usize>> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl BrokerFlag {
-    /// Tells whether this worker's broker is up; telling the same twice does nothing.
-    pub fn set(&mut self, up: bool) {
-        if std::mem::replace(&mut self.up, up) != up {
-            let brokers = &self.shared.brokers_up;
-            if up {
-                brokers.fetch_add(1, Ordering::Relaxed)
-            } else {
-                brokers.fetch_sub(1, Ordering::Relaxed)
-            };
+    /// Tells that this worker's broker is up, or what is wrong with it; telling the same twice does nothing.
+    pub fn set(&mut self, state: Result<(), &'static str>) {
+        self.tell(Some(state));
+    }
+
+    fn tell(&mut self, state: Option<Result<(), &'static str>>) {
+        let before = std::mem::replace(&mut self.told, state);
+        if before == state {
+            return;
+        }
+        let mut troubles = self.shared.troubles();
+        match before {
+            Some(Ok(())) => _ = self.shared.brokers_up.fetch_sub(1, Ordering::Relaxed),
+            Some(Err(reason)) => {
+                let workers = troubles.get(reason).copied().unwrap_or_default();
+                if workers > 1 {
+                    troubles.insert(reason, workers - 1)
+                } else {
+                    troubles.remove(reason)
+                };
+            }
+            None => {}
+        }
+        match state {
+            Some(Ok(())) => _ = self.shared.brokers_up.fetch_add(1, Ordering::Relaxed),
+            Some(Err(reason)) => *troubles.entry(reason).or_default() += 1,
+            None => {}
         }
     }
 }
 
 impl Drop for BrokerFlag {
     fn drop(&mut self) {
-        self.set(false);
+        self.tell(None);
     }
 }
 
@@ -146,11 +218,20 @@ mod tests {
     #[test]
     fn stages_only_go_forward() {
         let life = Lifecycle::new(1);
-        assert_eq!(life.stage(), Stage::Starting);
-        assert!(life.advance(Stage::Draining));
+        assert_eq!((life.stage(), life.left_at()), (Stage::Starting, None));
+        assert!(life.advance(Stage::Leaving));
+        let left_at = life.left_at();
+        assert!(left_at.is_some() && life.is_on_its_way_out() && !life.is_ready());
+        assert!(
+            life.advance(Stage::Draining) && life.left_at() == left_at,
+            "one time to end, from the first signal on"
+        );
         assert!(!life.advance(Stage::Running), "a drain is not taken back");
         assert!(!life.advance(Stage::Draining), "the second signal changes nothing");
         assert_eq!(life.stage(), Stage::Draining);
+        assert!(!life.is_hurried());
+        life.fail();
+        assert!(life.is_hurried());
     }
 
     #[test]
@@ -158,10 +239,14 @@ mod tests {
         let life = Lifecycle::new(2);
         let (mut first, mut second) = (life.broker_flag(), life.broker_flag());
         life.advance(Stage::Running);
-        first.set(true);
-        first.set(true);
-        assert_eq!(life.missing(), [Missing::Broker { up: 1, workers: 2 }]);
-        second.set(true);
+        first.set(Ok(()));
+        first.set(Ok(()));
+        let missing = |reasons: &[&'static str]| [Missing::Broker { up: 1, workers: 2, reasons: reasons.to_vec() }];
+        assert_eq!(life.missing(), missing(&[]));
+        second.set(Err("deaf"));
+        second.set(Err("away"));
+        assert_eq!(life.missing(), missing(&["away"]));
+        second.set(Ok(()));
         assert!(life.is_ready() && life.missing().is_empty());
         drop(first);
         assert!(!life.is_ready(), "a worker that is gone is not up");

@@ -1,6 +1,7 @@
 //! Life, death and exit code of a node. Everything else is in the library.
 //!
-//! Exit codes: 0 after a drain, 1 when the node failed, 2 for bad usage.
+//! Exit codes: 0 after a drain, 1 when the node failed or did not end in time, 2 for bad usage, and 128 + its number
+//! (130, 143) when a second signal cut the drain short.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use roomcast_gateway::app;
 use roomcast_gateway::config::{Action, LogFormat, Settings};
 use roomcast_gateway::lifecycle::Stage;
 use roomcast_gateway::telemetry::logs;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 // Idle connections are many small allocations; jemalloc keeps them dense.
 #[global_allocator]
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     match run(settings) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -45,30 +46,74 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(settings: Settings) -> Result<()> {
+/// Runs the node to its end. Gives the exit code.
+fn run(settings: Settings) -> Result<u8> {
     // Signals and the admin listener; the workers have runtimes of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let broker = settings.redis.as_ref().map_or("memory", |_| "redis");
-        let (node_id, workers) = (settings.node_id.clone(), settings.workers);
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let node = app::start(settings)?;
-        tracing::info!(
-            addr = %node.address, admin = %node.admin_address, page = format!("http://localhost:{}/", node.address.port()),
-            node = %node_id, workers, broker, "listening"
-        );
-        let lifecycle = node.lifecycle().clone();
-        let signals = tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("draining");
+    let code = runtime.block_on(live(settings));
+    // Not dropped: that would wait for the workers, who may have been left behind.
+    runtime.shutdown_background();
+    code
+}
+
+async fn live(settings: Settings) -> Result<u8> {
+    let broker = settings.redis.as_ref().map_or("memory", |_| "redis");
+    let (node_id, workers) = (settings.node_id.clone(), settings.workers);
+    let (delay, longest) = (settings.drain_delay, settings.shutdown_timeout);
+    let mut signals = Signals::new()?;
+    let node = app::start(settings)?;
+    tracing::info!(
+        addr = %node.address, admin = %node.admin_address, page = format!("http://localhost:{}/", node.address.port()),
+        node = %node_id, workers, broker, "listening"
+    );
+    let lifecycle = node.lifecycle().clone();
+    let orders = async {
+        signals.next().await;
+        lifecycle.advance(Stage::Leaving);
+        // Whoever asks again does not wait for anything, least of all for the delay.
+        let drain = async {
+            tokio::time::sleep(delay).await;
             lifecycle.advance(Stage::Draining);
-        });
-        let outcome = node.finished().await;
-        signals.abort();
-        tracing::info!("stopped");
-        outcome
-    })
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            code = signals.next() => code,
+            () = drain => 0,
+        }
+    };
+    let overdue = async {
+        lifecycle.reached(Stage::Leaving).await;
+        tokio::time::sleep(longest).await;
+    };
+    tokio::select! {
+        outcome = node.finished() => {
+            tracing::info!("stopped");
+            outcome.map(|()| 0)
+        }
+        code = orders => {
+            tracing::warn!("stopped at once, by a second signal: clients are cut off");
+            Ok(code)
+        }
+        () = overdue => anyhow::bail!("stopped before everything was done: --shutdown-timeout has passed"),
+    }
+}
+
+/// What asks the node to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one. Gives the exit code of a process that it ends, as shells have it.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.terminate.recv() => 128 + 15,
+            _ = self.interrupt.recv() => 128 + 2,
+        }
+    }
 }

@@ -3,6 +3,9 @@
 //! Started by app, once per core. Everything made here stays on the thread; what it shares with others came in the
 //! [`Seed`].
 
+mod drain;
+mod rebalance;
+
 use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
@@ -12,12 +15,12 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use tokio::runtime::{Builder, Handle, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::broker::{Broker, BrokerError, BrokerStats, Event, Memory, RedisBroker, RedisOptions};
 use crate::config::Settings;
-use crate::hub::{Inbox, Parts, Post, Shard, Stop};
+use crate::hub::{Inbox, Parts, Post, Shard};
 use crate::lifecycle::{BrokerFlag, Lifecycle, Stage};
 use crate::server::{Admission, Context, HandshakeRules, serve};
 use crate::session::{self, Floor};
@@ -121,13 +124,27 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     vital.spawn_local(Rc::clone(&shard).run_inbox(inbox));
     vital.spawn_local(Rc::clone(&shard).run_relay(arriving));
     vital.spawn_local(Rc::clone(&shard).run_clock());
+    vital.spawn_local(Rc::clone(&shard).run_lease());
+    vital.spawn_local(Rc::clone(&shard).run_sweep());
     vital.spawn_local(session::beat(Rc::clone(&floor)));
+    if settings.rebalance_rate > 0 {
+        vital.spawn_local(rebalance::rebalance(Rc::clone(&floor), lifecycle.clone()));
+    }
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
-    let context = door(&floor, seed.rules, seed.admission, metrics, tracing);
+    let admission = seed.admission;
+    let context = door(&floor, seed.rules, Arc::clone(&admission), metrics, tracing);
     let life = async {
         first_contact(&*broker, settings.redis_timeout).await;
-        serve(listener, context, lifecycle.reached(Stage::Draining)).await?;
-        drain(&floor, settings.shutdown_timeout).await;
+        let gone = Notify::new();
+        // The door stands until everyone is gone: who comes meanwhile is told so, and nobody's connection is reset.
+        let leave = async {
+            lifecycle.reached(Stage::Draining).await;
+            let settled = drain::drain(&floor, &settings, &lifecycle, &admission).await;
+            floor.shard.end_lease(settled).await;
+            gone.notify_one();
+            Ok(())
+        };
+        tokio::try_join!(serve(listener, context, gone.notified()), leave)?;
         Ok(())
     };
     let result = unless_one_ends(&mut vital, life).await;
@@ -199,31 +216,17 @@ fn door(
 async fn watch(broker: Rc<dyn Broker>, mut flag: BrokerFlag, metrics: Rc<WorkerMetrics>) {
     let was = Cell::new(None);
     loop {
-        let up = broker.is_up();
-        flag.set(up);
-        match (was.replace(Some(up)), up) {
-            (Some(true), false) => tracing::warn!("broker is away; clients stay connected"),
-            (Some(false), true) => tracing::info!("broker is back"),
+        let trouble = broker.trouble();
+        flag.set(trouble.map_or(Ok(()), |trouble| Err(trouble.as_str())));
+        match (was.replace(Some(trouble)), trouble) {
+            (Some(None), Some(trouble)) => {
+                tracing::warn!(reason = trouble.as_str(), "broker is away; clients stay connected");
+            }
+            (Some(Some(_)), None) => tracing::info!("broker is back"),
             _ => {}
         }
         metrics.busy(Handle::current().metrics().worker_total_busy_duration(0));
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Sends every client away and waits, for as long as allowed, until they are gone and the broker knows.
-async fn drain(floor: &Floor, patience: Duration) {
-    let all_gone = async {
-        loop {
-            floor.shard.visit_peers(|peer| peer.request_stop(Stop::Draining));
-            if floor.shard.agree(floor.sessions() == 0 && floor.shard.is_settled()) {
-                break;
-            }
-            tokio::time::sleep(DRAIN_LOOK).await;
-        }
-    };
-    if tokio::time::timeout(patience, all_gone).await.is_err() {
-        tracing::warn!(sessions = floor.sessions(), "not everything was done in time");
     }
 }
 

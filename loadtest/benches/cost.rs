@@ -25,7 +25,7 @@ impl Gateway {
             .args(["-c", "0"])
             .arg(binary)
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--workers", "1", "--publish-rate", "0"])
-            .args(["--log-format", "json"])
+            .args(["--log-format", "json", "--connect-rate", "0"])
             .env_clear()
             .current_dir(std::env::temp_dir())
             .stderr(Stdio::piped())

@@ -8,7 +8,7 @@ mod tests;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::{ClientId, ErrorCode, RoomName, Term};
+use crate::{ClientId, ErrorCode, RoomName, Since, Term};
 
 /// What a session may do, told in `welcome`. Bytes, counts, and messages a second.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -85,6 +85,8 @@ pub struct JoinedHead<'a> {
     pub seq: Option<u64>,
     /// How this join relates to `since`.
     pub recovery: Recovery,
+    /// When it diverged: the last position of the client's that still is one of the room's.
+    pub rollback: Option<&'a Since>,
     /// Sessions in the room over all nodes.
     pub online: u64,
 }
@@ -243,6 +245,13 @@ pub fn joined_frame(reference: Option<&str>, head: &JoinedHead<'_>, members: &[u
     push(&mut out, head.seq);
     out.extend_from_slice(br#","recovery":"#);
     push(&mut out, head.recovery);
+    if let Some(rollback) = head.rollback {
+        out.extend_from_slice(br#","rollback":{"term":"#);
+        push(&mut out, rollback.term.as_str());
+        out.extend_from_slice(br#","seq":"#);
+        push_number(&mut out, rollback.seq);
+        out.push(b'}');
+    }
     out.extend_from_slice(br#","online":"#);
     push_number(&mut out, head.online);
     out.extend_from_slice(br#","members":"#);

@@ -32,7 +32,7 @@ impl Node {
     /// The same on another CPU.
     pub fn start_on(cpu: usize, program: &Path, redis: Option<&Redis>) -> Result<Self> {
         let mut args: Vec<String> =
-            ["--workers", "1", "--publish-rate", "0", "--log", "warn"].map(str::to_owned).into();
+            ["--workers", "1", "--publish-rate", "0", "--connect-rate", "0", "--log", "warn"].map(str::to_owned).into();
         args.extend(["--listen".into(), format!("{PUBLIC_IP}:0"), "--admin-listen".into(), format!("{ADMIN_IP}:0")]);
         if let Some(redis) = redis {
             args.extend(["--redis".into(), format!("redis://{}", redis.address)]);

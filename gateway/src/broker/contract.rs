@@ -2,6 +2,7 @@
 //!
 //! Nothing here sleeps to hope. That an event does *not* come is shown by a later one that comes first.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,17 +12,22 @@ use tokio::time::timeout;
 
 use super::redis::test_groups::{Sharded, Watched};
 use super::redis::test_server::Server;
-use super::{Broker, BrokerStats, Envelope, Event, Kind, Memory, Outcome, Record, RedisBroker, RedisOptions};
+use super::{
+    Broker, BrokerStats, Envelope, Event, Incarnation, Kind, Memory, Outcome, PresenceCall, PresenceOp, Record,
+    RedisBroker, RedisOptions,
+};
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
 
 mod failover;
 mod faults;
 mod history;
+mod leases;
 mod messages;
 mod presence;
 mod scripts;
 mod sharding;
+mod terms;
 mod trust;
 
 /// The longest any wait of a test lasts before it fails.
@@ -33,8 +39,54 @@ struct Pair {
     b: Box<dyn Broker>,
     from_a: Events,
     from_b: Events,
-    /// Live as long as the pair.
-    _servers: Box<dyn std::any::Any>,
+    store: Store,
+}
+
+/// What both nodes of a pair share; it lives as long as they.
+enum Store {
+    Memory(Memory),
+    Redis(Server),
+    /// Several servers, which other tests use, too: kept alive, and not to be tampered with.
+    Group(#[expect(dead_code, reason = "lives as long as the pair")] Box<dyn std::any::Any>),
+}
+
+/// A room as it once was.
+enum Saved {
+    Memory(RoomName, Option<u64>),
+    /// Keys and their values as `DUMP` gives them.
+    Redis(Vec<(String, Vec<u8>)>),
+}
+
+impl Pair {
+    async fn save(&self, room: &RoomName) -> Saved {
+        match &self.store {
+            Store::Memory(_) => {
+                let history = self.a.history(room, super::Range::Latest { limit: 1 }).await.expect("history");
+                Saved::Memory(room.clone(), history.term.map(|_| history.top))
+            }
+            Store::Redis(server) => {
+                let keys: Vec<String> = server.command(&["KEYS", "*"]);
+                let dump = |key: String| (key.clone(), server.command::<Vec<u8>>(&["DUMP", &key]));
+                Saved::Redis(keys.into_iter().map(dump).collect())
+            }
+            Store::Group(_) => unreachable!("for one server only"),
+        }
+    }
+
+    /// What a backup that is put back does, or a replica that lagged and became master.
+    fn restore(&self, saved: &Saved) {
+        match (&self.store, saved) {
+            (Store::Memory(store), Saved::Memory(room, top)) => store.restore(room, *top),
+            (Store::Redis(server), Saved::Redis(keys)) => {
+                let _: String = server.command(&["FLUSHALL"]);
+                for (key, value) in keys {
+                    let _: String = server.call(&[b"RESTORE", key.as_bytes(), b"60000", value]);
+                }
+                server.change_identity();
+            }
+            _ => unreachable!("saved elsewhere"),
+        }
+    }
 }
 
 /// What comes to one node.
@@ -85,22 +137,22 @@ fn memory() -> Pair {
     let (to_a, from_a) = Events::channel("node-a", 1024);
     let (to_b, from_b) = Events::channel("node-b", 1024);
     let (a, b) = (store.handle(node("node-a"), to_a, stats()), store.handle(node("node-b"), to_b, stats()));
-    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _servers: Box::new(()) }
+    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, store: Store::Memory(store) }
 }
 
 async fn redis() -> Pair {
     let server = Server::start(&[]);
-    over(&server.options("node-a"), server).await
+    over(&server.options("node-a"), Store::Redis(server)).await
 }
 
 async fn sentinel() -> Pair {
     let group = Watched::shared();
-    over(&apart(group.options("node-a")), group).await
+    over(&apart(group.options("node-a")), Store::Group(Box::new(group))).await
 }
 
 async fn cluster() -> Pair {
     let group = Sharded::shared();
-    over(&apart(group.options("node-a")), group).await
+    over(&apart(group.options("node-a")), Store::Group(Box::new(group))).await
 }
 
 /// Keys of its own, on servers that other tests use, too.
@@ -108,10 +160,10 @@ fn apart(options: RedisOptions) -> RedisOptions {
     RedisOptions { prefix: format!("t{:016x}", rand::random::<u64>()), ..options }
 }
 
-async fn over(options: &RedisOptions, servers: impl std::any::Any) -> Pair {
+async fn over(options: &RedisOptions, store: Store) -> Pair {
     let (a, from_a) = connect(options, 1024).await;
     let (b, from_b) = connect(&RedisOptions { node: node("node-b"), ..options.clone() }, 1024).await;
-    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, _servers: Box::new(servers) }
+    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, store }
 }
 
 /// A broker that is up.
@@ -150,7 +202,14 @@ fn policy() -> RoomPolicy {
         history_size: 1000,
         history_ttl: Duration::from_mins(1),
         idempotency_window: Duration::from_mins(1),
+        unique_names: false,
     }
+}
+
+/// Operations through one life of a node, the same for all who use this.
+fn call(ops: &[PresenceOp], want_members: usize) -> PresenceCall<'_> {
+    static LIFE: LazyLock<Incarnation> = LazyLock::new(|| Incarnation::new(&node("node")));
+    PresenceCall { incarnation: &LIFE, ops, unique_names: false, want_members }
 }
 
 /// A message whose data is `text`, under an id that is the client's.
@@ -192,6 +251,26 @@ fn first_seq(envelope: &Envelope) -> u64 {
 }
 
 /// Runs each case on both implementations, and on every topology of Redis.
+macro_rules! everywhere {
+    ($($case:ident),+ $(,)?) => {
+        crate::broker::contract::on_both!($($case),+);
+        mod on_sentinel {
+            $(#[tokio::test(flavor = "local")]
+            async fn $case() {
+                super::$case(crate::broker::contract::sentinel().await).await;
+            })+
+        }
+        mod on_cluster {
+            $(#[tokio::test(flavor = "local")]
+            async fn $case() {
+                super::$case(crate::broker::contract::cluster().await).await;
+            })+
+        }
+    };
+}
+use everywhere;
+
+/// Runs each case on both implementations, Redis being one server.
 macro_rules! on_both {
     ($($case:ident),+ $(,)?) => {
         mod on_memory {
@@ -204,18 +283,6 @@ macro_rules! on_both {
             $(#[tokio::test(flavor = "local")]
             async fn $case() {
                 super::$case(crate::broker::contract::redis().await).await;
-            })+
-        }
-        mod on_sentinel {
-            $(#[tokio::test(flavor = "local")]
-            async fn $case() {
-                super::$case(crate::broker::contract::sentinel().await).await;
-            })+
-        }
-        mod on_cluster {
-            $(#[tokio::test(flavor = "local")]
-            async fn $case() {
-                super::$case(crate::broker::contract::cluster().await).await;
             })+
         }
     };

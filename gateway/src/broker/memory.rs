@@ -17,14 +17,17 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 
+use self::leases::Leases;
 use self::room::Room;
 use super::stats::Command;
 use super::{
-    Broker, BrokerError, BrokerStats, Envelope, Event, History, Kind, MAX_MEMBERS, Member, MembersPage, PresenceEvent,
-    PresenceOp, PresenceReply, Published, Range, Record, check_ops, check_records,
+    Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
+    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp,
+    PresenceReply, Published, Pulse, Range, Record, Top, Trouble, check_ops, check_records, check_rooms,
 };
 use crate::config::RoomPolicy;
 
+mod leases;
 mod room;
 
 /// So many that workers seldom meet at one lock, so few that an empty store is small.
@@ -41,6 +44,7 @@ pub struct Memory {
 #[derive(Default)]
 struct Store {
     shards: [Mutex<HashMap<RoomName, Room, FixedState>>; SHARDS],
+    leases: Mutex<Leases>,
 }
 
 /// A worker's broker on a [`Memory`].
@@ -79,6 +83,12 @@ impl Memory {
         (0..SHARDS).map(|shard| self.store.lock(shard).len()).sum()
     }
 
+    /// Takes a room back in time, or all its messages away.
+    #[cfg(test)]
+    pub(crate) fn restore(&self, room: &RoomName, top: Option<u64>) {
+        self.store.with(room, |room| room.restore(top));
+    }
+
     /// Drops what has expired. Handles do this every 5 s by themselves.
     pub fn sweep(&self) {
         self.store.sweep(Instant::now());
@@ -97,6 +107,10 @@ impl Store {
     fn lock(&self, shard: usize) -> MutexGuard<'_, HashMap<RoomName, Room, FixedState>> {
         // A panic elsewhere ends one session, not the store: each change below is complete or was not begun.
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works on a room, which exists afterwards only if something is in it.
@@ -161,18 +175,32 @@ impl MemoryBroker {
         result
     }
 
-    fn apply_and_tell(&self, name: &RoomName, ops: &[PresenceOp], want_members: usize) -> PresenceReply {
+    fn apply_and_tell(&self, name: &RoomName, call: PresenceCall<'_>) -> PresenceReply {
         self.store.with(name, |room| {
-            let (version, effective) = room.apply(&self.peer.node, ops, now_us());
+            let (version, outcomes) = room.apply(call, now_us());
             let online = room.members.len() as u64;
-            if !effective.is_empty() {
+            let changed = call.ops.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Moved::Changed);
+            let ops: Vec<PresenceOp> = changed.map(|(op, _)| op.clone()).collect();
+            if !ops.is_empty() {
                 let (node, name) = (self.peer.node.clone(), name.clone());
-                let event = PresenceEvent { node, room: name, version, online, ops: effective };
-                self.tell(room, &Event::Presence(event));
+                self.tell(room, &Event::Presence(PresenceEvent { node, room: name, version, online, ops }));
             }
-            let members = room.members.iter().take(want_members.min(MAX_MEMBERS));
+            let members = room.members.iter().take(call.want_members.min(MAX_MEMBERS));
             let members = members.map(|(&id, (_, name))| Member { id, name: Arc::clone(name) }).collect();
-            PresenceReply { version, online, members }
+            PresenceReply { version, online, outcomes, members }
+        })
+    }
+
+    fn evict_and_tell(&self, name: &RoomName, incarnation: &Incarnation, behind: Option<ClientId>) -> Evicted {
+        self.store.with(name, |room| {
+            let (version, ops, next) = room.evict(incarnation, behind, MAX_EVICTION, now_us());
+            let online = room.members.len() as u64;
+            if !ops.is_empty() {
+                let (node, name) = (incarnation.as_node().clone(), name.clone());
+                let event = Event::Presence(PresenceEvent { node, room: name, version, online, ops });
+                room.subscribers.iter().for_each(|peer| peer.send(event.clone()));
+            }
+            Evicted { next, online }
         })
     }
 
@@ -232,15 +260,17 @@ impl Broker for MemoryBroker {
         self.counted(Command::History, || Ok(self.store.with(room, |state| state.history(range))))
     }
 
-    async fn presence(
-        &self,
-        room: &RoomName,
-        ops: &[PresenceOp],
-        want_members: usize,
-    ) -> Result<PresenceReply, BrokerError> {
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+        self.counted(Command::Tops, || {
+            check_rooms(rooms)?;
+            Ok(rooms.iter().map(|room| self.store.with(room, |state| state.top())).collect())
+        })
+    }
+
+    async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError> {
         self.counted(Command::Presence, || {
-            check_ops(ops)?;
-            Ok(self.apply_and_tell(room, ops, want_members))
+            check_ops(call.ops)?;
+            Ok(self.apply_and_tell(room, call))
         })
     }
 
@@ -252,8 +282,46 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn is_up(&self) -> bool {
-        true
+    async fn beat(&self, beat: &Beat<'_>) -> Result<Pulse, BrokerError> {
+        self.counted(Command::Beat, || Ok(self.store.leases().beat(beat, Instant::now())))
+    }
+
+    async fn hold(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.counted(Command::Hold, || {
+            self.store.leases().hold(incarnation, rooms);
+            Ok(())
+        })
+    }
+
+    async fn release(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.counted(Command::Release, || {
+            self.store.leases().release(incarnation, rooms);
+            Ok(())
+        })
+    }
+
+    async fn held(&self, incarnation: &Incarnation, limit: usize) -> Result<Vec<RoomName>, BrokerError> {
+        self.counted(Command::Held, || Ok(self.store.leases().held(incarnation, limit.clamp(1, MAX_PAGE))))
+    }
+
+    async fn evict(
+        &self,
+        room: &RoomName,
+        incarnation: &Incarnation,
+        behind: Option<ClientId>,
+    ) -> Result<Evicted, BrokerError> {
+        self.counted(Command::Evict, || Ok(self.evict_and_tell(room, incarnation, behind)))
+    }
+
+    async fn bury(&self, incarnation: &Incarnation, farewell: Farewell) -> Result<(), BrokerError> {
+        self.counted(Command::Bury, || {
+            self.store.leases().bury(incarnation, farewell);
+            Ok(())
+        })
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        None
     }
 }
 

@@ -1,32 +1,39 @@
 //! The broker over one Redis (6.2 or later) or Valkey: scripts for all that must be one step, `PubSub` between nodes.
 //!
-//! One value per worker, with two connections of its own: `commands` for all calls (pipelined, fails fast) and
-//! `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter. It must run
-//! inside a tokio `LocalRuntime` or `LocalSet`.
+//! One value per worker, with two connections of its own to each server: `commands` for all calls (pipelined, fails fast)
+//! and `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter, and a
+//! `canary` shows that they work together. It must run inside a tokio `LocalRuntime` or `LocalSet`.
 //!
 //! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<id>` idempotency,
-//! `:p` members, `:pv` their version; the channel is `<prefix>:{<room>}`.
+//! `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`, that
+//! of a canary `<prefix>:canary:<random>`. Keys of the cluster, which share another slot: `<prefix>:{!}:leases`, `:nodes`
+//! and `:rooms:<incarnation>`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use roomcast_protocol::{NodeId, RoomName};
+use roomcast_protocol::{ClientId, NodeId, RoomName};
 use tokio::sync::mpsc;
 
+pub use self::inspect::Said;
 use self::script::Scripts;
 use self::topology::{Recipe, Topology, WHOLE};
 use super::stats::Command;
 use super::{
-    Broker, BrokerError, BrokerStats, Event, History, MembersPage, PresenceOp, PresenceReply, Published, Range, Record,
-    check_records, envelope,
+    Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, PresenceCall,
+    PresenceReply, Published, Pulse, Range, Record, Top, Trouble, check_records, envelope,
 };
 use crate::config::{RedisUrl, RoomPolicy};
 
+mod canary;
 mod cluster;
 mod commands;
 mod connection;
+mod identity;
+mod inspect;
+mod lease;
 mod presence;
 mod script;
 mod sentinel;
@@ -36,10 +43,12 @@ pub(super) mod test_groups;
 #[cfg(test)]
 pub(super) mod test_server;
 mod topology;
+mod tops;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
-     +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex +role";
+     +info +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
+     +exists +hget +hdel +hvals +sadd +srem +srandmember +zrange +zrangebyscore +zscore +role";
 
 /// What they need on the servers of a cluster, in addition.
 pub const ACL_CLUSTER_COMMANDS: &str = "+cluster|slots +asking +spublish +ssubscribe +sunsubscribe";
@@ -61,6 +70,8 @@ pub struct RedisOptions {
     pub connect_timeout: Duration,
     /// Sabotage (off): gives the hub this node's own ephemeral messages, too.
     pub keep_echo: bool,
+    /// Shared by all workers of a node, so that one of them speaks for all.
+    pub said: Said,
 }
 
 impl RedisOptions {
@@ -74,6 +85,7 @@ impl RedisOptions {
             timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             keep_echo: false,
+            said: Said::default(),
         }
     }
 }
@@ -104,11 +116,17 @@ impl RedisBroker {
         let url: RedisUrl =
             options.url.parse().map_err(|error| BrokerError::Misconfigured(format!("redis: {error}")))?;
         let keys = Keys::new(&options.prefix)?;
-        let sharded = topology::is_sharded(&url);
-        let publish = if sharded { "SPUBLISH" } else { "PUBLISH" };
+        let publish = if topology::is_sharded(&url) { "SPUBLISH" } else { "PUBLISH" };
         let scripts = Scripts::new(publish);
-        let intake = subscription::Intake::new(keys.clone(), options, events, stats.clone(), sharded);
-        let recipe = Recipe { options: options.clone(), scripts: scripts.clone(), intake, stats: stats.clone() };
+        let recipe = Recipe {
+            options: options.clone(),
+            keys: keys.clone(),
+            scripts: scripts.clone(),
+            publish,
+            events,
+            stats: stats.clone(),
+            doubt: Arc::default(),
+        };
         let topology = Topology::start(&url, recipe)?;
         Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats })
     }
@@ -123,6 +141,12 @@ impl RedisBroker {
     #[cfg(test)]
     pub(super) fn together(&self, rooms: &[RoomName]) -> Vec<Vec<usize>> {
         self.topology.together(rooms)
+    }
+
+    /// As on a connection whose scripts may not ask for the identity.
+    #[cfg(test)]
+    pub(super) async fn read_identity_outside(&self) {
+        self.topology.read_identity().await.expect("an identity");
     }
 
     async fn counted<T>(
@@ -173,21 +197,49 @@ impl Broker for RedisBroker {
         self.counted(Command::History, script::history(self, room, range)).await
     }
 
-    async fn presence(
-        &self,
-        room: &RoomName,
-        ops: &[PresenceOp],
-        want_members: usize,
-    ) -> Result<PresenceReply, BrokerError> {
-        self.counted(Command::Presence, presence::apply(self, room, ops, want_members)).await
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+        self.counted(Command::Tops, tops::read(self, rooms)).await
+    }
+
+    async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError> {
+        self.counted(Command::Presence, presence::apply(self, room, call)).await
     }
 
     async fn members(&self, room: &RoomName, cursor: Option<&str>, limit: usize) -> Result<MembersPage, BrokerError> {
         self.counted(Command::Members, presence::page(self, room, cursor, limit)).await
     }
 
-    fn is_up(&self) -> bool {
-        self.topology.paths_up() == (true, true)
+    async fn beat(&self, beat: &Beat<'_>) -> Result<Pulse, BrokerError> {
+        self.counted(Command::Beat, lease::beat(self, beat)).await
+    }
+
+    async fn hold(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.counted(Command::Hold, lease::note(self, "SADD", incarnation, rooms)).await
+    }
+
+    async fn release(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.counted(Command::Release, lease::note(self, "SREM", incarnation, rooms)).await
+    }
+
+    async fn held(&self, incarnation: &Incarnation, limit: usize) -> Result<Vec<RoomName>, BrokerError> {
+        self.counted(Command::Held, lease::held(self, incarnation, limit)).await
+    }
+
+    async fn evict(
+        &self,
+        room: &RoomName,
+        incarnation: &Incarnation,
+        behind: Option<ClientId>,
+    ) -> Result<Evicted, BrokerError> {
+        self.counted(Command::Evict, presence::evict(self, room, incarnation, behind)).await
+    }
+
+    async fn bury(&self, incarnation: &Incarnation, farewell: Farewell) -> Result<(), BrokerError> {
+        self.counted(Command::Bury, lease::bury(self, incarnation, farewell)).await
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.topology.trouble()
     }
 }
 
@@ -220,10 +272,9 @@ impl Keys {
         key
     }
 
-    /// A key of the cluster as a whole and of no room; to be used with the tag [`WHOLE`]. All of them share a slot.
-    #[expect(dead_code, reason = "for what is to come")]
-    fn whole(&self, suffix: &str) -> String {
-        format!("{}:{{{WHOLE}}}:{suffix}", self.prefix)
+    /// A key of the cluster as a whole; to be used with the tag [`WHOLE`]. No room has this name, and all share one slot.
+    fn shared(&self, name: &str) -> String {
+        format!("{}:{{{WHOLE}}}:{name}", self.prefix)
     }
 
     /// The room that `channel` belongs to.

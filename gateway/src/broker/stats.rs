@@ -22,9 +22,37 @@ pub(super) enum Command {
     Presence,
     /// A page of members.
     Members,
+    /// Renewing a lease.
+    Beat,
+    /// Noting rooms with members here.
+    Hold,
+    /// Noting rooms without.
+    Release,
+    /// Rooms of a dead node.
+    Held,
+    /// Removing its members.
+    Evict,
+    /// Ending a lease.
+    Bury,
+    /// Where rooms stand.
+    Tops,
 }
 
-const COMMANDS: [&str; 6] = ["publish", "broadcast", "subscribe", "history", "presence", "members"];
+const COMMANDS: [&str; 13] = [
+    "publish",
+    "broadcast",
+    "subscribe",
+    "history",
+    "presence",
+    "members",
+    "beat",
+    "hold",
+    "release",
+    "held",
+    "evict",
+    "bury",
+    "tops",
+];
 
 /// One of the two connections of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +103,10 @@ impl BrokerStats {
 
     pub(super) fn count_reconnect(&self, path: Path) {
         self.metrics.broker.reconnects.with_label_values(&[PATHS[path as usize]]).inc();
+    }
+
+    pub(super) fn canary_took(&self, took: Duration) {
+        self.metrics.broker.canary_seconds.observe(took.as_secs_f64());
     }
 
     pub(super) fn count_overrun(&self) {

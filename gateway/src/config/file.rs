@@ -28,6 +28,7 @@ struct Rule {
     history_size: Option<u64>,
     history_ttl: Option<String>,
     idempotency_window: Option<String>,
+    unique_names: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +120,7 @@ fn checked(rule: Rule) -> Result<(String, RoomPolicy), String> {
             "1s",
             "24h",
         )?,
+        unique_names: rule.unique_names.unwrap_or(defaults.unique_names),
     };
     Ok((rule.pattern, policy))
 }

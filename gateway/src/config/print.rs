@@ -45,7 +45,7 @@ fn scalar(text: &str) -> String {
 
 fn rooms(policies: &RoomPolicies) -> String {
     policies.rules().fold(String::new(), |mut text, (pattern, policy)| {
-        let RoomPolicy { mode, history_size, history_ttl, idempotency_window } = policy;
+        let RoomPolicy { mode, history_size, history_ttl, idempotency_window, unique_names } = policy;
         let mode = match mode {
             Mode::Durable => "durable",
             Mode::Ephemeral => "ephemeral",
@@ -55,6 +55,7 @@ fn rooms(policies: &RoomPolicies) -> String {
         let _ =
             write!(text, "\n[[rooms]]\npattern = \"{pattern}\"\nmode = \"{mode}\"\nhistory_size = {history_size}\n");
         let _ = write!(text, "history_ttl = \"{ttl}\"\nidempotency_window = \"{window}\"\n");
+        let _ = writeln!(text, "unique_names = {unique_names}");
         text
     })
 }

@@ -16,6 +16,8 @@ pub struct RoomPolicy {
     pub history_ttl: Duration,
     /// How long a message id is remembered, so that a retry is not stored twice. 1 s to 24 h.
     pub idempotency_window: Duration,
+    /// Whether no two members may have the same name, compared byte by byte.
+    pub unique_names: bool,
 }
 
 impl Default for RoomPolicy {
@@ -25,6 +27,7 @@ impl Default for RoomPolicy {
             history_size: 1000,
             history_ttl: Duration::from_hours(24),
             idempotency_window: Duration::from_mins(5),
+            unique_names: false,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 
 /// What is expected of one fault, for error messages.
 const EXPECTED: &str = "expected faults such as drop=1000: keep-echo, no-repair, no-dedupe, drop=N, repeat=N, swap=N, \
-                        corrupt=N or misroute=N with N from 1 to 1000000";
+                        corrupt=N, misroute=N or lose-bus=N with N from 1 to 1000000";
 /// The largest N: beyond, nobody would ever see the fault.
 const MOST: u64 = 1_000_000;
 
@@ -29,6 +29,8 @@ pub enum Fault {
     Corrupt(NonZeroU64),
     /// Delivered to the members of another room, too.
     Misroute(NonZeroU64),
+    /// What the bus brings for a room is lost, as a whole envelope.
+    LoseBus(NonZeroU64),
 }
 
 impl fmt::Display for Fault {
@@ -42,6 +44,7 @@ impl fmt::Display for Fault {
             Self::Swap(every) => write!(f, "swap={every}"),
             Self::Corrupt(every) => write!(f, "corrupt={every}"),
             Self::Misroute(every) => write!(f, "misroute={every}"),
+            Self::LoseBus(every) => write!(f, "lose-bus={every}"),
         }
     }
 }
@@ -57,6 +60,7 @@ pub(super) fn fault(text: &str) -> Result<Fault, String> {
         ("swap", Some(every)) => Some(Fault::Swap(every)),
         ("corrupt", Some(every)) => Some(Fault::Corrupt(every)),
         ("misroute", Some(every)) => Some(Fault::Misroute(every)),
+        ("lose-bus", Some(every)) => Some(Fault::LoseBus(every)),
         _ => [Fault::KeepEcho, Fault::NoRepair, Fault::NoDedupe].into_iter().find(|fault| fault.to_string() == text),
     };
     found.ok_or_else(|| EXPECTED.to_owned())
@@ -68,9 +72,17 @@ mod tests {
 
     #[test]
     fn faults_read_back_as_they_are_shown() {
-        for text in
-            ["keep-echo", "no-repair", "no-dedupe", "drop=3", "repeat=1", "swap=1000000", "corrupt=7", "misroute=2"]
-        {
+        for text in [
+            "keep-echo",
+            "no-repair",
+            "no-dedupe",
+            "drop=3",
+            "repeat=1",
+            "swap=1000000",
+            "corrupt=7",
+            "misroute=2",
+            "lose-bus=1",
+        ] {
             assert_eq!(fault(text).expect("valid").to_string(), text);
         }
     }

@@ -149,6 +149,10 @@ pub struct Settings {
     #[arg(long, default_value = "5s", value_parser = duration("0s", "1h"))]
     pub unsubscribe_delay: Duration,
 
+    /// Time between two sweeps, which compare every durable room with its stream; give or take a fifth
+    #[arg(long, default_value = "10s", value_parser = duration("100ms", "1h"))]
+    pub sweep_interval: Duration,
+
     /// Time Redis has to answer a command
     #[arg(long, default_value = "2s", value_parser = duration("10ms", "1m"))]
     pub redis_timeout: Duration,
@@ -157,8 +161,39 @@ pub struct Settings {
     #[arg(long, default_value = "1s", value_parser = duration("10ms", "1m"))]
     pub redis_connect_timeout: Duration,
 
-    /// Time from SIGTERM to exit
+    /// Time between two beats by which a node keeps the lease on its members
+    #[arg(long, default_value = "5s", value_parser = duration("100ms", "1m"))]
+    pub lease_beat: Duration,
+
+    /// Silence after which a node's members are removed by another. At least twice `lease-beat`
+    #[arg(long, default_value = "15s", value_parser = duration("200ms", "10m"))]
+    pub lease_expiry: Duration,
+
+    /// Connections a second that the node takes, a second's worth of them at once, 0 for no limit; above it, handshakes
+    /// are answered 503
+    #[arg(long, default_value = "2000", value_parser = count::<u32>(0, 1_000_000))]
+    pub connect_rate: u32,
+
+    /// Clients a second that this node sends away at most, while it has far more than the mean of the cluster, 0 for
+    /// none
+    #[arg(long, default_value = "0", value_parser = count::<u32>(0, 100_000))]
+    pub rebalance_rate: u32,
+
+    /// Percent above the mean of the cluster that a node keeps before `rebalance-rate` holds
+    #[arg(long, default_value = "20", value_parser = count::<u32>(1, 1000))]
+    pub rebalance_above: u32,
+
+    /// Time after SIGTERM in which the node is not ready but serves and accepts as before, so that load balancers notice
+    #[arg(long, default_value = "0s", value_parser = duration("0s", "1h"))]
+    pub drain_delay: Duration,
+
+    /// Time over which clients are sent away evenly, after `drain-delay`; few clients go sooner. 0s sends all at once
     #[arg(long, default_value = "10s", value_parser = duration("0s", "1h"))]
+    pub drain_window: Duration,
+
+    /// Longest time from SIGTERM to exit, then what is left is cut off. Longer than `drain-delay` and `drain-window`
+    /// together
+    #[arg(long, default_value = "20s", value_parser = duration("100ms", "3h"))]
     pub shutdown_timeout: Duration,
 
     /// Form of the log on stderr
@@ -211,6 +246,11 @@ impl Settings {
             format!("{FRAME_BYTES} less than --outbound-queue-bytes ({}), or lower", self.outbound_queue_bytes),
         )?;
         need(
+            self.lease_expiry >= 2 * self.lease_beat,
+            "lease_expiry",
+            format!("at least twice --lease-beat ({})", text(self.lease_beat)),
+        )?;
+        need(
             self.redis_ca.is_none() || self.redis.as_ref().is_some_and(RedisUrl::is_tls),
             "redis_ca",
             "nothing, unless --redis is a rediss:// URL".to_owned(),
@@ -219,6 +259,15 @@ impl Settings {
             !self.sabotage.contains(&Fault::KeepEcho) || self.redis.is_some(),
             "sabotage",
             "no keep-echo, unless --redis is given: without it nothing comes back".to_owned(),
+        )?;
+        need(
+            self.shutdown_timeout > self.drain_delay + self.drain_window,
+            "shutdown_timeout",
+            format!(
+                "a duration longer than --drain-delay ({}) and --drain-window ({}) together",
+                text(self.drain_delay),
+                text(self.drain_window)
+            ),
         )?;
         need(
             self.max_connections_per_address <= self.max_connections,

@@ -123,6 +123,12 @@ fn errors_name_setting_value_origin_and_expectation() {
              --ping-interval (50s)",
         ),
         (
+            &["--drain-delay=15s"],
+            &[("ROOMCAST_DRAIN_WINDOW", "5s")],
+            "--shutdown-timeout (ROOMCAST_SHUTDOWN_TIMEOUT) is \"20s\", from default: expected a duration longer than \
+             --drain-delay (15s) and --drain-window (5s) together",
+        ),
+        (
             &["--outbound-queue-bytes=4096"],
             &[("ROOMCAST_MAX_MESSAGE_BYTES", "5000")],
             "--max-message-bytes (ROOMCAST_MAX_MESSAGE_BYTES) is \"5000\", from environment: expected 2048 \

@@ -8,14 +8,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use roomcast_protocol::{Mode, RoomName};
+use tokio::sync::oneshot;
 
 use super::batch::{Batch, Builder};
-use super::mail::{JoinRequest, PublishRequest};
+use super::mail::{Address, JoinRequest, PublishRequest};
+use super::naming::Claimed;
 use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
-use crate::broker::{Envelope, PresenceOp, Record};
+use crate::broker::{BrokerError, Envelope, PresenceOp, Record, Top};
 use crate::config::RoomPolicy;
 
 /// Bytes a room collects while its last batch is still being delivered before publishers must wait.
@@ -43,6 +45,19 @@ pub(super) struct Movement {
     pub(super) join: Option<JoinRequest>,
     /// True if the broker may know of the client already.
     pub(super) known: bool,
+    /// True if the members here were told already, while the broker was away.
+    pub(super) told: bool,
+    /// The member, if it is one already and only enters anew.
+    pub(super) restored: Option<Address>,
+    /// Who waits to hear whether a name can be had.
+    pub(super) claim: Option<oneshot::Sender<Claimed>>,
+}
+
+impl Movement {
+    /// One that the broker may know of and nobody waits for.
+    pub(super) fn new(op: PresenceOp) -> Self {
+        Self { op, join: None, known: true, told: false, restored: None, claim: None }
+    }
 }
 
 /// Who is there and who comes and goes.
@@ -83,6 +98,19 @@ pub(super) struct State {
     pub(super) repairing: bool,
     /// True when the stream must be read again, whatever the read under way brings.
     pub(super) reread: bool,
+    /// Joins that wait for the read under way, or the next one.
+    pub(super) readers: Vec<oneshot::Sender<Result<(), BrokerError>>>,
+    /// True while older messages are being read into `recent`, and those who wait for them.
+    pub(super) deepening: bool,
+    pub(super) deepened: Vec<oneshot::Sender<Result<(), BrokerError>>>,
+    /// The first seq that the broker had at the last read.
+    pub(super) oldest: u64,
+    /// The tick at which the last messages came.
+    pub(super) heard: Option<u32>,
+    /// The tick at which somebody last came back.
+    pub(super) resumed_at: Option<u32>,
+    /// Where the room stood when the sweep last had it read.
+    pub(super) swept: Option<Top>,
     /// Joins that wait for a read of the stream.
     pub(super) resuming: u32,
     /// The tick at which the last member went.
@@ -102,6 +130,8 @@ pub(super) struct Home {
     pub(super) due: Cell<bool>,
     /// True while another worker's load keeps it waiting.
     pub(super) waits: Cell<bool>,
+    /// The life of the node under which the broker knows that there may be members here; 0 for none.
+    pub(super) held: Cell<u32>,
 }
 
 impl Home {
@@ -129,11 +159,19 @@ impl Home {
             missed_early: false,
             repairing: false,
             reread: false,
+            readers: Vec::new(),
+            deepening: false,
+            deepened: Vec::new(),
+            oldest: 0,
+            heard: None,
+            resumed_at: None,
+            swept: None,
             resuming: 0,
             empty_since: None,
             spoiled: None,
         };
-        Rc::new(Self { name, policy, room, state: RefCell::new(state), due: Cell::new(false), waits: Cell::new(false) })
+        let (due, waits, held) = (Cell::new(false), Cell::new(false), Cell::new(0));
+        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held })
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -168,6 +206,14 @@ impl State {
             self.early.push(envelope);
         } else {
             self.missed_early = true;
+        }
+    }
+
+    /// Lets go those who wait for a read.
+    pub(super) fn tell_readers(&mut self, outcome: &Result<(), BrokerError>) {
+        for reader in self.readers.drain(..) {
+            // Who is gone does not care.
+            _ = reader.send(outcome.clone());
         }
     }
 

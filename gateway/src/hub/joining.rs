@@ -7,6 +7,7 @@ use roomcast_protocol::{ErrorCode, MessageHead, member_list, message_frame};
 
 use super::home::{Home, Movement, Phase};
 use super::mail::{JoinRequest, Mail};
+use super::naming::NAME_TAKEN;
 use super::publish::refusal;
 use super::shard::Shard;
 use crate::broker::{BrokerError, History, Member, PresenceOp, Range, Sequenced};
@@ -27,7 +28,7 @@ impl Shard {
         let op = PresenceOp::Enter { client: request.from.client, name: request.name.clone() };
         let mut state = home.state.borrow_mut();
         state.empty_since = None;
-        state.roll.movements.push_back(Movement { op, join: Some(request), known: false });
+        state.roll.movements.push_back(Movement { join: Some(request), known: false, ..Movement::new(op) });
         let phase = state.phase;
         drop(state);
         match phase {
@@ -77,11 +78,21 @@ impl Shard {
     fn opened(self: &Rc<Self>, home: &Rc<Home>, history: Option<History>) {
         let mut state = home.state.borrow_mut();
         state.phase = Phase::Open;
-        if let Some(history) = history {
-            state.sequencer.start(history.term, history.top);
-            for message in &history.messages {
-                let json = message_json(&home.name, message);
-                state.recent.push(message.seq, json.into());
+        if let Some(mut history) = history {
+            let messages = std::mem::take(&mut history.messages);
+            state.oldest = history.first;
+            state.sequencer.start(history);
+            let mut next = None;
+            for message in &messages {
+                // A run that ends at the top: what stands before a hole does not belong to it.
+                if next.is_some_and(|next| next != message.seq) {
+                    state.recent.clear();
+                }
+                next = Some(message.seq + 1);
+                state.recent.push(message.seq, message_json(&home.name, message).into());
+            }
+            if next.is_some_and(|next| next != state.sequencer.last() + 1) {
+                state.recent.clear();
             }
         }
         let early = std::mem::take(&mut state.early);
@@ -119,6 +130,11 @@ impl Shard {
         self.send(join.from.worker, Mail::Answer { to: join.from, frame });
     }
 
+    pub(super) fn refuse_name(&self, join: &JoinRequest) {
+        let frame = self.error(join.reference.as_deref(), ErrorCode::NameTaken, NAME_TAKEN);
+        self.send(join.from.worker, Mail::Answer { to: join.from, frame });
+    }
+
     /// Gives seats to joiners whose presence is known, `members` being some of who is there now.
     pub(super) fn seat(self: &Rc<Self>, home: &Rc<Home>, joins: Vec<JoinRequest>, members: &[Member]) {
         if joins.is_empty() {
@@ -136,6 +152,11 @@ impl Shard {
     pub(super) fn seat_one(&self, home: &Rc<Home>, join: &JoinRequest, frame: Bytes) {
         let mut state = home.state.borrow_mut();
         state.seats[join.from.worker] += 1;
+        if join.life != self.life.number() {
+            // The broker knows of it under a life that has ended since.
+            state.roll.movements.push_back(Movement::again(join.from, join.name.clone()));
+            self.turn.due(home);
+        }
         drop(state);
         let (room, name, to) = (home.name.clone(), join.name.clone(), join.from);
         if to.worker == self.parts.index {

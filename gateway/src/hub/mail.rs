@@ -13,7 +13,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use crate::broker::Record;
+use super::lease::Validity;
+use super::naming::Claimed;
+use crate::broker::{Incarnation, Record};
 use crate::telemetry::trace::Span;
 
 /// Where a session lives. The slot may have been given to another since, so the id is compared too.
@@ -32,6 +34,8 @@ pub(super) struct JoinRequest {
     pub(super) name: Arc<str>,
     pub(super) since: Option<Since>,
     pub(super) reference: Option<Box<str>>,
+    /// The life of the node under which the broker knows of it; 0 before.
+    pub(super) life: u32,
 }
 
 /// A session publishes.
@@ -75,8 +79,8 @@ pub(super) enum Mail {
     Leave { room: RoomName, client: ClientId, name: Arc<str>, worker: usize },
     /// To the home: store and spread this.
     Publish(PublishRequest),
-    /// To the home: a member's new name.
-    Rename { room: RoomName, client: ClientId, name: Arc<str> },
+    /// To the home: a member's new name; told what came of it if that matters.
+    Rename { room: RoomName, client: ClientId, name: Arc<str>, claim: Option<oneshot::Sender<Claimed>> },
     /// To the home: answer this.
     Ask { room: RoomName, from: Address, reference: Option<Box<str>>, question: Question },
     /// From the home: the session is a member from here on; its `joined` frame.
@@ -89,6 +93,14 @@ pub(super) enum Mail {
     Settle { to: Address, frame: Option<Bytes>, bytes: usize },
     /// From the home: frames for the members of a room.
     Batch { room: RoomName, batch: Arc<Batch> },
+    /// To every worker: a life of this node has begun.
+    Life(Incarnation),
+    /// From the home worker: name your members of its rooms.
+    Muster { home: usize },
+    /// To the home: these are here.
+    Present { room: RoomName, members: Vec<(Address, Arc<str>)> },
+    /// From the home: the member's name was taken while it was not known to the broker.
+    Expel { to: Address },
 }
 
 /// The ways to every worker of the node.
@@ -97,6 +109,7 @@ pub struct Post {
     boxes: Arc<[UnboundedSender<Vec<Mail>>]>,
     load: Arc<[AtomicUsize]>,
     settled: Arc<[AtomicBool]>,
+    lease: Arc<Validity>,
 }
 
 /// What one worker receives.
@@ -114,7 +127,13 @@ impl Post {
         let (boxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
         let load = (0..workers).map(|_| AtomicUsize::new(0)).collect();
         let settled = (0..workers).map(|_| AtomicBool::new(false)).collect();
-        (Self { boxes: boxes.into(), load, settled }, inboxes.into_iter().map(Inbox).collect())
+        let lease = Arc::new(Validity::new());
+        (Self { boxes: boxes.into(), load, settled, lease }, inboxes.into_iter().map(Inbox).collect())
+    }
+
+    /// Whether the node's lease runs.
+    pub(super) fn lease(&self) -> &Validity {
+        &self.lease
     }
 
     /// How many workers there are.

@@ -34,6 +34,17 @@ pub enum Stop {
     Unfinished,
     /// The node is shutting down.
     Draining,
+    /// Its name was taken by another while the broker did not know of it.
+    NameTaken,
+    /// The node has more clients than its share.
+    Rebalanced,
+}
+
+impl Stop {
+    /// Whether the client is served until its session ends.
+    fn is_gentle(self) -> bool {
+        matches!(self, Self::Draining | Self::Rebalanced)
+    }
 }
 
 /// Whether queued bytes wait for the end of the turn or for the socket.
@@ -233,7 +244,7 @@ impl Peer {
     }
 
     fn is_ending(&self) -> bool {
-        self.closing.get() || self.stop.get().is_some_and(|stop| stop != Stop::Draining)
+        self.closing.get() || self.stop.get().is_some_and(|stop| !stop.is_gentle())
     }
 
     fn arm(&self) {
@@ -273,10 +284,10 @@ impl Peer {
         self.closing.get()
     }
 
-    /// Asks the session to end; the first reason stays. Only a drain, which goes on delivering for a moment, gives way:
-    /// a member that missed a batch must get nothing behind it.
+    /// Asks the session to end; the first reason stays. Only a drain and the like, which go on delivering for a moment,
+    /// give way: a member that missed a batch must get nothing behind it.
     pub fn request_stop(&self, stop: Stop) {
-        let gives_way = self.stop.get() == Some(Stop::Draining) && stop != Stop::Draining;
+        let gives_way = self.stop.get().is_some_and(Stop::is_gentle) && !stop.is_gentle();
         if self.stop.get().is_none() || gives_way {
             self.stop.set(Some(stop));
             self.wake();

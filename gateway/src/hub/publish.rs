@@ -58,6 +58,11 @@ pub(super) fn refusal(error: &BrokerError) -> (ErrorCode, PublishOutcome, &'stat
         BrokerError::StorageFull => {
             (ErrorCode::StorageFull, PublishOutcome::StorageFull, "the broker's memory is full; nothing was stored")
         }
+        BrokerError::NoWrites(_) => (
+            ErrorCode::BrokerUnavailable,
+            PublishOutcome::Unavailable,
+            "the broker takes no writes: its disk is full or failing, or it has too few replicas; nothing was stored",
+        ),
         BrokerError::Overloaded => (ErrorCode::Overloaded, PublishOutcome::Overloaded, "too much is in flight"),
         BrokerError::Rejected(_) | BrokerError::Misconfigured(_) => {
             (ErrorCode::Internal, PublishOutcome::Failed, "the broker refused the request")
@@ -263,6 +268,7 @@ impl Shard {
         let own = run.own;
         let mut state = home.state.borrow_mut();
         if let Some(sabotage) = &self.sabotage {
+            sabotage.believe_any_term(&run, &mut state.sequencer);
             sabotage.deliver_again(&run, &state.sequencer, &mut steps);
         }
         let offered = state.sequencer.offer(run, &mut steps);
@@ -270,7 +276,11 @@ impl Shard {
         self.parts.metrics.deduplicated(repeat, offered.repeated as u64);
         self.carry_out(home, &mut state, steps);
         drop(state);
-        if offered.gap {
+        if offered.strange {
+            // Nothing that may cross: only the stream knows where the term begins.
+            let (shard, home) = (Rc::clone(self), Rc::clone(home));
+            tokio::task::spawn_local(async move { shard.repair(&home).await });
+        } else if offered.gap {
             self.repair_later(home);
         }
     }
@@ -282,13 +292,16 @@ impl Shard {
             Step::Reset { .. } => FRAME_BYTES,
         };
         state.builder.reserve(steps.iter().map(bytes).sum());
+        if !steps.is_empty() {
+            state.heard = Some(self.tick.get());
+        }
         for step in steps {
             match step {
                 Step::Message(message, own) => {
                     let position = Some((&message.term, message.seq));
                     self.collect(home, state, &message.record, position, message.ts, !own);
                 }
-                Step::Reset { reason, term, seq } => self.collect_reset(state, home, reason, &term, seq),
+                Step::Reset { reason, term, seq } => self.collect_reset(state, home, reason, term.as_ref(), seq),
             }
         }
         self.turn.due(home);

@@ -5,6 +5,7 @@
 //! Only the last step and the seat belong together, so live messages follow without gap or repeat.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use roomcast_protocol::{JoinedHead, Recovery, Since, joined_frame, message_list, reset_frame};
@@ -13,12 +14,19 @@ use tokio::sync::oneshot;
 use super::home::{Home, State};
 use super::joining::message_json;
 use super::mail::{JoinRequest, Mail};
+use super::sequencer::Place;
 use super::shard::{Shard, text_frame};
+use super::storm::is_of;
 use crate::broker::{BrokerError, History, Range};
 use crate::socket::frames;
 
 /// Messages of one read. Small: they may be 64 KiB each.
 const PAGE: usize = 64;
+
+/// How long a client waits for what it has seen elsewhere before the stream is read for it.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+/// How often a resume looks for ground that shifts under it before it gives up.
+const MOST_SHIFTS: u32 = 8;
 
 /// A step of a replay: messages that go out together.
 enum Step {
@@ -38,89 +46,214 @@ enum Ended {
     Failed { error: BrokerError, joined: bool },
 }
 
+/// A client on its way back.
+struct Return<'a> {
+    join: &'a JoinRequest,
+    members: &'a [u8],
+    /// Where it stands: `since` at first, then what it was sent.
+    at: Since,
+    /// Whether it has its `joined`.
+    joined: bool,
+    /// Frames that are to go before the next.
+    before: BytesMut,
+}
+
 impl Shard {
     /// Gives a joiner its seat: at once, or after a replay.
     pub(super) fn bring_up(self: &Rc<Self>, home: &Rc<Home>, join: JoinRequest, members: &Rc<Vec<u8>>) {
-        let past = recovery(&home.state.borrow(), join.since.as_ref());
-        match (past, join.since.as_ref().map(|since| since.seq)) {
-            (None, Some(since)) => self.replay_to(home, join, since, Rc::clone(members)),
-            (known, _) => self.seat_with_newest(home, &join, known.unwrap_or(Recovery::Fresh), members),
+        match join.since.clone() {
+            None => self.seat_with_newest(home, &join, Recovery::Fresh, None, members),
+            Some(_) if !home.is_durable() => {
+                self.seat_with_newest(home, &join, Recovery::UnknownTerm, None, members);
+            }
+            Some(since) => self.replay_to(home, join, since, Rc::clone(members)),
         }
     }
 
-    /// A seat without a replay. Who missed nothing gets nothing; others get the newest messages.
-    fn seat_with_newest(&self, home: &Rc<Home>, join: &JoinRequest, recovery: Recovery, members: &[u8]) {
-        let messages = match recovery {
-            Recovery::Resumed => b"[]".to_vec(),
-            _ => self.newest(&home.state.borrow()),
-        };
-        let frame = joined_bytes(home, join, recovery, members, &messages);
+    /// A seat without a replay, but with the newest messages.
+    fn seat_with_newest(
+        &self,
+        home: &Rc<Home>,
+        join: &JoinRequest,
+        recovery: Recovery,
+        rollback: Option<&Since>,
+        members: &[u8],
+    ) {
+        let messages = self.newest(&home.state.borrow());
+        let frame = joined_bytes(home, join, (recovery, rollback), members, &messages);
         self.seat_one(home, join, frame);
     }
 
-    fn replay_to(self: &Rc<Self>, home: &Rc<Home>, join: JoinRequest, since: u64, members: Rc<Vec<u8>>) {
-        home.state.borrow_mut().resuming += 1;
+    fn replay_to(self: &Rc<Self>, home: &Rc<Home>, join: JoinRequest, since: Since, members: Rc<Vec<u8>>) {
+        {
+            let mut state = home.state.borrow_mut();
+            state.resuming += 1;
+            state.resumed_at = Some(self.tick.get());
+        }
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {
-            match shard.replay(&home, &join, since, &members).await {
+            let mut back = Return { join: &join, members: &members, at: since, joined: false, before: BytesMut::new() };
+            match shard.replay(&home, &mut back).await {
                 Ok(()) => {}
                 Err(Ended::Gone) => shard.take_back(&home, &join),
                 Err(Ended::Failed { error, joined: false }) => {
                     shard.take_back(&home, &join);
                     shard.refuse_join(&join, &error);
                 }
-                Err(Ended::Failed { joined: true, .. }) => shard.seat_behind_a_gap(&home, &join),
+                Err(Ended::Failed { joined: true, .. }) => shard.seat_behind(&home, &mut back, Recovery::Gap),
             }
             home.state.borrow_mut().resuming -= 1;
             shard.turn.due(&home);
         });
     }
 
-    async fn replay(&self, home: &Rc<Home>, join: &JoinRequest, since: u64, members: &[u8]) -> Result<(), Ended> {
-        let (mut cursor, mut joined, mut page) = (since, false, None);
+    async fn replay(self: &Rc<Self>, home: &Rc<Home>, back: &mut Return<'_>) -> Result<(), Ended> {
+        let (mut page, mut shifts) = (None, 0);
         loop {
             // Whatever was collected goes to the members there are and into the recent messages first.
             self.seal(home);
-            let step = self.step(&home.state.borrow(), home, join, cursor, page.take());
+            if self.find_place(home, back, &mut shifts).await? {
+                return Ok(());
+            }
+            let step = self.step(&home.state.borrow(), home, back.at.seq, page.take());
             match step {
                 Step::Read => {
-                    let range = Range::After { seq: cursor, limit: PAGE };
-                    let read = self.read(&home.name, range).await;
-                    page = Some(read.map_err(|error| Ended::Failed { error, joined })?);
+                    page = self.read_for(home, back, &mut shifts).await?;
                 }
-                Step::Hole if joined => {
-                    self.seat_behind_a_gap(home, join);
+                Step::Hole if back.joined => {
+                    self.seat_behind(home, back, Recovery::Gap);
                     return Ok(());
                 }
                 Step::Hole => {
-                    // Trimmed meanwhile; or the room has begun a new term, or gone back, since the join came.
-                    let known = recovery(&home.state.borrow(), join.since.as_ref());
-                    self.seat_with_newest(home, join, known.unwrap_or(Recovery::Gap), members);
+                    self.seat_with_newest(home, back.join, Recovery::Gap, None, back.members);
                     return Ok(());
                 }
                 Step::Messages(messages, upto) => {
-                    let frame = if joined {
-                        message_frames(&messages)
+                    let frame = if back.joined {
+                        message_frames(std::mem::take(&mut back.before), &messages)
                     } else {
                         let list = message_list(messages.iter().map(Vec::as_slice));
-                        joined_bytes(home, join, Recovery::Resumed, members, &list)
+                        joined_bytes(home, back.join, (Recovery::Resumed, None), back.members, &list)
                     };
+                    let position = home.state.borrow().sequencer.position(upto);
                     if upto >= home.state.borrow().sequencer.last() {
-                        self.seat_one(home, join, frame);
+                        self.seat_one(home, back.join, frame);
                         return Ok(());
                     }
-                    self.send_and_wait(join, frame).await?;
-                    (cursor, joined) = (upto, true);
+                    self.send_and_wait(back.join, frame).await?;
+                    back.joined = true;
+                    back.at = position.unwrap_or_else(|| Since { seq: upto, ..back.at.clone() });
                 }
             }
         }
     }
 
+    /// Finds out whether what the client has is part of the room's order. If not it gets its seat, being told: true.
+    ///
+    /// This node may be behind another that the client was on, so nobody is told of a loss before the stream was read.
+    async fn find_place(
+        self: &Rc<Self>,
+        home: &Rc<Home>,
+        back: &mut Return<'_>,
+        shifts: &mut u32,
+    ) -> Result<bool, Ended> {
+        let (mut is_awaited, mut is_read) = (false, false);
+        loop {
+            let (place, is_final) = {
+                let state = home.state.borrow();
+                let place = state.sequencer.place(&back.at);
+                if place == Place::Within && back.at.seq <= state.sequencer.last() {
+                    return Ok(false);
+                }
+                let is_final = state.sequencer.is_final(&place, &back.at.term);
+                (place, is_final)
+            };
+            if !is_awaited && !is_final {
+                // What this node lacks may be on its way, and so may be others who came for the same reason.
+                is_awaited = true;
+                tokio::time::sleep(ON_ITS_WAY).await;
+                self.seal(home);
+                continue;
+            }
+            if place == Place::Within || !is_read && !is_final {
+                self.shift(home, back, shifts).await?;
+                self.seal(home);
+                is_read = true;
+                continue;
+            }
+            if place == Place::Unknown {
+                home.state.borrow_mut().sequencer.rule_out(&back.at.term);
+            }
+            match (place, back.joined) {
+                (Place::Beyond(end), false) => {
+                    back.at.seq = end;
+                    self.seat_with_newest(home, back.join, Recovery::Diverged, Some(&back.at), back.members);
+                    return Ok(true);
+                }
+                (Place::Beyond(end), true) => {
+                    // What it was sent just now is lost, too. It goes back, and on from there.
+                    back.at.seq = end;
+                    self.parts.totals.hub.resets.with_label_values(&["diverged"]).inc();
+                    let frame = reset_frame(&home.name, Recovery::Diverged, Some(&back.at.term), end);
+                    frames::text(&frame, &mut back.before);
+                }
+                (_, false) => {
+                    self.seat_with_newest(home, back.join, Recovery::UnknownTerm, None, back.members);
+                    return Ok(true);
+                }
+                (_, true) => {
+                    self.seat_behind(home, back, Recovery::UnknownTerm);
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// Has the room catch up with its stream.
+    async fn shift(self: &Rc<Self>, home: &Rc<Home>, back: &Return<'_>, shifts: &mut u32) -> Result<(), Ended> {
+        let joined = back.joined;
+        *shifts += 1;
+        if *shifts > MOST_SHIFTS {
+            let error = BrokerError::Unavailable("the room's history keeps changing".into());
+            return Err(Ended::Failed { error, joined });
+        }
+        self.caught_up(home).await.map_err(|error| Ended::Failed { error, joined })
+    }
+
+    /// Has what the client missed read: into the recent messages, for all who come back, or as a page for it alone.
+    async fn read_for(
+        self: &Rc<Self>,
+        home: &Rc<Home>,
+        back: &Return<'_>,
+        shifts: &mut u32,
+    ) -> Result<Option<History>, Ended> {
+        let joined = back.joined;
+        let failed = |error| Ended::Failed { error, joined };
+        if !home.state.borrow().recent.is_deep() {
+            self.deepen(home).await.map_err(failed)?;
+            if !home.state.borrow().recent.is_deep() {
+                self.shift(home, back, shifts).await?;
+            }
+            return Ok(None);
+        }
+        let range = Range::After { seq: back.at.seq, limit: PAGE };
+        let page = self.read(&home.name, range).await.map_err(failed)?;
+        {
+            let mut state = home.state.borrow_mut();
+            if is_of(&page, &state) {
+                state.oldest = page.first;
+                return Ok(Some(page));
+            }
+        }
+        self.shift(home, back, shifts).await?;
+        Ok(None)
+    }
+
     /// The next messages behind `cursor`, from memory if they are there, else from `page`, as many as fit a frame.
-    fn step(&self, state: &State, home: &Home, join: &JoinRequest, cursor: u64, page: Option<History>) -> Step {
+    fn step(&self, state: &State, home: &Home, cursor: u64, page: Option<History>) -> Step {
         let last = state.sequencer.last();
-        if state.sequencer.term() != join.since.as_ref().map(|since| &since.term) || cursor > last {
-            return Step::Hole;
+        if cursor >= last {
+            return Step::Messages(Vec::new(), cursor);
         }
         let mut room = self.replay_bytes();
         let mut upto = cursor;
@@ -133,6 +266,9 @@ impl Shard {
         if let Some(missed) = state.recent.after(cursor) {
             let messages = missed.take_while(|json| fits(json.len())).map(<[u8]>::to_vec).collect();
             return Step::Messages(messages, upto);
+        }
+        if cursor + 1 < state.oldest {
+            return Step::Hole;
         }
         let Some(page) = page else { return Step::Read };
         let mut messages = Vec::new();
@@ -157,13 +293,15 @@ impl Shard {
     }
 
     /// The rest of the replay is lost: says so, and goes on with what comes.
-    fn seat_behind_a_gap(&self, home: &Rc<Home>, join: &JoinRequest) {
+    fn seat_behind(&self, home: &Rc<Home>, back: &mut Return<'_>, reason: Recovery) {
         self.seal(home);
         let state = home.state.borrow();
-        let frame = reset_frame(&home.name, Recovery::Gap, state.sequencer.term(), state.sequencer.last());
+        let frame = reset_frame(&home.name, reason, state.sequencer.term(), state.sequencer.last());
         drop(state);
-        self.parts.totals.hub.resets.with_label_values(&["gap"]).inc();
-        self.seat_one(home, join, text_frame(&frame));
+        let label = if reason == Recovery::Gap { "gap" } else { "unknown_term" };
+        self.parts.totals.hub.resets.with_label_values(&[label]).inc();
+        frames::text(&frame, &mut back.before);
+        self.seat_one(home, back.join, std::mem::take(&mut back.before).freeze());
     }
 
     /// Bytes that may go to a member at once: half of what a connection may have queued.
@@ -173,9 +311,9 @@ impl Shard {
 
     /// The newest messages that fit a frame.
     fn newest(&self, state: &State) -> Vec<u8> {
-        let mut bytes: usize = state.recent.all().map(|json| json.len() + 1).sum();
+        let mut bytes: usize = state.recent.newest().map(|json| json.len() + 1).sum();
         let most = self.replay_bytes();
-        message_list(state.recent.all().skip_while(|json| {
+        message_list(state.recent.newest().skip_while(|json| {
             let skip = bytes > most;
             bytes -= json.len() + 1;
             skip
@@ -183,22 +321,14 @@ impl Shard {
     }
 }
 
-/// What can be said without a replay; `None` when one is due.
-fn recovery(state: &State, since: Option<&Since>) -> Option<Recovery> {
-    let Some(since) = since else { return Some(Recovery::Fresh) };
-    let last = state.sequencer.last();
-    if state.sequencer.term() != Some(&since.term) {
-        return Some(Recovery::UnknownTerm);
-    }
-    match since.seq.cmp(&last) {
-        std::cmp::Ordering::Greater => Some(Recovery::Diverged),
-        std::cmp::Ordering::Equal => Some(Recovery::Resumed),
-        std::cmp::Ordering::Less => None,
-    }
-}
-
 /// The `joined` frame of a joiner.
-fn joined_bytes(home: &Home, join: &JoinRequest, recovery: Recovery, members: &[u8], messages: &[u8]) -> Bytes {
+fn joined_bytes(
+    home: &Home,
+    join: &JoinRequest,
+    (recovery, rollback): (Recovery, Option<&Since>),
+    members: &[u8],
+    messages: &[u8],
+) -> Bytes {
     let state = home.state.borrow();
     let durable = home.is_durable();
     let head = JoinedHead {
@@ -207,14 +337,15 @@ fn joined_bytes(home: &Home, join: &JoinRequest, recovery: Recovery, members: &[
         term: state.sequencer.term().filter(|_| durable),
         seq: durable.then(|| state.sequencer.last()),
         recovery,
+        rollback,
         online: state.roll.online,
     };
     text_frame(&joined_frame(join.reference.as_deref(), &head, members, messages))
 }
 
-/// Each message as a frame of its own.
-fn message_frames(messages: &[Vec<u8>]) -> Bytes {
-    let mut out = BytesMut::with_capacity(messages.iter().map(|json| json.len() + 10).sum());
+/// Each message as a frame of its own, behind `out`.
+fn message_frames(mut out: BytesMut, messages: &[Vec<u8>]) -> Bytes {
+    out.reserve(messages.iter().map(|json| json.len() + 10).sum());
     for json in messages {
         frames::text(json, &mut out);
     }

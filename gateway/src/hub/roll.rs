@@ -8,9 +8,9 @@ use std::sync::Arc;
 use roomcast_protocol::{ClientId, Mode, PresenceKind, RoomName, presence_frame};
 
 use super::home::{Home, Movement, Phase, State};
-use super::mail::JoinRequest;
+use super::mail::{JoinRequest, Mail};
 use super::shard::Shard;
-use crate::broker::{BrokerError, Member, PresenceEvent, PresenceOp, PresenceReply};
+use crate::broker::{BrokerError, Member, Moved, PresenceEvent, PresenceOp, PresenceReply};
 
 /// Most comings and goings of one broker call.
 const MOST_AT_ONCE: usize = 256;
@@ -23,15 +23,8 @@ impl Shard {
         if state.seated() == 0 {
             state.empty_since = Some(self.tick.get());
         }
-        state.roll.movements.push_back(Movement { op: PresenceOp::Leave { client, name }, join: None, known: true });
+        state.roll.movements.push_back(Movement::new(PresenceOp::Leave { client, name }));
         drop(state);
-        self.turn.due(&home);
-    }
-
-    pub(super) fn take_rename(&self, room: &RoomName, client: ClientId, name: Arc<str>) {
-        let Some(home) = self.home(room) else { return };
-        let movement = Movement { op: PresenceOp::Rename { client, name }, join: None, known: true };
-        home.state.borrow_mut().roll.movements.push_back(movement);
         self.turn.due(&home);
     }
 
@@ -52,24 +45,37 @@ impl Shard {
             let ops: Vec<PresenceOp> = movements.iter().map(|movement| movement.op.clone()).collect();
             let joins = movements.iter().any(|movement| movement.join.is_some());
             let wanted = if joins { shard.parts.settings.members_cap } else { 0 };
-            let result = {
-                let _turn = shard.calls.acquire().await;
-                shard.parts.broker.presence(&home.name, &ops, wanted).await
-            };
+            let result = shard.tell_broker(&home, &ops, wanted).await;
             home.state.borrow_mut().roll.calling = false;
             match result {
-                Ok(reply) => shard.moved(&home, movements, &reply),
+                Ok((reply, life)) => shard.moved(&home, movements, &reply, life),
                 Err(error) => shard.not_moved(&home, movements, &error),
             }
             shard.turn.due(&home);
         });
     }
 
-    fn moved(self: &Rc<Self>, home: &Rc<Home>, movements: Vec<Movement>, reply: &PresenceReply) {
+    fn moved(self: &Rc<Self>, home: &Rc<Home>, movements: Vec<Movement>, reply: &PresenceReply, life: u32) {
         let mut state = home.state.borrow_mut();
-        self.announce(home, &mut state, reply.version, reply.online, movements.iter().map(|movement| &movement.op));
+        let outcomes = || movements.iter().zip(&reply.outcomes);
+        let news =
+            outcomes().filter(|(movement, outcome)| movement.is_news(**outcome)).map(|(movement, _)| &movement.op);
+        self.announce(home, &mut state, reply.version, reply.online, news);
         drop(state);
-        let joins = movements.into_iter().filter_map(|movement| movement.join).collect();
+        let mut joins = Vec::new();
+        for (movement, outcome) in movements.into_iter().zip(&reply.outcomes) {
+            let taken = *outcome == Moved::NameTaken;
+            if let Some(claim) = movement.claim {
+                // Who asked may have gone.
+                let _ = claim.send(Ok(*outcome));
+            }
+            match (movement.join, movement.restored) {
+                (Some(join), _) if taken => self.refuse_name(&join),
+                (Some(join), _) => joins.push(JoinRequest { life, ..join }),
+                (None, Some(to)) if taken => self.send(to.worker, Mail::Expel { to }),
+                (None, _) => {}
+            }
+        }
         self.seat(home, joins, &reply.members);
     }
 
@@ -84,15 +90,18 @@ impl Shard {
         for (index, mut movement) in movements.into_iter().chain(behind).enumerate() {
             movement.known |= index < told;
             match movement.join.take() {
-                None => again.push(movement),
+                None => match movement.claim.take() {
+                    Some(claim) => _ = claim.send(Err(error.clone())),
+                    None => again.push(movement),
+                },
                 Some(join) if home.policy.mode == Mode::Ephemeral => {
-                    again.push(movement);
-                    seated.push(join);
+                    again.push(Movement { told: true, ..movement });
+                    seated.push(JoinRequest { life: self.life.number(), ..join });
                 }
                 Some(join) => {
                     if movement.known {
                         let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
-                        again.push(Movement { op, join: None, known: true });
+                        again.push(Movement::new(op));
                     }
                     self.refuse_join(&join, error);
                 }
@@ -111,7 +120,7 @@ impl Shard {
     /// A join that was told to the broker and then failed: tells it that the client is gone.
     pub(super) fn take_back(&self, home: &Rc<Home>, join: &JoinRequest) {
         let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
-        home.state.borrow_mut().roll.movements.push_back(Movement { op, join: None, known: true });
+        home.state.borrow_mut().roll.movements.push_back(Movement::new(op));
         self.turn.due(home);
     }
 
@@ -213,6 +222,15 @@ fn last_words(movements: Vec<Movement>) -> VecDeque<Movement> {
 }
 
 impl Movement {
+    /// Whether the members here are to be told. Who enters anew is news only to those who were told of a leave.
+    fn is_news(&self, outcome: Moved) -> bool {
+        match outcome {
+            Moved::Changed => !(self.told && matches!(self.op, PresenceOp::Enter { .. })),
+            Moved::Same => self.restored.is_none() && !self.told,
+            Moved::NameTaken => false,
+        }
+    }
+
     fn client(&self) -> ClientId {
         match self.op {
             PresenceOp::Enter { client, .. } | PresenceOp::Leave { client, .. } | PresenceOp::Rename { client, .. } => {
@@ -230,6 +248,6 @@ impl Movement {
             (leave @ PresenceOp::Leave { .. }, PresenceOp::Rename { .. }) => leave,
             (_, op) => op,
         };
-        Some(Self { op, join: next.join, known })
+        Some(Self { op, join: next.join, known, told: false, restored: next.restored, claim: next.claim })
     }
 }

@@ -64,6 +64,11 @@ impl Room {
         self.seats.borrow().len()
     }
 
+    /// The members here.
+    pub(super) fn peers(&self) -> Vec<Rc<Peer>> {
+        self.seats.borrow().iter().map(|seat| Rc::clone(&seat.peer)).collect()
+    }
+
     /// Whether a batch waits or is being delivered.
     pub(super) fn is_busy(&self) -> bool {
         !self.queue.borrow().is_empty()

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::home::{Home, Phase, State};
 use super::sequencer::{Run, Sequencer, Step};
 use super::shard::Shard;
-use crate::broker::{Record, Sequenced};
+use crate::broker::{History, Record, Sequenced};
 use crate::config::{Fault, Settings};
 
 /// Beats of the shard's clock after which a message goes out although none came that it could be behind.
@@ -28,6 +28,8 @@ pub(super) struct Sabotage(Vec<Fault>);
 pub(super) struct Spoiled {
     /// Messages so far.
     count: u64,
+    /// Envelopes that came over the bus.
+    heard: u64,
     /// The message that is to come behind its follower, and when it was put aside.
     late: Option<(Message, u32)>,
 }
@@ -66,6 +68,14 @@ impl Sabotage {
         steps.extend(seen);
     }
 
+    /// For `no-repair`: a new term is not looked up in the stream, but taken to go on.
+    pub(super) fn believe_any_term(&self, run: &Run, order: &mut Sequencer) {
+        if self.0.contains(&Fault::NoRepair) && order.term().is_some_and(|term| *term != run.term) {
+            let (term, top) = (Some(run.term.clone()), run.first_seq.saturating_sub(1));
+            order.start(History { term, top, ..History::default() });
+        }
+    }
+
     fn fate(&self, number: u64) -> Fate {
         let mut fate = Fate { copies: 1, is_late: false, is_corrupt: false, goes_astray: false };
         for fault in &self.0 {
@@ -75,7 +85,7 @@ impl Sabotage {
                 Fault::Swap(every) => fate.is_late |= number % *every == 0,
                 Fault::Corrupt(every) => fate.is_corrupt |= number % *every == 0,
                 Fault::Misroute(every) => fate.goes_astray |= number % *every == 0,
-                Fault::Drop(_) | Fault::Repeat(_) | Fault::KeepEcho | Fault::NoRepair | Fault::NoDedupe => {}
+                _ => {}
             }
         }
         fate
@@ -86,6 +96,19 @@ impl Shard {
     /// Whether this node commits that fault.
     pub(super) fn commits(&self, fault: Fault) -> bool {
         self.sabotage.as_ref().is_some_and(|sabotage| sabotage.0.contains(&fault))
+    }
+
+    /// For `lose-bus`: whether what the bus brought now did not come.
+    pub(super) fn loses(&self, home: &Home) -> bool {
+        let Some(sabotage) = &self.sabotage else { return false };
+        let every =
+            sabotage.0.iter().find_map(|fault| if let Fault::LoseBus(every) = fault { Some(*every) } else { None });
+        every.is_some_and(|every| {
+            let mut state = home.state.borrow_mut();
+            let spoiled = state.spoiled.get_or_insert_default();
+            spoiled.heard += 1;
+            spoiled.heard.is_multiple_of(every.get())
+        })
     }
 
     /// In place of [`Shard::add`], with the faults that hit single messages.
@@ -141,7 +164,7 @@ impl Shard {
         let mut state = home.state.borrow_mut();
         state.sequencer.begin_read();
         if let Some(first) = state.sequencer.first_held() {
-            state.sequencer.skip_to(first - 1, &mut steps);
+            state.sequencer.skip_to(first - 1, None, &mut steps);
         }
         steps.retain(|step| matches!(step, Step::Message(..)));
         self.carry_out(home, &mut state, steps);

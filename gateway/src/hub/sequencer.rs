@@ -2,19 +2,24 @@
 //!
 //! Messages come from three sides: this node's own publishes as the broker answers them, the bus, and reads of the
 //! stream. Whichever brings the next due seq first is delivered; the others are dropped by seq.
+//!
+//! A seq is a place only within its term. Of a term that is new here, nothing is taken from the bus: whether it begins
+//! behind the last message delivered or behind an earlier one, which it replaces, only the stream knows (`ground`).
 
 use std::collections::BTreeMap;
 
 use roomcast_protocol::{Recovery, Term};
 
-use crate::broker::{Record, Sequenced};
+use crate::broker::{Boundary, Record, Sequenced};
+
+mod ground;
+
+pub(super) use ground::{Ground, Place};
 
 /// Most messages held back behind a gap; what comes beyond is read from the stream again.
 const MOST_HELD: usize = 1024;
 /// The same in bytes of data.
 const MOST_HELD_BYTES: usize = 4 * 1024 * 1024;
-/// Terms remembered so that stragglers of an ended term are known.
-const PAST_TERMS: usize = 4;
 
 /// Messages with consecutive seqs.
 pub(super) struct Run {
@@ -32,7 +37,7 @@ pub(super) enum Step {
     /// The next message.
     Message(Sequenced, bool),
     /// What follows does not continue what came before.
-    Reset { reason: Recovery, term: Term, seq: u64 },
+    Reset { reason: Recovery, term: Option<Term>, seq: u64 },
 }
 
 /// What an offered run amounted to.
@@ -42,14 +47,20 @@ pub(super) struct Offered {
     pub(super) repeated: usize,
     /// True if a gap stands before held messages.
     pub(super) gap: bool,
+    /// True if it was of a term that is not known here: the stream must be read.
+    pub(super) strange: bool,
 }
 
 /// The order of one room.
 #[derive(Default)]
 pub(super) struct Sequencer {
+    /// Of the last message delivered.
     term: Option<Term>,
-    past: Vec<Term>,
     last: u64,
+    /// The terms before, as of the last read.
+    ended: Vec<Boundary>,
+    /// Terms that the stream did not know when a client came back with them.
+    ruled_out: Vec<Term>,
     held: BTreeMap<u64, (Sequenced, bool)>,
     held_bytes: usize,
     /// Something was not even held back: only the stream has it.
@@ -57,12 +68,6 @@ pub(super) struct Sequencer {
 }
 
 impl Sequencer {
-    /// Starts at the room's present top.
-    pub(super) fn start(&mut self, term: Option<Term>, top: u64) {
-        self.term = term;
-        self.last = top;
-    }
-
     /// The present term; none before the first message of a room.
     pub(super) fn term(&self) -> Option<&Term> {
         self.term.as_ref()
@@ -85,12 +90,10 @@ impl Sequencer {
 
     /// Takes a run in; what became due is appended to `steps`.
     pub(super) fn offer(&mut self, run: Run, steps: &mut Vec<Step>) -> Offered {
-        if self.past.contains(&run.term) {
-            return Offered { repeated: run.records.len(), gap: self.has_gap() };
+        if self.term.as_ref().is_some_and(|term| *term != run.term) {
+            return self.offer_strange(&run);
         }
-        if self.term.as_ref() != Some(&run.term) {
-            self.change_term(&run, steps);
-        }
+        self.term.get_or_insert_with(|| run.term.clone());
         let mut repeated = 0;
         for (seq, record) in (run.first_seq..).zip(run.records) {
             let message = Sequenced { term: run.term.clone(), seq, ts: run.ts, record };
@@ -107,18 +110,63 @@ impl Sequencer {
             }
         }
         self.release(steps);
-        Offered { repeated, gap: self.has_gap() }
+        Offered { repeated, gap: self.has_gap(), strange: false }
     }
 
-    /// Gives up on the seqs up to `seq`: they are not to be had. Members are told.
-    pub(super) fn skip_to(&mut self, seq: u64, steps: &mut Vec<Step>) {
-        let Some(term) = self.term.clone().filter(|_| seq > self.last) else { return };
-        self.last = seq;
+    /// A run of another term: left behind by one that ended, or of one that is new here.
+    fn offer_strange(&mut self, run: &Run) -> Offered {
+        let last = run.first_seq + run.records.len() as u64 - 1;
+        let is_behind = |ended: &Boundary| ended.term == run.term && last <= ended.end.min(self.last);
+        if self.ended.iter().any(is_behind) {
+            return Offered { repeated: run.records.len(), gap: self.has_gap(), strange: false };
+        }
+        self.missed = true;
+        Offered { repeated: 0, gap: true, strange: true }
+    }
+
+    /// Takes a message that was read from the stream, in its order; what lies between it and the last is not to be had.
+    pub(super) fn take_read(&mut self, message: Sequenced, steps: &mut Vec<Step>) {
+        if message.seq <= self.last {
+            return;
+        }
+        if self.term.as_ref() != Some(&message.term) {
+            self.forget_held();
+            self.ruled_out.clear();
+        }
+        self.skip_to(message.seq - 1, Some(&message.term), steps);
+        if message.seq <= self.last {
+            // Held, and let go by the skip.
+            return;
+        }
+        self.drop_held(message.seq);
+        (self.term, self.last) = (Some(message.term.clone()), message.seq);
+        steps.push(Step::Message(message, false));
+        self.release(steps);
+    }
+
+    /// Gives up on the seqs up to `seq`, whose term is `term` if that is known: they are not to be had. Members are told.
+    pub(super) fn skip_to(&mut self, seq: u64, term: Option<&Term>, steps: &mut Vec<Step>) {
+        let Some(term) = term.or(self.term.as_ref()).cloned().filter(|_| seq > self.last) else { return };
+        if self.term.as_ref() != Some(&term) {
+            self.forget_held();
+        }
+        (self.term, self.last) = (Some(term.clone()), seq);
         let rest = self.held.split_off(&(seq + 1));
         self.held_bytes = rest.values().map(|(message, _)| message.record.data.len()).sum();
         self.held = rest;
-        steps.push(Step::Reset { reason: Recovery::Gap, term, seq });
+        steps.push(Step::Reset { reason: Recovery::Gap, term: Some(term), seq });
         self.release(steps);
+    }
+
+    fn drop_held(&mut self, seq: u64) {
+        if let Some((message, _)) = self.held.remove(&seq) {
+            self.held_bytes -= message.record.data.len();
+        }
+    }
+
+    fn forget_held(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
     }
 
     /// The first seq held back behind the gap.
@@ -133,25 +181,6 @@ impl Sequencer {
             steps.push(Step::Message(message, own));
         }
     }
-
-    /// The room's history broke off: the broker lost its metadata. Seqs of the new term continue what survived there,
-    /// so only a new term that begins right behind the last message delivered here needs no `reset`.
-    fn change_term(&mut self, run: &Run, steps: &mut Vec<Step>) {
-        let before = run.first_seq.saturating_sub(1);
-        if let Some(old) = self.term.replace(run.term.clone()) {
-            self.past.push(old);
-            if self.past.len() > PAST_TERMS {
-                self.past.remove(0);
-            }
-            let reason = if before < self.last { Recovery::Diverged } else { Recovery::Gap };
-            if before != self.last {
-                steps.push(Step::Reset { reason, term: run.term.clone(), seq: before });
-            }
-            self.last = before;
-            self.held.clear();
-            (self.held_bytes, self.missed) = (0, false);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -160,7 +189,9 @@ mod tests {
     use bytes::Bytes;
     use roomcast_protocol::ClientId;
 
-    fn run(term: &str, first_seq: u64, count: usize) -> Run {
+    use crate::broker::History;
+
+    pub(super) fn run(term: &str, first_seq: u64, count: usize) -> Run {
         let record = Record {
             id: "i".into(),
             idempotent: false,
@@ -175,10 +206,17 @@ mod tests {
         Run { term, first_seq, ts: 0, records: vec![record; count], own: false }
     }
 
-    fn told(steps: &[Step]) -> Vec<String> {
+    impl Sequencer {
+        fn start_at(&mut self, term: &str, top: u64) {
+            let term = Some(Term::new(term).expect("valid"));
+            self.start(History { term, top, ..History::default() });
+        }
+    }
+
+    pub(super) fn told(steps: &[Step]) -> Vec<String> {
         let tell = |step: &Step| match step {
             Step::Message(message, _) => format!("{}{}", message.term, message.seq),
-            Step::Reset { reason, term, seq } => format!("{reason:?} {term}{seq}"),
+            Step::Reset { reason, term, seq } => format!("{reason:?} {}{seq}", term.as_ref().map_or("", Term::as_str)),
         };
         steps.iter().map(tell).collect()
     }
@@ -187,7 +225,7 @@ mod tests {
     fn every_order_of_arrival_gives_the_same_order() {
         for order in [[1, 3, 5], [5, 3, 1], [3, 5, 1], [5, 1, 3]] {
             let (mut sequencer, mut steps) = (Sequencer::default(), Vec::new());
-            sequencer.start(Some(Term::new("a").expect("valid")), 0);
+            sequencer.start_at("a", 0);
             for first in order {
                 sequencer.offer(run("a", first, 2), &mut steps);
                 sequencer.offer(run("a", first, 2), &mut steps);
@@ -201,36 +239,25 @@ mod tests {
     fn repeats_are_counted_and_dropped() {
         let (mut sequencer, mut steps) = (Sequencer::default(), Vec::new());
         sequencer.offer(run("a", 1, 2), &mut steps);
-        assert_eq!(sequencer.offer(run("a", 1, 3), &mut steps), Offered { repeated: 2, gap: false });
+        assert_eq!(sequencer.offer(run("a", 1, 3), &mut steps), Offered { repeated: 2, ..Offered::default() });
         assert_eq!(told(&steps), ["a1", "a2", "a3"]);
     }
 
     #[test]
     fn a_gap_holds_back_until_it_is_filled_or_given_up() {
         let (mut sequencer, mut steps) = (Sequencer::default(), Vec::new());
-        sequencer.start(Some(Term::new("a").expect("valid")), 4);
-        assert_eq!(sequencer.offer(run("a", 7, 1), &mut steps), Offered { repeated: 0, gap: true });
+        sequencer.start_at("a", 4);
+        assert_eq!(sequencer.offer(run("a", 7, 1), &mut steps), Offered { gap: true, ..Offered::default() });
         assert!(steps.is_empty());
         assert_eq!(sequencer.first_held(), Some(7));
-        sequencer.skip_to(6, &mut steps);
+        sequencer.skip_to(6, None, &mut steps);
         assert_eq!(told(&steps), ["Gap a6", "a7"]);
-    }
-
-    #[test]
-    fn a_new_term_resets_unless_it_continues_and_stragglers_are_dropped() {
-        let (mut sequencer, mut steps) = (Sequencer::default(), Vec::new());
-        sequencer.offer(run("a", 1, 3), &mut steps);
-        sequencer.offer(run("b", 4, 1), &mut steps);
-        sequencer.offer(run("c", 3, 1), &mut steps);
-        sequencer.offer(run("a", 4, 1), &mut steps);
-        sequencer.offer(run("d", 9, 1), &mut steps);
-        assert_eq!(told(&steps), ["a1", "a2", "a3", "b4", "Diverged c2", "c3", "Gap d8", "d9"]);
     }
 
     #[test]
     fn what_is_held_is_bounded() {
         let (mut sequencer, mut steps) = (Sequencer::default(), Vec::new());
-        sequencer.start(Some(Term::new("a").expect("valid")), 0);
+        sequencer.start_at("a", 0);
         sequencer.offer(run("a", 2, MOST_HELD + 500), &mut steps);
         assert_eq!(sequencer.held.len(), MOST_HELD);
         sequencer.offer(run("a", 1, 1), &mut steps);

@@ -17,7 +17,8 @@ use tokio::sync::Semaphore;
 
 use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
-use super::peer::{Delivered, Peer};
+use super::muster::Life;
+use super::peer::{Delivered, Peer, Stop};
 use super::room::Room;
 use super::sabotage::Sabotage;
 use super::tend::Told;
@@ -60,6 +61,7 @@ pub struct Shard {
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) tick: Cell<u32>,
     pub(super) told: Told,
+    pub(super) life: Life,
     /// Turns at the broker for joins: a storm of them waits here instead of being refused there.
     pub(super) calls: Semaphore,
     /// Turns at reading streams.
@@ -90,6 +92,7 @@ impl Shard {
             scratch: RefCell::default(),
             tick: Cell::new(0),
             told: Told::default(),
+            life: Life::default(),
             calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
             reads: Semaphore::new(super::MOST_READS),
             sabotage,
@@ -166,6 +169,7 @@ impl Shard {
             since,
             reference: reference.map(Into::into),
             room,
+            life: 0,
         };
         self.send(home, Mail::Join(request));
     }
@@ -202,14 +206,6 @@ impl Shard {
         peer.begin_request();
         let reference = reference.map(Into::into);
         self.send_home(room, Mail::Ask { room: room.clone(), from: self.address(peer), reference, question });
-    }
-
-    /// Changes the display name, in every room joined.
-    pub fn rename(&self, peer: &Rc<Peer>, name: &Arc<str>) {
-        peer.set_name(Arc::clone(name));
-        for room in peer.rooms() {
-            self.send_home(&room.clone(), Mail::Rename { room, client: peer.id, name: Arc::clone(name) });
-        }
     }
 
     fn unseat(&self, peer: &Rc<Peer>, name: &RoomName) {
@@ -278,7 +274,7 @@ impl Shard {
             Mail::Join(request) => self.take_join(request),
             Mail::Leave { room, client, name, worker } => self.take_leave(&room, client, name, worker),
             Mail::Publish(request) => self.take_publish(request),
-            Mail::Rename { room, client, name } => self.take_rename(&room, client, name),
+            Mail::Rename { room, client, name, claim } => self.take_rename(&room, client, name, claim),
             Mail::Ask { room, from, reference, question } => self.take_question(room, from, reference, question),
             Mail::Admit { to, room, name, frame } => self.admit(to, &room, name, frame),
             Mail::Replay { to, frames, taken } => {
@@ -305,6 +301,14 @@ impl Shard {
                 let room = self.room(&room);
                 room.push(batch);
                 self.turn.activate(&room);
+            }
+            Mail::Life(incarnation) => self.begin_life(incarnation),
+            Mail::Muster { home } => self.muster(home),
+            Mail::Present { room, members } => self.take_present(&room, members),
+            Mail::Expel { to } => {
+                if let Some(peer) = self.resolve(to) {
+                    peer.request_stop(Stop::NameTaken);
+                }
             }
         }
     }

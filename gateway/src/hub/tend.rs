@@ -8,7 +8,7 @@ use super::home::{Home, Phase};
 use super::shard::Shard;
 
 /// Between two flushes of the metrics.
-const BEAT: Duration = Duration::from_millis(250);
+pub(super) const BEAT: Duration = Duration::from_millis(250);
 /// Beats between two looks at the rooms.
 const BEATS_PER_ROUND: u32 = 4;
 
@@ -35,13 +35,15 @@ impl Shard {
         }
     }
 
-    fn tend_homes(&self) {
+    fn tend_homes(self: &Rc<Self>) {
         let homes: Vec<Rc<Home>> = self.homes.borrow().values().cloned().collect();
         for home in homes {
             self.tend_home(&home);
             self.release_late(&home);
+            self.settle_recent(&home);
             self.let_go(&home);
         }
+        self.release_rooms();
     }
 
     /// Closes a room whose last member left a while ago; its history stays with the broker.
@@ -60,6 +62,7 @@ impl Shard {
             self.parts.broker.unsubscribe(&home.name);
         }
         state.phase = Phase::Closed;
+        self.let_room_go(home);
         self.homes.borrow_mut().remove(&home.name);
         self.rooms.borrow_mut().remove(&home.name);
     }

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 use super::sequencer::Run;
 use super::{Inbox, Parts, Peer, Post, Shard};
 use crate::broker::{
-    Broker, BrokerError, BrokerStats, Event, History, MembersPage, Memory, MemoryBroker, PresenceOp, PresenceReply,
-    Published, Range, Record,
+    Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, Memory,
+    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Top, Trouble,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -31,8 +31,10 @@ mod catching_up;
 mod delivery;
 mod ending;
 mod joining;
+mod lives;
 mod outage;
 mod sabotage;
+mod terms;
 
 /// Bytes that may wait for a client of these tests.
 const QUEUE_LIMIT: usize = 1 << 20;
@@ -43,9 +45,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
+    beat_fails: Cell<bool>,
     reads: Semaphore,
     /// Reads that stand at the gate.
     waiting: Cell<usize>,
+    /// Reads so far.
+    asked: Cell<usize>,
 }
 
 #[async_trait(?Send)]
@@ -68,6 +73,7 @@ impl Broker for Faulty {
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
         let history = self.inner.history(room, range).await;
+        self.asked.set(self.asked.get() + 1);
         self.waiting.set(self.waiting.get() + 1);
         let pass = self.reads.acquire().await.expect("open");
         self.waiting.set(self.waiting.get() - 1);
@@ -75,11 +81,15 @@ impl Broker for Faulty {
         history
     }
 
-    async fn presence(&self, room: &RoomName, ops: &[PresenceOp], want: usize) -> Result<PresenceReply, BrokerError> {
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+        self.inner.tops(rooms).await
+    }
+
+    async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError> {
         let fault = self.presence_fails.borrow().clone();
         match fault {
             Some(error) => Err(error),
-            None => self.inner.presence(room, ops, want).await,
+            None => self.inner.presence(room, call).await,
         }
     }
 
@@ -87,8 +97,40 @@ impl Broker for Faulty {
         self.inner.members(room, cursor, limit).await
     }
 
-    fn is_up(&self) -> bool {
-        true
+    async fn beat(&self, beat: &Beat<'_>) -> Result<Pulse, BrokerError> {
+        if self.beat_fails.get() {
+            return Err(BrokerError::Unavailable("away".into()));
+        }
+        self.inner.beat(beat).await
+    }
+
+    async fn hold(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.inner.hold(incarnation, rooms).await
+    }
+
+    async fn release(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
+        self.inner.release(incarnation, rooms).await
+    }
+
+    async fn held(&self, incarnation: &Incarnation, limit: usize) -> Result<Vec<RoomName>, BrokerError> {
+        self.inner.held(incarnation, limit).await
+    }
+
+    async fn evict(
+        &self,
+        room: &RoomName,
+        incarnation: &Incarnation,
+        behind: Option<ClientId>,
+    ) -> Result<Evicted, BrokerError> {
+        self.inner.evict(room, incarnation, behind).await
+    }
+
+    async fn bury(&self, incarnation: &Incarnation, farewell: Farewell) -> Result<(), BrokerError> {
+        self.inner.bury(incarnation, farewell).await
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        None
     }
 }
 
@@ -102,6 +144,7 @@ struct Worker {
 /// A node of some workers.
 struct Node {
     workers: Vec<Worker>,
+    memory: Memory,
 }
 
 impl Node {
@@ -113,7 +156,14 @@ impl Node {
             let (events, arriving) = mpsc::channel(64);
             let inner = memory.handle(settings.node_id.clone(), events.clone(), BrokerStats::new(&metrics));
             let reads = Semaphore::new(1 << 20);
-            let broker = Rc::new(Faulty { inner, presence_fails: RefCell::default(), reads, waiting: Cell::new(0) });
+            let broker = Rc::new(Faulty {
+                inner,
+                presence_fails: RefCell::default(),
+                beat_fails: Cell::new(false),
+                reads,
+                waiting: Cell::new(0),
+                asked: Cell::new(0),
+            });
             let shard = Shard::new(Parts {
                 index,
                 post: post.clone(),
@@ -126,13 +176,15 @@ impl Node {
                 tracing: Tracing::off(),
             });
             spawn_local(Rc::clone(&shard).run_turns());
+            spawn_local(Rc::clone(&shard).run_lease());
             spawn_local(Rc::clone(&shard).run_inbox(inbox));
             spawn_local(Rc::clone(&shard).run_relay(arriving));
             spawn_local(Rc::clone(&shard).run_clock());
+            spawn_local(Rc::clone(&shard).run_sweep());
             Worker { shard, broker, events }
         };
         let workers = inboxes.into_iter().enumerate().map(one).collect();
-        Self { workers }
+        Self { workers, memory }
     }
 
     /// The only worker.
@@ -177,7 +229,8 @@ impl Client {
             loop {
                 if let Some(len) = first_frame_len(&self.input) {
                     let frame: Vec<u8> = self.input.drain(..len).collect();
-                    let start = frame.iter().position(|byte| *byte == b'{').expect("JSON");
+                    // No mask; the length takes 1, 3 or 9 bytes.
+                    let start = [2, 4, 10][usize::from(frame[1].saturating_sub(125).min(2))];
                     return serde_json::from_slice(&frame[start..]).expect("JSON");
                 }
                 assert!(self.socket.read_buf(&mut self.input).await.expect("readable") > 0, "closed");

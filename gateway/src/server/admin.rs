@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::lifecycle::{Lifecycle, Missing, Stage};
+use crate::lifecycle::{Lifecycle, Missing};
 use crate::telemetry::metrics::Metrics;
 
 /// Connections served at a time. Others wait in the kernel's queue: each of these lives for [`CONNECTION`] at most.
@@ -129,7 +129,9 @@ impl Answers {
         // Set here rather than where they change, so that they cannot drift from what /readyz says.
         self.metrics.broker.up.set(self.lifecycle.is_broker_up().into());
         self.metrics.node.ready.set(self.lifecycle.is_ready().into());
-        self.metrics.node.draining.set((self.lifecycle.stage() == Stage::Draining).into());
+        let leaving = self.lifecycle.is_on_its_way_out();
+        self.metrics.node.draining.set(leaving.into());
+        self.metrics.node.drain_sessions_left.set(if leaving { self.metrics.sockets.connections.get() } else { 0 });
         response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render())
     }
 
@@ -148,8 +150,8 @@ impl Answers {
 fn explain(missing: &Missing) -> serde_json::Value {
     match missing {
         Missing::Stage(stage) => serde_json::json!({ "what": "running", "stage": stage.as_str() }),
-        Missing::Broker { up, workers } => {
-            serde_json::json!({ "what": "broker", "workersUp": up, "workers": workers })
+        Missing::Broker { up, workers, reasons } => {
+            serde_json::json!({ "what": "broker", "workersUp": up, "workers": workers, "reasons": reasons })
         }
     }
 }
@@ -178,6 +180,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::lifecycle::Stage;
 
     struct Admin {
         address: SocketAddr,
@@ -218,7 +221,10 @@ mod tests {
         assert!(answer.contains("starting") && answer.contains("\"workersUp\":0"), "{answer}");
 
         let mut broker = admin.lifecycle.broker_flag();
-        broker.set(true);
+        broker.set(Err("deaf"));
+        let answer = get(admin.address, "/readyz").await;
+        assert!(answer.contains("\"reasons\":[\"deaf\"]"), "{answer}");
+        broker.set(Ok(()));
         admin.lifecycle.advance(Stage::Running);
         let answer = get(admin.address, "/readyz?x").await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"missing\":[]"), "{answer}");

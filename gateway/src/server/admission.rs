@@ -1,7 +1,8 @@
-//! How many connections there may be: on the node, and of one client address.
+//! How many connections there may be, on the node and of one client address, and how fast they may come.
 //!
 //! One for all workers. Asked once per handshake and once per end of a connection, never on the data path.
 
+mod rate;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,9 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use rate::Rate;
 
 use crate::session::accepted::{Permit, Release};
 
@@ -20,6 +24,8 @@ pub struct AdmissionLimits {
     pub max_connections: usize,
     /// Connections of one client address; of one /64 network for IPv6, which is what one subscriber gets.
     pub max_connections_per_address: usize,
+    /// Connections of this node in a second.
+    pub connect_rate: u32,
 }
 
 /// Why there is no place.
@@ -37,6 +43,7 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Admission {
     limits: AdmissionLimits,
+    rate: Option<Rate>,
     total: AtomicUsize,
     /// Only used when addresses are limited. Never empty of meaning: an address at zero is removed.
     by_address: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
@@ -45,7 +52,13 @@ pub struct Admission {
 impl Admission {
     /// Counts from zero.
     pub fn new(limits: AdmissionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, total: AtomicUsize::new(0), by_address: Mutex::default() })
+        let rate = Rate::new(limits.connect_rate, Instant::now());
+        Arc::new(Self { limits, rate, total: AtomicUsize::new(0), by_address: Mutex::default() })
+    }
+
+    /// Takes one connection's turn, if there is one now.
+    pub fn is_in_time(&self) -> bool {
+        self.rate.as_ref().is_none_or(|rate| rate.take(Instant::now()))
     }
 
     /// Connections that are counted now.

@@ -61,12 +61,13 @@ pub(super) struct Granted {
     pub(super) subprotocol: bool,
 }
 
-/// Judges a request from `peer`; `admit` gives it a place, and is asked last.
+/// Judges a request from `peer`. `door` says whether anyone may come in now, and is asked once it is clear that a
+/// WebSocket is wanted; `admit` gives it a place, and is asked last.
 pub(super) fn judge(
     request: &Request<Incoming>,
     peer: IpAddr,
     rules: &HandshakeRules,
-    draining: bool,
+    door: impl FnOnce() -> Result<(), Refusal>,
     admit: impl FnOnce(IpAddr) -> Result<Permit, Full>,
 ) -> Result<Granted, Refusal> {
     let uri = request.uri();
@@ -77,9 +78,7 @@ pub(super) fn judge(
     check_http(request)?;
     check_upgrade(request.headers())?;
     check_origin(request, &rules.origins)?;
-    if draining {
-        return Err(Refusal::new(Outcome::Draining, "this node is going away: connect again to reach another"));
-    }
+    door()?;
     let mut asked = Asked::read(uri.query().unwrap_or(""))?;
     let route = asked.route(place, rules.rooms_per_connection)?;
     let offered = || tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL);

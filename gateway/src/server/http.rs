@@ -129,7 +129,15 @@ impl Door {
             return Ok(page);
         }
         let Context { rules, admission, draining, .. } = &*self.context;
-        let granted = judge(&request, self.peer, rules, draining(), |client| admission.admit(client))?;
+        let door = || {
+            if draining() {
+                return Err(Refusal::new(Outcome::Draining, "this node is going away: connect again to reach another"));
+            }
+            admission.is_in_time().then_some(()).ok_or_else(|| {
+                Refusal::new(Outcome::ConnectRate, "more connections come than this node takes: come back later")
+            })
+        };
+        let granted = judge(&request, self.peer, rules, door, |client| admission.admit(client))?;
         // Its future is not needed: the socket comes back from the connection itself, with no cast in between.
         let (switching, _) = fastwebsockets::upgrade::upgrade(&mut request)
             .map_err(|error| Refusal::new(Outcome::BadRequest, error.to_string()))?;

@@ -22,6 +22,8 @@ const MAX_HANDSHAKES: usize = 1024;
 const RECEIVE_BUFFER: usize = 64 * 1024;
 /// How long to wait when accepting fails, as it does when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long handshakes under way may take to end when the server does.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How often to say so.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
@@ -44,23 +46,36 @@ pub fn listen(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// Accepts until `stop` resolves, each connection in a local task of its own.
+/// Accepts until `stop` resolves, each connection in a local task of its own. Then answers those that the kernel has
+/// for us already, and gives handshakes under way a moment to end.
 ///
-/// Must run on a local runtime. The listener is closed when this returns; handshakes under way go on, within their own
-/// time limits.
+/// Must run on a local runtime. The listener is closed when this returns.
 ///
 /// # Errors
 /// When the listener cannot be registered with the runtime. Failing accepts are survived.
 pub async fn serve(listener: StdListener, context: Rc<Context>, stop: impl Future<Output = ()>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    accept_all(&listener, &context, &places, stop).await;
+    close(listener, &context, &places)?;
+    // All places free: every handshake has ended.
+    let _ = tokio::time::timeout(LAST_ANSWERS, places.acquire_many(MAX_HANDSHAKES as u32)).await;
+    Ok(())
+}
+
+async fn accept_all(
+    listener: &TcpListener,
+    context: &Rc<Context>,
+    places: &Arc<Semaphore>,
+    stop: impl Future<Output = ()>,
+) {
     let mut complained: Option<Instant> = None;
     let mut stop = pin!(stop);
     loop {
         let (stream, peer, place) = tokio::select! {
             biased;
-            () = &mut stop => return Ok(()),
-            result = accept(&listener, &places) => match result {
+            () = &mut stop => return,
+            result = accept(listener, places) => match result {
                 Ok(accepted) => accepted,
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => {
@@ -69,22 +84,38 @@ pub async fn serve(listener: StdListener, context: Rc<Context>, stop: impl Futur
                         complained = Some(Instant::now());
                     }
                     tokio::select! {
-                        () = &mut stop => return Ok(()),
+                        () = &mut stop => return,
                         () = tokio::time::sleep(ACCEPT_PAUSE) => continue,
                     }
                 }
             },
         };
-        // Batches go out whole: waiting for more to send would only add delay.
-        if stream.set_nodelay(true).is_err() {
-            continue;
-        }
-        let context = context.clone();
-        tokio::task::spawn_local(async move {
-            http::serve(stream, peer.ip(), context).await;
-            drop(place);
-        });
+        begin(stream, peer, context, place);
     }
+}
+
+/// Closes the listener. The kernel resets what is in its queue then, so the queue is emptied first: only who comes
+/// within these microseconds is lost.
+fn close(listener: TcpListener, context: &Rc<Context>, places: &Arc<Semaphore>) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    while let Ok(place) = places.clone().try_acquire_owned() {
+        let Ok((stream, peer)) = listener.accept() else { break };
+        stream.set_nonblocking(true)?;
+        begin(TcpStream::from_std(stream)?, peer, context, place);
+    }
+    Ok(())
+}
+
+fn begin(stream: TcpStream, peer: SocketAddr, context: &Rc<Context>, place: OwnedSemaphorePermit) {
+    // Batches go out whole: waiting for more to send would only add delay.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let context = context.clone();
+    tokio::task::spawn_local(async move {
+        http::serve(stream, peer.ip(), context).await;
+        drop(place);
+    });
 }
 
 async fn accept(

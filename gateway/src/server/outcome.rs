@@ -7,8 +7,9 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 
-/// Seconds that a refused client is told to wait when the node has no place for it.
-const RETRY_AFTER_SECONDS: &str = "5";
+/// Seconds that a refused client is told to wait when the node has no place for it: each another time, so that those
+/// who were refused together do not come back together.
+const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=5;
 
 macro_rules! outcomes {
     ($($(#[$doc:meta])* $name:ident, $label:literal, $status:literal;)*) => {
@@ -66,6 +67,8 @@ outcomes! {
     TooManyConnections, "too_many_connections", 503;
     /// The client's address has.
     AddressLimit, "address_limit", 503;
+    /// More connections come than the node takes in a second.
+    ConnectRate, "connect_rate", 503;
     /// The node is going away.
     Draining, "draining", 503;
     /// Too many headers, or too long ones.
@@ -112,8 +115,11 @@ impl Refusal {
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
             }
-            HandshakeOutcome::TooManyConnections | HandshakeOutcome::AddressLimit | HandshakeOutcome::Draining => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            HandshakeOutcome::TooManyConnections
+            | HandshakeOutcome::AddressLimit
+            | HandshakeOutcome::ConnectRate
+            | HandshakeOutcome::Draining => {
+                headers.insert(RETRY_AFTER, rand::random_range(RETRY_AFTER_SECONDS).into());
             }
             _ => {}
         }

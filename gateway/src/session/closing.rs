@@ -16,10 +16,17 @@ use crate::socket::frames;
 
 /// How long a client has to take the close frame and to close its side.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long a draining node waits for the broker's answers to what a client asked for.
+/// How long a node that sends a client away waits for the broker's answers to what a client asked for.
 const SETTLE: Duration = Duration::from_secs(2);
 /// The same for a slow consumer, whose socket is full.
 const LINGER_SLOW: Duration = Duration::from_secs(5);
+/// Longest time that a client is asked to stay away, and what it is asked for when all are sent away at once.
+const AWAY: Duration = Duration::from_secs(1);
+/// Shortest bound of that time: clients go in groups, and come back one by one.
+const AWAY_LEAST: Duration = Duration::from_millis(100);
+/// The parts of the drain's window of which clients stay away for one at most: they are spread by when they are sent
+/// away, and what comes on top only blurs the groups.
+const PARTS: u32 = 10;
 
 /// Ends a session.
 pub(super) async fn close(dispatcher: Dispatcher, end: End) {
@@ -30,7 +37,8 @@ pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     if end == End::SlowConsumer {
         floor.totals.sockets.slow_consumers.inc();
     }
-    if end == End::Draining {
+    let asks_back = end.asks_back();
+    if asks_back.is_some() {
         // What was asked for is still answered: an ack that is lost makes the client publish again.
         let _ = tokio::time::timeout(SETTLE, settled(&peer)).await;
     }
@@ -40,9 +48,9 @@ pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     if end == End::Gone {
         return;
     }
-    if end == End::Draining {
-        let after_ms = rand::random_range(0..=1000);
-        peer.append(control(|out| frames::text(&reconnect_frame("draining", after_ms), out)));
+    if let Some(reason) = asks_back {
+        let after_ms = rand::random_range(0..=away(&floor).as_millis() as u64);
+        peer.append(control(|out| frames::text(&reconnect_frame(reason, after_ms), out)));
     }
     let frame = control(|out| match row.code {
         Some(code) => frames::close(code, row.words, out),
@@ -52,6 +60,13 @@ pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     let linger = if end == End::SlowConsumer { LINGER_SLOW } else { LINGER };
     // A client that does not take its close in time is cut off.
     let _ = tokio::time::timeout(linger, part(&floor, &peer)).await;
+}
+
+/// The longest time that a client is asked to stay away.
+fn away(floor: &Floor) -> Duration {
+    let window = floor.settings.drain_window;
+    let at_once = window.is_zero() || floor.lifecycle.is_hurried();
+    if at_once { AWAY } else { (window / PARTS).clamp(AWAY_LEAST, AWAY) }
 }
 
 async fn settled(peer: &Peer) {

@@ -214,7 +214,7 @@ impl Dispatcher {
                 metrics.received(ReceivedKind::Rename);
                 // Every member of every room joined is told: it counts as a publish.
                 self.spend()?;
-                self.floor.shard.rename(&self.peer, &Arc::from(&*name));
+                self.floor.shard.rename(&self.peer, &Arc::from(&*name), reference);
                 Ok(())
             }
             ClientFrame::History { room, before, after, limit } => {

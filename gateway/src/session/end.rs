@@ -26,6 +26,21 @@ pub enum End {
     SlowConsumer,
     /// The node shuts down.
     Draining,
+    /// The node has more clients than its share.
+    Rebalanced,
+    /// Its name was taken by another, where names are unique.
+    NameTaken,
+}
+
+impl End {
+    /// Why the client is asked to come back, if it is: then it is answered first, and told when.
+    pub const fn asks_back(self) -> Option<&'static str> {
+        match self {
+            Self::Draining => Some("draining"),
+            Self::Rebalanced => Some("rebalanced"),
+            _ => None,
+        }
+    }
 }
 
 /// One row of the table.
@@ -66,7 +81,9 @@ impl End {
             Self::Binary => row(CloseCode::Unsupported, "binary", "binary frames are not spoken here", false),
             Self::Abuse => row(CloseCode::Policy, "abuse", "too many bad or refused frames", false),
             Self::SlowConsumer => row(CloseCode::SlowConsumer, "slow_consumer", "outbound queue full", true),
+            Self::Rebalanced => row(CloseCode::Restart, "rebalanced", "another node has more room", true),
             Self::Draining => row(CloseCode::Restart, "draining", "node is shutting down", true),
+            Self::NameTaken => row(CloseCode::Removed, "name_taken", "the name was taken by another", false),
         }
     }
 }
@@ -79,6 +96,8 @@ impl From<Stop> for End {
             Stop::Silent => Self::Silent,
             Stop::Unfinished => Self::Unfinished,
             Stop::Draining => Self::Draining,
+            Stop::Rebalanced => Self::Rebalanced,
+            Stop::NameTaken => Self::NameTaken,
         }
     }
 }
@@ -101,7 +120,7 @@ mod tests {
         assert_eq!(code(End::Binary), Some(1003));
         assert_eq!(code(End::Abuse), Some(1008));
         assert_eq!(code(End::SlowConsumer), Some(4408));
-        assert_eq!(code(End::Draining), Some(1012));
+        assert_eq!((code(End::Draining), code(End::Rebalanced)), (Some(1012), Some(1012)));
         assert_eq!(code(Violation { code: 1009, reason: "" }.into()), Some(1009));
         assert!(End::SlowConsumer.row().may_retry && !End::Abuse.row().may_retry);
     }

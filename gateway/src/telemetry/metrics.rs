@@ -54,6 +54,8 @@ pub struct Row {
 pub struct NodeMetrics {
     /// 1 from the first signal on. Set by the admin listener at each scrape.
     pub draining: IntGauge,
+    /// Clients still to be sent away. Set by the admin listener at each scrape.
+    pub drain_sessions_left: IntGauge,
     /// 1 while `/readyz` answers 200. Set by the admin listener at each scrape.
     pub ready: IntGauge,
     /// Spans lost on the way to the collector.
@@ -116,8 +118,18 @@ pub struct HubMetrics {
     pub deduplicated: IntCounterVec,
     /// By `outcome`.
     pub gap_repairs: IntCounterVec,
+    /// By `reason`: `behind`, `ahead`, `term`.
+    pub sweep_finds: IntCounterVec,
     /// By `reason`.
     pub resets: IntCounterVec,
+    /// Nodes with a lease, this one included.
+    pub cluster_nodes: IntGauge,
+    /// Their connections.
+    pub cluster_connections: IntGauge,
+    /// Leases of this node that ran out or were forgotten.
+    pub leases_lost: IntCounter,
+    /// Dead nodes this one cleaned up behind, by `outcome`.
+    pub takeovers: IntCounterVec,
 }
 
 /// The way to the other nodes.
@@ -129,6 +141,8 @@ pub struct BrokerMetrics {
     pub commands: IntCounterVec,
     /// By `command`.
     pub command_seconds: HistogramVec,
+    /// From this node to itself through the broker.
+    pub canary_seconds: Histogram,
     /// Connections made again, by `path`: `publish`, `subscribe`.
     pub reconnects: IntCounterVec,
     /// Payloads dropped, by `reason`.
@@ -201,7 +215,11 @@ impl NodeMetrics {
         let info = registrar.gauges("build_info", "Always 1; says which version runs.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
-            draining: registrar.gauge("draining", "1 while the node is shutting down."),
+            draining: registrar.gauge("draining", "1 while the node is shutting down, from the first signal on."),
+            drain_sessions_left: registrar.gauge(
+                "drain_sessions_left",
+                "WebSockets that are still to be sent away while the node is shutting down; else 0.",
+            ),
             ready: registrar.gauge("ready", "1 while `/readyz` answers 200."),
             spans_dropped: registrar.counter(
                 "spans_dropped_total",
@@ -276,7 +294,24 @@ impl HubMetrics {
                 &["kind"],
             ),
             gap_repairs: r.counters("gap_repairs_total", "Reads of history to fill a jump in seq.", &["outcome"]),
+            sweep_finds: r.counters(
+                "sweep_finds_total",
+                "Rooms read again because the sweep found them elsewhere than their members: `behind` the stream (a last \
+                 message was lost), `ahead` of it, or in another `term`.",
+                &["reason"],
+            ),
             resets: r.counters("resets_total", "`reset` frames: members were told of a break.", &["reason"]),
+            cluster_nodes: r.gauge("cluster_nodes", "Nodes that live, as of this node's last beat."),
+            cluster_connections: r.gauge("cluster_connections", "Their WebSockets, as of their own last beats."),
+            leases_lost: r.counter(
+                "leases_lost_total",
+                "Times the lease on this node's members ran out or was forgotten; all of them entered anew.",
+            ),
+            takeovers: r.counters(
+                "takeovers_total",
+                "Dead nodes whose members this node removed, by how it ended; what failed is done again by some node.",
+                &["outcome"],
+            ),
         }
     }
 }
@@ -290,6 +325,11 @@ impl BrokerMetrics {
                 "broker_command_seconds",
                 "Time a call to the broker took, failed ones included.",
                 &["command"],
+                SECONDS,
+            ),
+            canary_seconds: r.histogram(
+                "broker_canary_seconds",
+                "Time a message that a worker sends to itself took through the broker and back.",
                 SECONDS,
             ),
             reconnects: r.counters("broker_reconnects_total", "Connections to the broker made again.", &["path"]),

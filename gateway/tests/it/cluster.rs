@@ -1,7 +1,11 @@
 //! Several nodes on one Redis: rooms span them, order is one, nothing is lost and nothing comes twice.
 
+mod absence;
+mod leases;
+mod links;
 mod outage;
 mod spread;
+mod sweep;
 mod topology;
 
 use crate::support::{Node, Redis};

@@ -7,6 +7,7 @@
 mod admin;
 mod cluster;
 mod config;
+mod drain;
 mod heartbeat;
 mod hostile;
 mod limits;

@@ -4,6 +4,7 @@ mod closing;
 mod errors;
 mod history;
 mod joining;
+mod naming;
 mod presence;
 mod publishing;
 mod recovery;

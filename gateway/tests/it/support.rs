@@ -3,6 +3,7 @@
 mod client;
 mod http;
 mod node;
+mod proxy;
 mod redis;
 
 use std::{future::Future, time::Duration};
@@ -10,6 +11,7 @@ use std::{future::Future, time::Duration};
 pub use client::{Client, Frame, assert_error, seqs};
 pub use http::{Raw, get, request, upgrade};
 pub use node::{Node, binary};
+pub use proxy::{Links, Network, Proxy};
 pub use redis::Redis;
 
 /// How long anything may take before a test gives up. Generous: a loaded two-core machine must not fail a test.

@@ -149,8 +149,8 @@ impl Player {
             Kind::Foreign => seat.foreign(audit, place),
             Kind::Acked => seat.acked(audit, number, place, entry.duplicate),
             Kind::Reset => {
-                let place = place.context("a reset without a term")?;
-                seat.reset(audit, recovery(entry)?, &place.term, place.seq);
+                let term = place.map(|place| &place.term);
+                seat.reset(audit, recovery(entry)?, term, entry.seq.context("a reset without a seq")?);
             }
             Kind::Away => seat.away(audit),
             Kind::Left => seat.left(audit),

@@ -140,15 +140,17 @@ impl Seat {
         }
     }
 
-    /// A `reset` frame.
-    pub fn reset(&mut self, audit: &Audit, reason: Recovery, term: &Term, seq: u64) {
-        let entry = self.entry(Kind::Reset, Some(term));
+    /// A `reset` frame. Without a term nothing at all is left of the room.
+    pub fn reset(&mut self, audit: &Audit, reason: Recovery, term: Option<&Term>, seq: u64) {
+        let entry = self.entry(Kind::Reset, term);
         audit.note(&Entry { seq: Some(seq), recovery: Some(recovery_name(reason).into()), ..entry });
         audit.ledger.reset(reason);
         let seq = seq.min(MOST_SEQ);
-        let back = reason == Recovery::Diverged && self.term.as_ref() == Some(term);
-        audit.with_book(self.room, |book, around| book.stands_at(around, term, seq, back));
-        self.rebase(audit, true, Some(term), seq);
+        if let Some(term) = term {
+            let back = reason == Recovery::Diverged && self.term.as_ref() == Some(term);
+            audit.with_book(self.room, |book, around| book.stands_at(around, term, seq, back));
+        }
+        self.rebase(audit, true, term, seq);
         self.floor = 0;
     }
 

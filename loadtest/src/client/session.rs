@@ -288,8 +288,8 @@ impl Client {
 
     fn take_reset(&self, me: &mut State, fields: &Fields<'_>) {
         let floor = &self.floor;
-        if let (Some(reason), Some(term), Some(seq)) = (fields.recovery(), fields.term(), fields.seq) {
-            me.seat.reset(&floor.audit, reason, &term, seq);
+        if let (Some(reason), Some(seq)) = (fields.recovery(), fields.seq) {
+            me.seat.reset(&floor.audit, reason, fields.term().as_ref(), seq);
         }
         floor.notes.borrow_mut().breaks.add(fields.recovery_word(), 1);
     }

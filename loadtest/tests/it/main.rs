@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)] // a test that cannot go on should say where
 
 mod chat;
+mod drain;
 mod exit;
 mod log;
 mod outage;
@@ -13,3 +14,4 @@ mod sabotage;
 mod scenarios;
 mod stall;
 mod support;
+mod terms;

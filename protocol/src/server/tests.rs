@@ -71,6 +71,7 @@ fn absent_fields_are_left_out_of_acks_but_null_in_joined() {
         term: None,
         seq: None,
         recovery: Recovery::UnknownTerm,
+        rollback: None,
         online: 1,
     };
     assert_eq!(
@@ -78,4 +79,8 @@ fn absent_fields_are_left_out_of_acks_but_null_in_joined() {
         json!({"type":"joined","ref":4,"room":"a","mode":"ephemeral","term":null,"seq":null,
                "recovery":"unknown_term","online":1,"members":[],"messages":[{}]})
     );
+    let rollback = Since { term: Term::new("0a").expect("valid"), seq: 8 };
+    let head = JoinedHead { recovery: Recovery::Diverged, rollback: Some(&rollback), ..head };
+    let joined = read(&joined_frame(None, &head, b"[]", b"[]"));
+    assert_eq!((&joined["recovery"], &joined["rollback"]), (&json!("diverged"), &json!({"term":"0a","seq":8})));
 }

@@ -1,15 +1,16 @@
 //! Reading a room's history: ranges, trimming, expiry, terms.
 
 use super::*;
-use crate::broker::{History, Range};
+use crate::broker::{BrokerError, History, MAX_TOPS, Range, Top};
 
-on_both!(
+everywhere!(
     ranges_cut_batches_at_both_ends,
     an_unknown_room_has_no_history,
     what_is_read_is_what_was_published,
     old_messages_are_trimmed,
     history_expires_and_a_new_term_begins,
     numbers_beyond_reason_are_harmless,
+    many_rooms_say_where_they_stand,
 );
 
 fn seqs(history: &History) -> Vec<u64> {
@@ -122,4 +123,29 @@ async fn numbers_beyond_reason_are_harmless(pair: Pair) {
         let history = pair.a.history(&room, range).await.expect("history");
         assert_eq!((history.messages.len(), history.top), (count, 3), "{range:?}");
     }
+}
+
+async fn many_rooms_say_where_they_stand(pair: Pair) {
+    let rooms: Vec<RoomName> = (0..MAX_TOPS).map(|number| room(&format!("r-{number}"))).collect();
+    let term = pair.a.publish(&rooms[7], &policy(), &plains(0..3)).await.expect("published").term;
+    pair.b.publish(&rooms[255], &policy(), &plains(0..1)).await.expect("published");
+    let tops = pair.b.tops(&rooms).await.expect("tops");
+    assert_eq!(tops.len(), MAX_TOPS);
+    assert_eq!(tops[7], Top { term: Some(term), seq: 3 });
+    assert_eq!(tops[255].seq, 1);
+    assert_eq!(tops.iter().filter(|top| **top == Top::default()).count(), MAX_TOPS - 2);
+    assert_eq!(pair.a.tops(&[]).await.expect("nothing"), []);
+    let more: Vec<RoomName> = rooms.iter().cloned().chain([room("one-more")]).collect();
+    assert!(matches!(pair.a.tops(&more).await, Err(BrokerError::Rejected(_))));
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_foreign_key_hides_no_other_room() {
+    let server = Server::start(&[]);
+    let (a, _from_a) = connect(&server.options("node-a"), 64).await;
+    let rooms = [room("spoiled"), room("sound")];
+    let _: String = server.command(&["SET", "rc:{spoiled}:m", "not a hash"]);
+    a.publish(&rooms[1], &policy(), &plains(0..2)).await.expect("published");
+    let seqs: Vec<u64> = a.tops(&rooms).await.expect("tops").iter().map(|top| top.seq).collect();
+    assert_eq!(seqs, [0, 2]);
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::broker::{BrokerError, MAX_BATCH};
 use crate::telemetry::trace::TraceParent;
 
-on_both!(
+everywhere!(
     seqs_start_at_one_and_have_no_holes,
     a_batch_is_contiguous_and_arrives_whole,
     a_retry_on_another_node_is_a_duplicate,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::broker::{BrokerError, MAX_MEMBERS, Member, PresenceEvent, PresenceOp};
 
-on_both!(
+everywhere!(
     both_nodes_see_who_comes_goes_and_renames,
     what_changes_nothing_is_told_to_nobody,
     versions_rise_over_an_empty_room,
@@ -54,7 +54,7 @@ async fn both_nodes_see_who_comes_goes_and_renames(mut pair: Pair) {
     pair.a.subscribe(&room).await.expect("subscribed");
     pair.b.subscribe(&room).await.expect("subscribed");
 
-    let first = pair.a.presence(&room, &[enter(ann, "Ann Lee")], 10).await.expect("presence");
+    let first = pair.a.presence(&room, call(&[enter(ann, "Ann Lee")], 10)).await.expect("presence");
     assert_eq!((first.online, &*first.members), (1, &[member(ann, "Ann Lee")][..]));
     let event = presence_event(&mut pair.from_b).await;
     let ops = vec![enter(ann, "Ann Lee")];
@@ -62,19 +62,19 @@ async fn both_nodes_see_who_comes_goes_and_renames(mut pair: Pair) {
     assert_eq!(event, told);
 
     let ops = [enter(bob, "Bob"), rename(bob, "Bøb"), rename(ann, "Ann")];
-    let second = pair.b.presence(&room, &ops, 10).await.expect("presence");
+    let second = pair.b.presence(&room, call(&ops, 10)).await.expect("presence");
     assert!(second.version > first.version);
     assert_eq!((second.online, &*second.members), (2, &[member(ann, "Ann"), member(bob, "Bøb")][..]));
     let event = presence_event(&mut pair.from_a).await;
     assert_eq!((event.version, event.online, &*event.ops), (second.version, 2, &ops[..]));
 
-    let third = pair.b.presence(&room, &[leave(ann, "Ann")], 0).await.expect("presence");
+    let third = pair.b.presence(&room, call(&[leave(ann, "Ann")], 0)).await.expect("presence");
     assert!(third.version > second.version);
     assert_eq!((third.online, third.members), (1, vec![]));
     let event = presence_event(&mut pair.from_a).await;
     assert_eq!((event.online, &*event.ops), (1, &[leave(ann, "Ann")][..]));
 
-    let read = pair.a.presence(&room, &[], 10).await.expect("presence");
+    let read = pair.a.presence(&room, call(&[], 10)).await.expect("presence");
     assert_eq!((read.version, &*read.members), (third.version, &[member(bob, "Bøb")][..]));
 }
 
@@ -82,12 +82,12 @@ async fn what_changes_nothing_is_told_to_nobody(mut pair: Pair) {
     let room = room("lobby");
     let [ann, bob] = clients();
     pair.b.subscribe(&room).await.expect("subscribed");
-    let first = pair.a.presence(&room, &[enter(ann, "Ann")], 0).await.expect("presence");
+    let first = pair.a.presence(&room, call(&[enter(ann, "Ann")], 0)).await.expect("presence");
     let nothing = [leave(bob, "Bob"), rename(bob, "Bob"), enter(ann, "Ann"), rename(ann, "Ann")];
-    let same = pair.a.presence(&room, &nothing, 0).await.expect("presence");
+    let same = pair.a.presence(&room, call(&nothing, 0)).await.expect("presence");
     assert_eq!((same.version, same.online), (first.version, 1));
     let ops = [leave(bob, "Bob"), enter(bob, "Bob"), enter(ann, "Ann")];
-    pair.a.presence(&room, &ops, 0).await.expect("presence");
+    pair.a.presence(&room, call(&ops, 0)).await.expect("presence");
     assert_eq!(presence_event(&mut pair.from_b).await.ops, [enter(ann, "Ann")]);
     assert_eq!(presence_event(&mut pair.from_b).await.ops, [enter(bob, "Bob")]);
 }
@@ -99,14 +99,14 @@ async fn versions_rise_over_an_empty_room(mut pair: Pair) {
     let mut last = 0;
     for _ in 0..5 {
         for (op, online) in [(enter(ann, "Ann"), 1), (leave(ann, "Ann"), 0)] {
-            let reply = pair.a.presence(&room, &[op], 5).await.expect("presence");
+            let reply = pair.a.presence(&room, call(&[op], 5)).await.expect("presence");
             assert!(reply.version > last, "{} after {last}", reply.version);
             last = reply.version;
             assert_eq!((reply.online, reply.members.len()), (online, online as usize));
             let event = presence_event(&mut pair.from_b).await;
             assert_eq!((event.version, event.online), (last, online));
         }
-        let read = pair.b.presence(&room, &[], 5).await.expect("presence");
+        let read = pair.b.presence(&room, call(&[], 5)).await.expect("presence");
         assert!(read.version >= last && read.online == 0);
         last = read.version;
     }
@@ -118,7 +118,7 @@ async fn members_come_in_pages_without_duplicates(pair: Pair) {
     for (number, chunk) in everybody.chunks(100).enumerate() {
         let ops: Vec<PresenceOp> = chunk.iter().map(|&client| enter(client, &format!("c {number}"))).collect();
         let broker = if number % 2 == 0 { &pair.a } else { &pair.b };
-        broker.presence(&room, &ops, 0).await.expect("presence");
+        broker.presence(&room, call(&ops, 0)).await.expect("presence");
     }
     for limit in [1000, 100, 7] {
         let mut seen = Vec::new();
@@ -145,11 +145,11 @@ async fn pages_survive_comings_and_goings(pair: Pair) {
     let room = room("hall");
     let all = clients::<9>();
     let ops: Vec<PresenceOp> = all[..8].iter().map(|&client| enter(client, "x")).collect();
-    pair.a.presence(&room, &ops, 0).await.expect("presence");
+    pair.a.presence(&room, call(&ops, 0)).await.expect("presence");
     let first = pair.b.members(&room, None, 4).await.expect("a page");
     // The cursor's own member leaves, one before it renames, one behind comes.
     let ops = [leave(all[3], "x"), rename(all[1], "y"), leave(all[5], "x"), enter(all[8], "new")];
-    pair.a.presence(&room, &ops, 0).await.expect("presence");
+    pair.a.presence(&room, call(&ops, 0)).await.expect("presence");
     let second = pair.b.members(&room, first.next.as_deref(), 4).await.expect("a page");
     let ids: Vec<ClientId> = second.members.iter().map(|member| member.id).collect();
     assert_eq!(ids, [all[4], all[6], all[7], all[8]]);
@@ -159,9 +159,9 @@ async fn pages_survive_comings_and_goings(pair: Pair) {
 async fn members_wanted_are_capped(pair: Pair) {
     let room = room("hall");
     let ops: Vec<PresenceOp> = (0..1024).map(|_| enter(ClientId::random(), "x")).collect();
-    let reply = pair.a.presence(&room, &ops, usize::MAX).await.expect("presence");
+    let reply = pair.a.presence(&room, call(&ops, usize::MAX)).await.expect("presence");
     assert_eq!((reply.online, reply.members.len()), (1024, MAX_MEMBERS));
-    assert_eq!(pair.a.presence(&room, &[], 3).await.expect("presence").members, reply.members[..3]);
+    assert_eq!(pair.a.presence(&room, call(&[], 3)).await.expect("presence").members, reply.members[..3]);
     let page = pair.a.members(&room, None, usize::MAX).await.expect("a page");
     assert_eq!((page.members.len(), page.next.is_some()), (MAX_MEMBERS, true));
 }
@@ -174,7 +174,7 @@ async fn bad_cursors_and_names_are_rejected(pair: Pair) {
     }
     for name in ["", "a\nb", &"n".repeat(65)] {
         let ops = [PresenceOp::Enter { client: ClientId::random(), name: Arc::from(name) }];
-        let error = pair.a.presence(&room, &ops, 0).await.expect_err("refused");
+        let error = pair.a.presence(&room, call(&ops, 0)).await.expect_err("refused");
         assert!(matches!(error, BrokerError::Rejected(_)), "{name:?}: {error}");
     }
 }

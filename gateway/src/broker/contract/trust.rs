@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::broker::redis::ACL_COMMANDS;
-use crate::broker::{BrokerError, PresenceOp, Range};
+use crate::broker::{Beat, BrokerError, Farewell, PresenceOp, Range};
 
 /// Every kind of call once.
 async fn works(options: &RedisOptions) {
@@ -20,11 +20,31 @@ async fn works(options: &RedisOptions) {
     a.broadcast(&room, &plains(0..1)).await.expect("sent");
     from_b.messages().await;
     a.history(&room, Range::Latest { limit: 1 }).await.expect("history");
+    assert_eq!(a.tops(std::slice::from_ref(&room)).await.expect("tops")[0].seq, 1);
     let client = ClientId::random();
     let name: std::sync::Arc<str> = "Ann".into();
     let ops = [PresenceOp::Enter { client, name: name.clone() }, PresenceOp::Leave { client, name }];
-    a.presence(&room, &ops, 5).await.expect("presence");
+    a.presence(&room, call(&ops, 5)).await.expect("presence");
     a.members(&room, None, 5).await.expect("members");
+    let life = Incarnation::new(&node("node-a"));
+    a.hold(&life, std::slice::from_ref(&room)).await.expect("hold");
+    let beat = Beat {
+        incarnation: &life,
+        expiry: Duration::from_secs(15),
+        number: 1,
+        answered: 0,
+        connections: 1,
+        rooms: 1,
+        working_on: std::slice::from_ref(&life),
+        most_claims: 1,
+    };
+    a.beat(&beat).await.expect("beat");
+    a.beat(&Beat { number: 2, answered: 9, ..beat }).await.expect("beat");
+    a.evict(&room, &life, None).await.expect("evict");
+    assert_eq!(a.held(&life, 9).await.expect("held"), std::slice::from_ref(&room));
+    a.release(&life, std::slice::from_ref(&room)).await.expect("release");
+    a.bury(&life, Farewell::InHaste).await.expect("bury");
+    a.bury(&life, Farewell::Clean).await.expect("bury");
     b.unsubscribe(&room);
     b.subscribe(&super::room("other")).await.expect("subscribed");
 }
@@ -51,8 +71,11 @@ async fn an_acl_user_with_few_rights_is_enough() {
     works(&at("roomcast:s3cret")).await;
     stays_down(&at("roomcast:wrong")).await;
     let foreign = RedisOptions { prefix: "other".into(), ..at("roomcast:s3cret") };
-    let (broker, _events) = connect(&foreign, 64).await;
+    let (sender, _events) = Events::channel("node-a", 64);
+    let broker = RedisBroker::connect(&foreign, sender, stats()).expect("good options");
+    until("it can send", || broker.paths_up().0).await;
     let error = broker.publish(&room("lobby"), &policy(), &plains(0..1)).await.expect_err("no right");
+    assert!(!broker.is_up(), "nor does it hear itself");
     assert!(matches!(error, BrokerError::Rejected(_)), "{error}");
 }
 

@@ -5,22 +5,27 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
-use roomcast_protocol::{ClientId, NodeId, Term};
+use roomcast_protocol::{ClientId, Term};
 
 use super::Peer;
 use crate::broker::{
-    History, Member, MembersPage, MessageId, Outcome, PresenceOp, Published, Range, Record, Sequenced,
+    Boundary, History, Incarnation, Member, MembersPage, MessageId, Moved, Outcome, PresenceCall, PresenceOp,
+    Published, Range, Record, Sequenced, Top,
 };
 use crate::config::RoomPolicy;
 
 /// Most ids remembered per room; the oldest are forgotten first. Over Redis its memory limit bounds them.
 const MAX_IDS: usize = 1 << 16;
+/// Most ended terms remembered per room.
+const MAX_ENDED: usize = 16;
 
 #[derive(Default)]
 pub(super) struct Room {
     pub(super) subscribers: Vec<Arc<Peer>>,
-    /// Ordered, so that pages are exact. With the node each came through.
-    pub(super) members: BTreeMap<ClientId, (NodeId, Arc<str>)>,
+    /// Ordered, so that pages are exact. With the life of the node each came through.
+    pub(super) members: BTreeMap<ClientId, (Incarnation, Arc<str>)>,
+    /// Who has which name; only where names are unique.
+    names: HashMap<Arc<str>, ClientId>,
     version: u64,
     log: Option<Log>,
     ids: HashMap<MessageId, Remembered>,
@@ -30,6 +35,10 @@ pub(super) struct Room {
 
 struct Log {
     term: Term,
+    start: u64,
+    ended: VecDeque<Boundary>,
+    /// The next publish begins a new term.
+    is_stale: bool,
     top: u64,
     messages: VecDeque<Sequenced>,
     expires: Instant,
@@ -39,6 +48,23 @@ struct Remembered {
     term: Term,
     seq: u64,
     until: Instant,
+}
+
+impl Log {
+    fn new(now: Instant) -> Self {
+        let (ended, messages) = (VecDeque::new(), VecDeque::new());
+        Self { term: Term::random(), start: 1, ended, is_stale: false, top: 0, messages, expires: now }
+    }
+
+    /// Ends the term where it is now.
+    fn renew(&mut self) {
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.pop_front();
+        }
+        let term = std::mem::replace(&mut self.term, Term::random());
+        self.ended.push_back(Boundary { term, start: self.start, end: self.top });
+        (self.start, self.is_stale) = (self.top + 1, false);
+    }
 }
 
 impl Room {
@@ -71,6 +97,19 @@ impl Room {
         }
     }
 
+    /// As if the room's data were restored from when `top` was its last seq; none: as if it were lost. Memory does not
+    /// do that by itself.
+    #[cfg(test)]
+    pub(super) fn restore(&mut self, top: Option<u64>) {
+        self.log = self.log.take().filter(|_| top.is_some());
+        if let (Some(log), Some(top)) = (&mut self.log, top) {
+            log.messages.retain(|message| message.seq <= top);
+            (log.top, log.is_stale) = (top, true);
+        }
+        let is_left = |kept: &Remembered| top.is_some_and(|top| kept.seq <= top);
+        self.ids.retain(|_, remembered| is_left(remembered));
+    }
+
     fn forget_oldest(&mut self) {
         let Some((until, id)) = self.forget.pop_front() else { return };
         if self.ids.get(&id).is_some_and(|remembered| remembered.until <= until) {
@@ -86,8 +125,10 @@ impl Room {
         ts: u64,
         now: Instant,
     ) -> (Published, Option<(u64, Vec<Record>)>) {
-        let fresh = || Log { term: Term::random(), top: 0, messages: VecDeque::new(), expires: now };
-        let mut log = self.log.take().unwrap_or_else(fresh);
+        let mut log = self.log.take().unwrap_or_else(|| Log::new(now));
+        if log.is_stale && records.iter().any(|record| !record.idempotent || !self.ids.contains_key(&record.id)) {
+            log.renew();
+        }
         let first_seq = log.top + 1;
         let mut new = Vec::with_capacity(records.len());
         let mut outcomes = Vec::with_capacity(records.len());
@@ -131,10 +172,15 @@ impl Room {
         self.ids.insert(id, remembered);
     }
 
+    pub(super) fn top(&self) -> Top {
+        self.log.as_ref().map(|log| Top { term: Some(log.term.clone()), seq: log.top }).unwrap_or_default()
+    }
+
     pub(super) fn history(&self, range: Range) -> History {
         let Some(log) = &self.log else { return History::default() };
         let first = log.messages.front().map_or(0, |message| message.seq);
-        let mut history = History { term: Some(log.term.clone()), first, top: log.top, messages: Vec::new() };
+        let (term, boundaries) = (Some(log.term.clone()), log.ended.iter().cloned().collect());
+        let mut history = History { term, start: log.start, boundaries, first, top: log.top, messages: Vec::new() };
         if let Some((low, high)) = range.bounds(log.top) {
             // Seqs are contiguous here: a message's place follows from its seq.
             let from = low.saturating_sub(first) as usize;
@@ -144,28 +190,75 @@ impl Room {
         history
     }
 
-    /// Applies operations; returns the version after, and those that changed something.
-    pub(super) fn apply(&mut self, node: &NodeId, ops: &[PresenceOp], now_us: u64) -> (u64, Vec<PresenceOp>) {
+    /// Applies operations; returns the version after, and what became of each.
+    pub(super) fn apply(&mut self, call: PresenceCall<'_>, now_us: u64) -> (u64, Vec<Moved>) {
+        let outcomes: Vec<Moved> = call.ops.iter().map(|op| self.apply_one(call, op)).collect();
+        let changed = outcomes.contains(&Moved::Changed);
+        (self.next_version(changed, now_us), outcomes)
+    }
+
+    fn next_version(&mut self, changed: bool, now_us: u64) -> u64 {
         if self.version == 0 {
             // Versions start at the time, so that they rise also over rooms that emptied and were forgotten.
             self.version = now_us;
         }
-        let effective: Vec<PresenceOp> = ops.iter().filter(|op| self.apply_one(node, op)).cloned().collect();
-        if !effective.is_empty() {
-            self.version += 1;
-        }
-        (self.version, effective)
+        self.version += u64::from(changed);
+        self.version
     }
 
-    fn apply_one(&mut self, node: &NodeId, op: &PresenceOp) -> bool {
+    fn apply_one(&mut self, call: PresenceCall<'_>, op: &PresenceOp) -> Moved {
         match op {
-            PresenceOp::Leave { client, .. } => self.members.remove(client).is_some(),
-            PresenceOp::Rename { client, .. } if !self.members.contains_key(client) => false,
+            PresenceOp::Leave { client, .. } => match self.remove(*client) {
+                Some(_) => Moved::Changed,
+                None => Moved::Same,
+            },
+            PresenceOp::Rename { client, .. } if !self.members.contains_key(client) => Moved::Same,
             PresenceOp::Enter { client, name } | PresenceOp::Rename { client, name } => {
-                let new = (node.clone(), Arc::clone(name));
-                self.members.insert(*client, new.clone()) != Some(new)
+                if call.unique_names && self.names.get(name).is_some_and(|owner| owner != client) {
+                    return Moved::NameTaken;
+                }
+                let old = self.remove(*client);
+                self.members.insert(*client, (call.incarnation.clone(), Arc::clone(name)));
+                if call.unique_names {
+                    self.names.insert(Arc::clone(name), *client);
+                }
+                // Who is only taken over, under the same name, neither came nor went.
+                if old.as_ref() == Some(name) { Moved::Same } else { Moved::Changed }
             }
         }
+    }
+
+    /// Gives the name it had.
+    fn remove(&mut self, client: ClientId) -> Option<Arc<str>> {
+        let (_, name) = self.members.remove(&client)?;
+        if self.names.get(&name) == Some(&client) {
+            self.names.remove(&name);
+        }
+        Some(name)
+    }
+
+    /// Removes what an incarnation left among the next `limit` members. Gives the version after, the leaves, and where to
+    /// go on.
+    pub(super) fn evict(
+        &mut self,
+        incarnation: &Incarnation,
+        behind: Option<ClientId>,
+        limit: usize,
+        now_us: u64,
+    ) -> (u64, Vec<PresenceOp>, Option<ClientId>) {
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let page: Vec<(ClientId, bool)> = self
+            .members
+            .range((from, Bound::Unbounded))
+            .take(limit)
+            .map(|(id, (life, _))| (*id, life == incarnation))
+            .collect();
+        let ghosts = page.iter().filter(|(_, left_behind)| *left_behind);
+        let leaves: Vec<PresenceOp> = ghosts
+            .filter_map(|(client, _)| Some(PresenceOp::Leave { client: *client, name: self.remove(*client)? }))
+            .collect();
+        let next = page.last().filter(|_| page.len() == limit).map(|(id, _)| *id);
+        (self.next_version(!leaves.is_empty(), now_us), leaves, next)
     }
 
     pub(super) fn page(&self, after: Option<ClientId>, limit: usize) -> MembersPage {

@@ -21,7 +21,7 @@ use super::commands::{Commands, Failure};
 use super::connection::{Backoff, Endpoint, client, connect};
 use super::subscription::{Waiter, acknowledgement};
 use super::topology::{Link, Recipe};
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Trouble};
 use crate::config::RedisUrl;
 
 mod slots;
@@ -61,6 +61,16 @@ impl Map {
         self.links.get(usize::from(at)).map(|(_, link)| link)
     }
 
+    /// Whether every slot has a server.
+    fn is_complete(&self) -> bool {
+        !self.owners.is_empty() && self.owners.iter().all(Option::is_some)
+    }
+
+    /// The links whose servers have slots, as far as we know.
+    fn in_use(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter().map(|(_, link)| &**link).filter(|link| link.nest().is_perched())
+    }
+
     fn find(&self, address: &Address) -> Option<usize> {
         self.links.iter().position(|(known, _)| known == address)
     }
@@ -77,7 +87,12 @@ impl Cluster {
         Ok(Self { shared, supervisor })
     }
 
-    /// Publishing and subscription: true if they work for every room.
+    /// Of any server. One that rooms depend on is enough.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.shared.trouble()
+    }
+
+    #[cfg(test)]
     pub(super) fn paths_up(&self) -> (bool, bool) {
         self.shared.paths_up()
     }
@@ -101,7 +116,7 @@ impl Cluster {
                 Err(_) => return Err(BrokerError::Undecided("timed out".into())),
             };
             if matches!(failure.meaning, BrokerError::Unavailable(_)) {
-                self.shared.recipe.intake.doubt().notify_one();
+                self.shared.recipe.doubt.notify_one();
             }
             let Some(redirect) = failure.redirect else { return Err(failure.meaning) };
             match timeout_at(deadline, self.shared.follow(redirect, slot)).await {
@@ -151,11 +166,19 @@ impl Shared {
         self.map.borrow().owner(slot).cloned()
     }
 
+    /// Publishing and subscription: true if they work for every room.
     fn paths_up(&self) -> (bool, bool) {
         let map = self.map.borrow();
-        let covered = !map.owners.is_empty() && map.owners.iter().all(Option::is_some);
-        let all = |up: fn(&Link) -> bool| map.links.iter().all(|(_, link)| up(link));
-        (covered && all(|link| link.commands.is_up()), covered && all(|link| link.subscription.is_up()))
+        let all = |up: fn(&Link) -> bool| map.is_complete() && map.in_use().all(up);
+        (all(|link| link.commands.is_up()), all(|link| link.subscription.is_up()))
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        let map = self.map.borrow();
+        if !map.is_complete() {
+            return Some(Trouble::Publishing);
+        }
+        map.in_use().find_map(Link::trouble)
     }
 
     /// Where to make a call again, as soon as there is a connection, and whether to ask for it.
@@ -212,6 +235,10 @@ impl Shared {
                 Some(map.links.len() - 1)
             });
             map.owners[usize::from(*first)..=usize::from(*last)].fill(at.and_then(|at| u16::try_from(at).ok()));
+        }
+        for (at, (_, link)) in map.links.iter().enumerate() {
+            let at = u16::try_from(at).ok();
+            link.nest().perch(|tag| at.is_some() && map.owners[usize::from(slot(tag))] == at);
         }
         let addresses = |map: &Map| map.links.iter().map(|(address, _)| address.clone()).collect::<Vec<_>>();
         if map.owners != old.owners || addresses(&map) != addresses(&old) {
@@ -284,16 +311,21 @@ async fn supervise(shared: Rc<Shared>) {
     let (mut backoff, mut wait) = (Backoff::new(), DOUBT_INTERVAL);
     loop {
         match shared.look().await {
-            Ok(layout) => shared.adopt(&layout),
+            Ok(layout) => {
+                backoff = Backoff::new();
+                shared.adopt(&layout);
+            }
             Err(error) => {
-                tracing::warn!(%error, "redis: cannot read the map of the cluster");
+                if backoff.is_news(&error) {
+                    tracing::warn!(%error, "redis: cannot read the map of the cluster");
+                }
                 backoff.wait().await;
                 continue;
             }
         }
         // A first sign of a change comes before the servers agree on it: so ask again soon, and then less and less.
         sleep(DOUBT_INTERVAL).await;
-        match timeout(rand::random_range(wait / 2..=wait), shared.recipe.intake.doubt().notified()).await {
+        match timeout(rand::random_range(wait / 2..=wait), shared.recipe.doubt.notified()).await {
             Ok(()) => wait = DOUBT_INTERVAL,
             Err(_) if shared.paths_up() == (true, true) => wait = (wait * 2).min(LOOK_INTERVAL),
             Err(_) => wait = (wait * 2).min(DOWN_INTERVAL),

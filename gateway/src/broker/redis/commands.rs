@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{Cmd, FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd};
+use ::redis::{Cmd, FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value, cmd};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::Redirect;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT, verdict};
+use super::identity;
+use super::inspect::{self, Said, inspect};
 use super::script::{Script, Scripts};
+use super::topology::Recipe;
 use crate::broker::stats::Path;
 use crate::broker::{BrokerError, BrokerStats};
 
@@ -34,20 +37,54 @@ pub(super) struct Commands {
 struct Shared {
     /// Absent while down. `lost` ends the watch over it.
     open: RefCell<Option<(MultiplexedConnection, Arc<Notify>)>>,
+    /// Of the dataset behind the connection, see `identity`.
+    identity: RefCell<Arc<str>>,
     calls: Cell<usize>,
     bytes: Cell<usize>,
+    /// A call was not answered in time, and nothing since: whoever comes now would only wait in vain.
+    suspect: Cell<bool>,
+    /// Asks for a ping at once.
+    hurry: Notify,
+    /// The server may drop rooms.
+    evicts: Cell<bool>,
+    said: Said,
     stats: BrokerStats,
+    /// Told when the server turned out not to be the master: the other connection is with the wrong one, too.
+    moved: Rc<Notify>,
 }
 
 impl Commands {
-    pub(super) fn start(endpoint: Endpoint, scripts: Scripts, timeout: Duration, stats: BrokerStats) -> Self {
-        let shared = Rc::new(Shared { open: RefCell::default(), calls: Cell::new(0), bytes: Cell::new(0), stats });
-        let supervisor = tokio::task::spawn_local(supervise(endpoint, scripts, Rc::clone(&shared)));
-        Self { shared, timeout, supervisor }
+    pub(super) fn start(endpoint: Endpoint, recipe: &Recipe, moved: Rc<Notify>) -> Self {
+        let Recipe { options, scripts, stats, .. } = recipe;
+        let shared = Rc::new(Shared {
+            open: RefCell::default(),
+            identity: RefCell::new("".into()),
+            calls: Cell::new(0),
+            bytes: Cell::new(0),
+            suspect: Cell::new(false),
+            hurry: Notify::new(),
+            evicts: Cell::new(false),
+            said: options.said.clone(),
+            stats: stats.clone(),
+            moved,
+        });
+        let supervisor = tokio::task::spawn_local(supervise(endpoint, scripts.clone(), Rc::clone(&shared)));
+        Self { shared, timeout: options.timeout, supervisor }
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.shared.open.borrow().is_some()
+    }
+
+    /// Whether the server is set up to drop rooms.
+    pub(super) fn evicts(&self) -> bool {
+        self.shared.evicts.get()
+    }
+
+    /// Runs a small command beside the bounds: a probe must not fail because others are many. True if it was done.
+    pub(super) async fn probe(&self, command: Cmd) -> bool {
+        let Some((mut connection, _)) = self.shared.open.borrow().clone() else { return false };
+        matches!(timeout(self.timeout, command.query_async::<()>(&mut connection)).await, Ok(Ok(())))
     }
 
     /// Runs one command of about `size` bytes.
@@ -101,6 +138,33 @@ impl Commands {
         .await
     }
 
+    /// Runs a script that is given the identity of the dataset behind this connection, and whether that was just read
+    /// for this call. It answers with nothing, and does nothing, to have it read.
+    pub(super) async fn script_on_dataset(
+        &self,
+        script: &Script,
+        size: usize,
+        fill: impl Fn(&mut Cmd, &str, bool),
+        asking: bool,
+    ) -> Result<Vec<Value>, Failure> {
+        let identity = Arc::clone(&self.shared.identity.borrow());
+        let reply: Vec<Value> = self.script(script, size, |command| fill(command, &identity, false), asking).await?;
+        if !reply.is_empty() {
+            return Ok(reply);
+        }
+        // The room was last written under another identity. Which of the two is out of date?
+        let identity = self.read_identity().await?;
+        self.script(script, size, |command| fill(command, &identity, true), asking).await
+    }
+
+    /// Reads the identity again, where scripts may not: on a server that became another's heir it is not what it was.
+    pub(super) async fn read_identity(&self) -> Result<Arc<str>, Failure> {
+        let read = async |mut connection: MultiplexedConnection| identity::read(&mut connection).await;
+        let identity = self.run(64, read).await?;
+        *self.shared.identity.borrow_mut() = Arc::clone(&identity);
+        Ok(identity)
+    }
+
     async fn run<T>(
         &self,
         size: usize,
@@ -109,18 +173,29 @@ impl Commands {
         let Some((connection, lost)) = self.shared.open.borrow().clone() else {
             return Err(BrokerError::Unavailable("not connected".into()).into());
         };
+        if self.shared.suspect.get() {
+            return Err(BrokerError::Unavailable("does not answer".into()).into());
+        }
         let _place = Place::take(&self.shared, size)?;
         match timeout(self.timeout, call(connection)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                let (meaning, reconnect) = verdict(&error);
-                if reconnect {
+                let verdict = verdict(&error);
+                if verdict.reconnect {
                     lost.notify_one();
                 }
-                Err(Failure { meaning, redirect: Redirect::of(&error) })
+                if verdict.moved {
+                    self.shared.moved.notify_one();
+                }
+                Err(Failure { meaning: verdict.meaning, redirect: Redirect::of(&error) })
             }
-            // The watch decides whether the connection is dead; its pings share the queue with this call.
-            Err(_) => Err(BrokerError::Undecided("timed out".into()).into()),
+            // The watch decides whether the connection is dead; its pings share the queue with this call. Until one is
+            // answered nobody else is made to wait: a publish behind this one would take twice as long to fail.
+            Err(_) => {
+                self.shared.suspect.set(true);
+                self.shared.hurry.notify_one();
+                Err(BrokerError::Undecided("timed out".into()).into())
+            }
         }
     }
 }
@@ -185,61 +260,96 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
     let mut opened = false;
     loop {
         let lost = Arc::new(Notify::new());
-        match open(&endpoint, &scripts, Arc::clone(&lost)).await {
-            Ok(connection) => {
+        match open(&endpoint, &scripts, &shared, Arc::clone(&lost)).await {
+            Ok((connection, identity)) => {
                 if opened {
                     shared.stats.count_reconnect(Path::Publish);
                 }
                 opened = true;
+                let began = Instant::now();
                 tracing::info!("redis: publishing");
+                *shared.identity.borrow_mut() = identity;
+                shared.suspect.set(false);
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
                 tokio::select! {
-                    () = watch(connection.clone(), &lost) => {}
-                    () = endpoint.moved(&connection) => tracing::warn!("redis: the master is another server now"),
+                    () = lost.notified() => {}
+                    () = ping(connection.clone(), &shared) => {}
+                    () = look_again(connection, &shared) => {}
+                    () = endpoint.moved() => tracing::warn!("redis: the master is another server now"),
                 }
                 shared.open.borrow_mut().take();
+                backoff.lasted(began.elapsed());
                 tracing::warn!("redis: lost the publishing connection");
             }
-            Err(error) => tracing::warn!(%error, "redis: cannot connect for publishing"),
+            Err(error) if backoff.is_news(&error) => tracing::warn!(%error, "redis: cannot connect for publishing"),
+            Err(_) => {}
         }
         backoff.wait().await;
     }
 }
 
-async fn open(endpoint: &Endpoint, scripts: &Scripts, lost: Arc<Notify>) -> Result<MultiplexedConnection, String> {
+async fn open(
+    endpoint: &Endpoint,
+    scripts: &Scripts,
+    shared: &Shared,
+    lost: Arc<Notify>,
+) -> Result<(MultiplexedConnection, Arc<str>), String> {
     let pushes = move |push: PushInfo| {
         if push.kind == PushKind::Disconnection {
             lost.notify_one();
         }
         Ok::<(), ::redis::aio::SendError>(())
     };
-    let connection = endpoint.open(pushes, MAX_CALLS).await?;
-    let load = async {
+    let mut connection = endpoint.open(pushes, MAX_CALLS).await?;
+    let prepare = async {
         for script in scripts.all() {
-            let mut connection = connection.clone();
             cmd("SCRIPT").arg("LOAD").arg(script.text()).query_async::<String>(&mut connection).await?;
         }
-        Ok::<(), RedisError>(())
+        if !look(&mut connection, shared).await? {
+            return Ok(None);
+        }
+        identity::probe(&mut connection.clone()).await.map(Some)
     };
-    match timeout(PING_TIMEOUT, load).await {
-        Ok(Ok(())) => Ok(connection),
+    match timeout(PING_TIMEOUT, prepare).await {
+        Ok(Ok(Some(identity))) => Ok((connection, identity)),
+        Ok(Ok(None)) => Err("this server is a replica".into()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("loading the scripts took too long".into()),
     }
 }
 
-/// Returns when the connection is lost, or silent for too long.
-async fn watch(mut connection: MultiplexedConnection, lost: &Notify) {
-    let pings = async {
-        loop {
-            sleep(PING_INTERVAL).await;
-            if !matches!(timeout(PING_TIMEOUT, cmd("PING").query_async::<()>(&mut connection)).await, Ok(Ok(()))) {
-                return;
-            }
+/// Inspects the server and notes what it finds. False if it is not the master.
+async fn look(connection: &mut MultiplexedConnection, shared: &Shared) -> Result<bool, RedisError> {
+    let inspection = inspect(connection).await?;
+    if inspection.is_replica() {
+        shared.moved.notify_one();
+        return Ok(false);
+    }
+    shared.evicts.set(inspection.evicts());
+    inspection.tell(&shared.said);
+    Ok(true)
+}
+
+/// Looks now and then. Returns when the server is not the master any more.
+async fn look_again(mut connection: MultiplexedConnection, shared: &Shared) {
+    loop {
+        sleep(inspect::INTERVAL).await;
+        // An error: the pings know better what to make of it.
+        if matches!(look(&mut connection, shared).await, Ok(false)) {
+            tracing::warn!("redis: the server is a replica now");
+            return;
         }
-    };
-    tokio::select! {
-        () = lost.notified() => {}
-        () = pings => {}
+    }
+}
+
+/// Returns when the connection is silent for too long.
+async fn ping(mut connection: MultiplexedConnection, shared: &Shared) {
+    loop {
+        // An error is the end of the time: nobody was in a hurry.
+        _ = timeout(PING_INTERVAL, shared.hurry.notified()).await;
+        if !matches!(timeout(PING_TIMEOUT, cmd("PING").query_async::<()>(&mut connection)).await, Ok(Ok(()))) {
+            return;
+        }
+        shared.suspect.set(false);
     }
 }

@@ -69,11 +69,11 @@ impl Endpoint {
         }
     }
 
-    /// Resolves when [`Endpoint::open`] would now lead to another server than `connection`, the last it opened.
-    pub(super) async fn moved(&self, connection: &MultiplexedConnection) {
+    /// Resolves when [`Endpoint::open`] would now lead to another server than the last time.
+    pub(super) async fn moved(&self) {
         match &self.place {
             Place::Fixed(_) => std::future::pending().await,
-            Place::Sentinels(sentinels) => sentinels.replaced(connection).await,
+            Place::Sentinels(sentinels) => sentinels.replaced().await,
         }
     }
 }
@@ -121,23 +121,45 @@ fn settled(info: ConnectionInfo) -> ConnectionInfo {
     info.set_redis_settings(redis).set_tcp_settings(TcpSettings::default().set_nodelay(true))
 }
 
-/// Waiting times between attempts: 50 ms doubling to 2 s, each drawn from its upper half.
+/// Waiting times between attempts: 50 ms doubling to 500 ms, each drawn from its upper half. So short because rooms are to
+/// be caught up 2 s after Redis is back, and an attempt that meets silence takes a second of that.
 pub(super) struct Backoff {
     ceiling: Duration,
     last: Instant,
+    /// What went wrong since the last success, each once.
+    told: Vec<String>,
 }
 
 impl Backoff {
     const LEAST: Duration = Duration::from_millis(50);
-    const MOST: Duration = Duration::from_secs(2);
+    const MOST: Duration = Duration::from_millis(500);
+    const MOST_TOLD: usize = 8;
+    /// A connection that lasted so long was a success.
+    const STEADY: Duration = Duration::from_secs(4);
 
     pub(super) fn new() -> Self {
-        Self { ceiling: Self::LEAST, last: Instant::now() }
+        Self { ceiling: Self::LEAST, last: Instant::now(), told: Vec::new() }
     }
 
-    /// Waits before the next attempt. An attempt that lasted longer than the longest wait was a success: start anew.
+    /// Whether an error is news in this outage: the log is not told the same twice a second.
+    pub(super) fn is_news(&mut self, error: &str) -> bool {
+        let is_news = self.told.len() < Self::MOST_TOLD && !self.told.iter().any(|told| told == error);
+        if is_news {
+            self.told.push(error.to_owned());
+        }
+        is_news
+    }
+
+    /// How long a connection lasted: after a steady one, the same trouble is news again.
+    pub(super) fn lasted(&mut self, time: Duration) {
+        if time > Self::STEADY {
+            self.told.clear();
+        }
+    }
+
+    /// Waits before the next attempt; after a success not for long.
     pub(super) async fn wait(&mut self) {
-        if self.last.elapsed() > Self::MOST * 2 {
+        if self.last.elapsed() > Self::STEADY {
             self.ceiling = Self::LEAST;
         }
         sleep(rand::random_range(self.ceiling / 2..=self.ceiling)).await;
@@ -146,24 +168,38 @@ impl Backoff {
     }
 }
 
-/// What an error of a call means for the caller, and whether the connection should be made anew.
-pub(super) fn verdict(error: &RedisError) -> (BrokerError, bool) {
+/// What an error of a call means.
+pub(super) struct Verdict {
+    /// For the caller.
+    pub(super) meaning: BrokerError,
+    /// Whether the connection should be made anew.
+    pub(super) reconnect: bool,
+    /// Whether the server is not the one to write to: the address must be resolved again, for both connections.
+    pub(super) moved: bool,
+}
+
+pub(super) fn verdict(error: &RedisError) -> Verdict {
     let text = error.to_string();
+    let keep = |meaning| Verdict { meaning, reconnect: false, moved: false };
     let Some(code) = error.code() else {
         // Not an answer: the connection broke, or what came was no RESP.
-        return (BrokerError::Undecided(text), true);
+        return Verdict { meaning: BrokerError::Undecided(text), reconnect: true, moved: false };
     };
     // Redis 6 quotes what a script's command answered, behind an ERR or the line of the script.
     let quotes = code == "ERR" || code.starts_with('@');
     let is = |wanted: &str| code == wanted || (quotes && text.contains(&format!("-{wanted} ")));
     if is("OOM") {
-        return (BrokerError::StorageFull, false);
+        return keep(BrokerError::StorageFull);
     }
-    if ["READONLY", "LOADING", "MASTERDOWN"].into_iter().any(is) {
-        return (BrokerError::Unavailable(text), true);
+    if is("MISCONF") || is("NOREPLICAS") {
+        return keep(BrokerError::NoWrites(text));
     }
-    if ["MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"].into_iter().any(is) {
-        return (BrokerError::Unavailable(text), false);
+    let moved = is("READONLY");
+    if moved || is("LOADING") || is("MASTERDOWN") {
+        return Verdict { meaning: BrokerError::Unavailable(text), reconnect: true, moved };
     }
-    (BrokerError::Rejected(text), false)
+    if ["BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"].into_iter().any(is) {
+        return keep(BrokerError::Unavailable(text));
+    }
+    keep(BrokerError::Rejected(text))
 }

@@ -2,14 +2,21 @@
 --
 -- KEYS  1 meta, 2 stream
 -- ARGV  1 'L' (latest), 'A' (after) or 'B' (before), 2 the seq meant by A and B, 3 most messages (at least 1)
--- Returns { term or '', last seq, first retained seq or 0, lowest seq meant, highest seq meant, then the entries that
--- hold any of these, oldest first }; the caller cuts what a batch holds beyond both ends.
+-- Returns { term or '', last seq, first retained seq or 0, lowest seq meant, highest seq meant, the terms that ended as
+-- 'term start end ' each and the start of the present one, then the entries that hold any of what is meant, oldest
+-- first }; the caller cuts what a batch holds beyond both ends.
 
 local meta, stream = KEYS[1], KEYS[2]
 local mode, seq, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local function int(number)
   return string.format('%.0f', number)
+end
+
+-- A replica may lag behind what was handed out, and must not be taken for a dataset that went back in time.
+local role = redis.pcall('INFO', 'replication')
+if type(role) == 'string' and string.find(role, 'role:slave', 1, true) then
+  return redis.error_reply("READONLY a replica's history may be old")
 end
 
 -- The first seq of the oldest entry that is ours. Others' entries are passed over, but not endlessly.
@@ -25,13 +32,23 @@ local function first_seq()
   return 0
 end
 
-local state = redis.call('HMGET', meta, 't', 's')
-local term, top = state[1], tonumber(state[2] or nil)
+local state = redis.call('HMGET', meta, 't', 's', 'b')
+local term, top, bounds = state[1], tonumber(state[2] or nil), state[3] or '1'
 if not (term and top) then
-  term, top = '', 0
-  local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  if newest then
-    top = tonumber(string.match(newest[1], '^(%d+)'))
+  -- What is known of a room without metadata is what its stream says. See publish.lua.
+  term, top, bounds = '', 0, '0'
+  for _, count in ipairs({ 1, 32 }) do
+    for _, entry in ipairs(redis.call('XREVRANGE', stream, '+', '-', 'COUNT', count)) do
+      local kept, first, held = string.match(entry[2][2], '^RC1 D %S+ %S+ ([%l%d]+) (%d+) %d+ (%d+)\n')
+      local last = kept and tonumber(first) + tonumber(held) - 1
+      if last and #kept <= 32 and last < 9007199254000000 then
+        term, top, bounds = kept, last, int(tonumber(first))
+        break
+      end
+    end
+    if top > 0 then
+      break
+    end
   end
 end
 
@@ -46,7 +63,7 @@ else
 end
 low = math.max(low, 1)
 
-local reply = { term, int(top), int(first_seq()), int(low), int(high) }
+local reply = { term, int(top), int(first_seq()), int(low), int(high), bounds }
 if low > high then
   return reply
 end

@@ -1,33 +1,28 @@
 //! Presence calls: who is in a room. Used by the broker.
-//!
-//! Members that a node leaves behind when it dies stay for the key's lifetime; leases per node are to come.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::redis::{Cmd, Value, cmd, pipe};
-use roomcast_protocol::{ClientId, RoomName};
+use roomcast_protocol::{ClientId, NodeId, RoomName};
 
 use super::RedisBroker;
 use super::script::{foreign, number, text};
 use crate::broker::envelope;
-use crate::broker::{BrokerError, MAX_MEMBERS, Member, MembersPage, PresenceOp, PresenceReply, check_ops};
-
-/// How long a room's members outlive its last change or read.
-const LIFETIME: Duration = Duration::from_hours(24);
+use crate::broker::{
+    BrokerError, Evicted, Incarnation, MAX_EVICTION, MAX_MEMBERS, Member, MembersPage, Moved, PresenceCall, PresenceOp,
+    PresenceReply, check_ops,
+};
 
 pub(super) async fn apply(
     broker: &RedisBroker,
     room: &RoomName,
-    ops: &[PresenceOp],
-    want_members: usize,
+    call: PresenceCall<'_>,
 ) -> Result<PresenceReply, BrokerError> {
+    let PresenceCall { incarnation, ops, unique_names, want_members } = call;
     check_ops(ops)?;
-    let keys = [broker.keys.key(room, ":p"), broker.keys.key(room, ":pv")];
     let fill = |command: &mut Cmd| {
-        command.arg(keys.len()).arg(&keys).arg(broker.keys.channel(room));
-        command.arg(broker.node.as_str()).arg(room.as_str()).arg(LIFETIME.as_millis() as u64);
-        command.arg(want_members.min(MAX_MEMBERS)).arg(ops.len());
+        begin(broker, room, incarnation, &broker.node, command);
+        command.arg(want_members.min(MAX_MEMBERS)).arg(u8::from(unique_names)).arg(ops.len());
         for op in ops {
             let (kind, client, name) = match op {
                 PresenceOp::Enter { client, name } => ("E", client, &**name),
@@ -41,12 +36,49 @@ pub(super) async fn apply(
     };
     let script = &broker.scripts.presence;
     let reply: Vec<Value> = broker.topology.script(room.as_str(), script, 512 + ops.len() * 256, fill).await?;
-    read_reply(&reply).ok_or_else(|| foreign("presence"))
+    read_reply(&reply).filter(|reply| reply.outcomes.len() == ops.len()).ok_or_else(|| foreign("presence"))
+}
+
+/// Keys and the arguments that every call begins with. `node` is the one that the event names.
+fn begin(broker: &RedisBroker, room: &RoomName, incarnation: &Incarnation, node: &NodeId, command: &mut Cmd) {
+    let keys = [":p", ":pv", ":pn"].map(|suffix| broker.keys.key(room, suffix));
+    command.arg(keys.len()).arg(&keys).arg(broker.keys.channel(room));
+    command.arg(node.as_str()).arg(incarnation.as_str()).arg(room.as_str());
+}
+
+pub(super) async fn evict(
+    broker: &RedisBroker,
+    room: &RoomName,
+    incarnation: &Incarnation,
+    behind: Option<ClientId>,
+) -> Result<Evicted, BrokerError> {
+    let fill = |command: &mut Cmd| {
+        begin(broker, room, incarnation, incarnation.as_node(), command);
+        command.arg(0).arg(0).arg(1).arg("V");
+        match behind {
+            Some(client) => command.arg(client.encode(&mut [0; 36]) as &str),
+            None => command.arg(""),
+        };
+        command.arg(MAX_EVICTION).arg("");
+    };
+    let reply: Vec<Value> = broker.topology.script(room.as_str(), &broker.scripts.presence, 512, fill).await?;
+    let [_, online, next] = &reply[..] else { return Err(foreign("evict")) };
+    let online = number(online).ok_or_else(|| foreign("evict"))?;
+    // A foreign entry may stand where the page ended: there is no going on behind it, and nothing of ours is there.
+    Ok(Evicted { next: text(next).and_then(|next| next.parse().ok()), online })
 }
 
 fn read_reply(reply: &[Value]) -> Option<PresenceReply> {
-    let (head, members) = reply.split_at_checked(2)?;
-    Some(PresenceReply { version: number(&head[0])?, online: number(&head[1])?, members: read_members(members) })
+    let (head, members) = reply.split_at_checked(3)?;
+    let outcome = |mark| match mark {
+        'c' => Some(Moved::Changed),
+        's' => Some(Moved::Same),
+        't' => Some(Moved::NameTaken),
+        _ => None,
+    };
+    let outcomes = text(&head[2])?.chars().map(outcome).collect::<Option<_>>()?;
+    let (version, online) = (number(&head[0])?, number(&head[1])?);
+    Some(PresenceReply { version, online, outcomes, members: read_members(members) })
 }
 
 /// Entries that are not ours are left out.

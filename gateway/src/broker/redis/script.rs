@@ -7,7 +7,7 @@ use roomcast_protocol::{RoomName, Term};
 use super::RedisBroker;
 use crate::broker::envelope::{self, MAX_NUMBER};
 use crate::broker::{
-    BrokerError, Envelope, Event, History, Kind, MAX_HISTORY, Outcome, Published, Range, Record, Sequenced,
+    Boundary, BrokerError, Envelope, Event, History, Kind, MAX_HISTORY, Outcome, Published, Range, Record, Sequenced,
     check_records,
 };
 use crate::config::RoomPolicy;
@@ -40,6 +40,7 @@ pub(super) struct Scripts {
     pub(super) publish: Script,
     pub(super) history: Script,
     pub(super) presence: Script,
+    pub(super) beat: Script,
 }
 
 impl Scripts {
@@ -50,11 +51,12 @@ impl Scripts {
             publish: script(include_str!("publish.lua")),
             history: script(include_str!("history.lua")),
             presence: script(include_str!("presence.lua")),
+            beat: script(include_str!("beat.lua")),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 3] {
-        [&self.publish, &self.history, &self.presence]
+    pub(super) fn all(&self) -> [&Script; 4] {
+        [&self.publish, &self.history, &self.presence, &self.beat]
     }
 }
 
@@ -94,9 +96,10 @@ pub(super) async fn publish(
         .collect();
     let term = Term::random();
     let millis = |duration: std::time::Duration| (duration.as_millis() as u64).clamp(1, MAX_NUMBER);
-    let fill = |command: &mut Cmd| {
+    let fill = |command: &mut Cmd, identity: &str, confirmed: bool| {
         command.arg(keys.len()).arg(&keys).arg(&keys[0][..keys[0].len() - 2]);
         command.arg(broker.node.as_str()).arg(room.as_str()).arg(term.as_str());
+        command.arg(identity).arg(if confirmed { "1" } else { "0" });
         command.arg(policy.history_size.clamp(1, MAX_NUMBER)).arg(millis(policy.history_ttl));
         command.arg(millis(policy.idempotency_window)).arg(records.len());
         let mut start = 0;
@@ -106,7 +109,7 @@ pub(super) async fn publish(
         }
     };
     let script = &broker.scripts.publish;
-    let reply: Vec<Value> = broker.topology.script(room.as_str(), script, encoded.len(), fill).await?;
+    let reply: Vec<Value> = broker.topology.script_on_dataset(room.as_str(), script, encoded.len(), fill).await?;
     read_published(&reply, records.len()).ok_or_else(|| foreign("publish"))
 }
 
@@ -160,15 +163,16 @@ pub(super) async fn history(broker: &RedisBroker, room: &RoomName, range: Range)
 }
 
 fn read_history(broker: &RedisBroker, room: &RoomName, mut reply: Vec<Value>) -> Option<History> {
-    if reply.len() < 5 {
+    if reply.len() < 6 {
         return None;
     }
-    let entries = reply.split_off(5);
+    let entries = reply.split_off(6);
     let [top, first, low, high] = [1, 2, 3, 4].map(|at| text(&reply[at])?.parse::<i64>().ok());
     let (low, high) = (u64::try_from(low?).unwrap_or(0), u64::try_from(high?).unwrap_or(0));
     let term = Some(text(&reply[0])?).filter(|term| !term.is_empty()).map(Term::new).transpose().ok()?;
-    let mut history =
-        History { term, first: u64::try_from(first?).ok()?, top: u64::try_from(top?).ok()?, messages: Vec::new() };
+    let (boundaries, start) = read_boundaries(text(&reply[5])?)?;
+    let (first, top) = (u64::try_from(first?).ok()?, u64::try_from(top?).ok()?);
+    let mut history = History { term, start, boundaries, first, top, messages: Vec::new() };
     for entry in entries {
         let Value::BulkString(payload) = entry else { return None };
         match envelope::decode(&Bytes::from(payload), room) {
@@ -186,4 +190,17 @@ fn read_history(broker: &RedisBroker, room: &RoomName, mut reply: Vec<Value>) ->
         history.first = history.messages.first().map_or(0, |message| message.seq);
     }
     Some(history)
+}
+
+/// `term start end ` of each term that ended, then the start of the present one.
+fn read_boundaries(text: &str) -> Option<(Vec<Boundary>, u64)> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let (start, ended) = words.split_last()?;
+    let one = |words: &[&str]| match words {
+        [term, start, end] => {
+            Some(Boundary { term: Term::new(*term).ok()?, start: start.parse().ok()?, end: end.parse().ok()? })
+        }
+        _ => None,
+    };
+    Some((ended.chunks(3).map(one).collect::<Option<_>>()?, start.parse().ok()?))
 }

@@ -22,8 +22,6 @@ use crate::config::RedisUrl;
 
 /// How often the sentinels are asked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the server in use is asked whether it still is a master.
-const ROLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Most candidates that are tried in one attempt.
 const MAX_CANDIDATES: usize = 4;
 
@@ -109,21 +107,13 @@ impl Sentinels {
         }
     }
 
-    /// Resolves when `connection`, the last one opened, leads to a master no more, or most sentinels name another.
-    pub(super) async fn replaced(&self, connection: &MultiplexedConnection) {
-        let mut connection = connection.clone();
+    /// Resolves when most sentinels name another server than the one of the last connection. That it turned into a
+    /// replica while they don't is for `commands` to find.
+    pub(super) async fn replaced(&self) {
         let mut agreed = self.council.agreed.subscribe();
-        loop {
-            if agreed.borrow_and_update().as_ref().is_some_and(|named| self.current.borrow().as_ref() != Some(named)) {
-                return;
-            }
-            // An error is the end of the time: the council lives as long as we do.
-            let unchanged = timeout(ROLE_INTERVAL, agreed.changed()).await.is_err();
-            // Silence is for the pings to judge.
-            if unchanged && timeout(ROLE_INTERVAL, is_master(&mut connection)).await == Ok(false) {
-                return;
-            }
-        }
+        let is_other = |named: &Option<Address>| named.is_some() && *named != *self.current.borrow();
+        // An error is the end of the time: the council lives as long as we do.
+        _ = agreed.wait_for(is_other).await;
     }
 }
 

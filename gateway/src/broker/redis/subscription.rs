@@ -11,17 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::{MultiplexedConnection, SendError};
-use ::redis::{Pipeline, RedisResult, cmd};
+use ::redis::{RedisResult, cmd};
 use roomcast_protocol::RoomName;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 pub(super) use self::intake::Intake;
+use super::canary::is_deaf;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT};
 use crate::broker::stats::Path;
 use crate::broker::{BrokerError, BrokerStats, Event};
 
+mod channels;
 mod intake;
 
 /// Channels per SUBSCRIBE.
@@ -63,10 +65,11 @@ struct Wishes {
 }
 
 impl Subscription {
-    pub(super) fn start(endpoint: Endpoint, intake: Intake, timeout: Duration) -> Self {
+    /// `moved` drops the connection: the server turned out to be the wrong one.
+    pub(super) fn start(endpoint: Endpoint, intake: Intake, timeout: Duration, moved: Rc<Notify>) -> Self {
         let wishes = Rc::<Wishes>::default();
         let stats = intake.stats().clone();
-        let supervisor = tokio::task::spawn_local(supervise(endpoint, intake, Rc::clone(&wishes)));
+        let supervisor = tokio::task::spawn_local(supervise(endpoint, intake, Rc::clone(&wishes), moved));
         Self { wishes, timeout, stats, supervisor }
     }
 
@@ -172,14 +175,15 @@ impl Wishes {
     }
 }
 
-async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>) {
+async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>, moved: Rc<Notify>) {
     let mut backoff = Backoff::new();
     let mut opened = false;
     loop {
+        let Some(perch) = intake.canary().channel().await else { return };
         // The place for `Resubscribed` is taken before connecting. A hub that is behind is so left in peace until it
         // reads again, and the word cannot be lost. An error: nobody will ever read again.
         let Ok(place) = intake.events().reserve_owned().await else { return };
-        let tap = Arc::new(intake.tap());
+        let tap = Arc::new(intake.tap(perch));
         let pushes = Arc::clone(&tap);
         match endpoint
             .open(
@@ -192,16 +196,25 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>) {
             .await
         {
             Ok(connection) => {
-                let mut link = Link { connection: connection.clone(), tap, wishes: &wishes, intake: &intake };
+                let refusal = RefCell::default();
+                let mut link = Link { connection, tap, wishes: &wishes, intake: &intake, moved: &moved, refusal };
+                let began = Instant::now();
                 let ended = tokio::select! {
                     ended = link.serve(place, &mut opened) => ended,
-                    () = endpoint.moved(&connection) => "the master is another server now",
+                    () = endpoint.moved() => "the master is another server now",
                 };
+                backoff.lasted(began.elapsed());
                 intake.stats().end_subscriptions(wishes.forget_connection());
                 intake.doubt().notify_one();
-                tracing::warn!(reason = ended, "redis: lost the subscription connection");
+                let error = link.refusal.take();
+                if backoff.is_news(&format!("{ended} {error}")) {
+                    tracing::warn!(reason = ended, error, "redis: lost the subscription connection");
+                }
             }
-            Err(error) => tracing::warn!(%error, "redis: cannot connect for the subscription"),
+            Err(error) if backoff.is_news(&error) => {
+                tracing::warn!(%error, "redis: cannot connect for the subscription");
+            }
+            Err(_) => {}
         }
         backoff.wait().await;
     }
@@ -213,15 +226,31 @@ struct Link<'a> {
     tap: Arc<intake::Tap>,
     wishes: &'a Wishes,
     intake: &'a Intake,
+    moved: &'a Rc<Notify>,
+    /// What the server said when it refused something.
+    refusal: RefCell<String>,
 }
 
 impl Link<'_> {
     /// Returns why the connection must be made anew.
     async fn serve(&mut self, place: mpsc::OwnedPermit<Event>, opened: &mut bool) -> &'static str {
-        let lost = Arc::clone(&self.tap);
+        let (lost, moved) = (Arc::clone(&self.tap), Rc::clone(self.moved));
         tokio::select! {
             () = lost.lost() => lost.reason(),
+            () = self.intake.canary().leaves(lost.perch()) => "the canary's slot moved to another server",
+            () = Self::deaf(self.intake, &lost) => "deaf: the canary does not come back",
+            () = moved.notified() => "the server is not the master any more",
             reason = self.follow(place, opened) => reason,
+        }
+    }
+
+    /// Resolves when the canary is owed for too long.
+    async fn deaf(intake: &Intake, tap: &intake::Tap) {
+        loop {
+            intake.canary().deaf().await;
+            if is_deaf(intake.canary().overdue(), tap.silent_for()) {
+                return;
+            }
         }
     }
 
@@ -231,7 +260,8 @@ impl Link<'_> {
         let catch_up = *opened || taken_over > self.wishes.caught_up.get() || self.wishes.unattended();
         // From here on wishes that change are noted.
         self.wishes.serving.set(true);
-        if !self.subscribe_to(&wanted).await {
+        // The canary's channel last: it is heard once all rooms are.
+        if !self.subscribe_to(&wanted).await || !self.subscribe_canary().await {
             return "subscriptions were not acknowledged";
         }
         if *opened {
@@ -281,24 +311,31 @@ impl Link<'_> {
             // Before it is sent: who wants one of them back meanwhile must not be told that it is still there.
             self.wishes.forget(rooms);
             self.intake.stats().end_subscriptions(rooms.len());
-            let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
+            let names: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
             let connection = self.connection.clone();
             let sharded = self.intake.sharded();
             if sharded {
-                self.tap.expect_to_leave(channels.len());
+                self.tap.expect_to_leave(names.len());
             }
-            if !self.answered(leave_channels(connection, channels, sharded)).await {
+            if !self.answered(channels::leave(connection, names, sharded)).await {
                 return false;
             }
         }
         true
     }
 
+    async fn subscribe_canary(&self) -> bool {
+        let perch = vec![self.tap.perch().to_owned()];
+        let done = self.answered(channels::enter(self.connection.clone(), perch, self.intake.sharded())).await;
+        self.intake.canary().listen();
+        done
+    }
+
     async fn subscribe_to(&mut self, rooms: &[RoomName]) -> bool {
         for rooms in rooms.chunks(BATCH) {
-            let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
+            let names: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
             let connection = self.connection.clone();
-            if !self.answered(enter_channels(connection, channels, self.intake.sharded())).await {
+            if !self.answered(channels::enter(connection, names, self.intake.sharded())).await {
                 return false;
             }
             self.wishes.acknowledge(rooms);
@@ -314,7 +351,7 @@ impl Link<'_> {
             match timeout(PING_TIMEOUT, &mut call).await {
                 Ok(Ok(_)) => return true,
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "redis: the subscription connection answered with an error");
+                    self.refusal.replace(error.to_string());
                     return false;
                 }
                 Err(_) if self.tap.silent_for() < PING_TIMEOUT => {}
@@ -322,21 +359,4 @@ impl Link<'_> {
             }
         }
     }
-}
-
-async fn enter_channels(mut to: MultiplexedConnection, channels: Vec<String>, sharded: bool) -> RedisResult<()> {
-    if sharded { one_by_one("SSUBSCRIBE", to, channels).await } else { to.subscribe(channels).await }
-}
-
-async fn leave_channels(mut to: MultiplexedConnection, channels: Vec<String>, sharded: bool) -> RedisResult<()> {
-    if sharded { one_by_one("SUNSUBSCRIBE", to, channels).await } else { to.unsubscribe(channels).await }
-}
-
-/// Channels in different slots cannot share a command. With one each, every push that confirms is a command's answer.
-async fn one_by_one(command: &str, mut to: MultiplexedConnection, channels: Vec<String>) -> RedisResult<()> {
-    let mut all = Pipeline::with_capacity(channels.len());
-    for channel in channels {
-        all.cmd(command).arg(channel).ignore();
-    }
-    all.query_async(&mut to).await
 }

@@ -112,11 +112,22 @@ impl Server {
 
     /// Runs a command on a connection of its own.
     pub(in crate::broker) fn command<T: ::redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        self.call(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>())
+    }
+
+    /// The same for words that are no text.
+    pub(in crate::broker) fn call<T: ::redis::FromRedisValue>(&self, words: &[&[u8]]) -> T {
         let client = ::redis::Client::open(self.url()).expect("a URL");
         let mut connection = client.get_connection().expect("a connection");
-        let mut command = ::redis::cmd(words[0]);
-        words[1..].iter().for_each(|word| _ = command.arg(word));
+        let mut command = ::redis::Cmd::new();
+        words.iter().for_each(|word| _ = command.arg(*word));
         command.query(&mut connection).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// A replica that is promoted has an identity of its own from then on. No client notices.
+    pub(in crate::broker) fn change_identity(&self) {
+        let _: String = self.command(&["REPLICAOF", "127.0.0.1", "1"]);
+        let _: String = self.command(&["REPLICAOF", "NO", "ONE"]);
     }
 }
 

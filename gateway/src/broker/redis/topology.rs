@@ -1,17 +1,22 @@
 //! Which servers there are, and which of them has a room. Used by the broker, whose calls name a tag: the room's name,
 //! or [`WHOLE`]. Must not know what is called.
 
-use ::redis::{Cmd, FromRedisValue, Pipeline};
-use roomcast_protocol::RoomName;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use super::RedisOptions;
+use ::redis::{Cmd, FromRedisValue, Pipeline, Value};
+use roomcast_protocol::RoomName;
+use tokio::sync::{Notify, mpsc};
+
+use super::canary::{Canary, Nest};
 use super::cluster::Cluster;
 use super::commands::{Commands, Failure};
 use super::connection::Endpoint;
 use super::script::{Script, Scripts};
 use super::sentinel::Sentinels;
 use super::subscription::{Intake, Subscription};
-use crate::broker::{BrokerError, BrokerStats};
+use super::{Keys, RedisOptions};
+use crate::broker::{BrokerError, BrokerStats, Event, Trouble};
 use crate::config::{RedisTopology, RedisUrl};
 
 /// The tag of what belongs to the cluster as a whole and to no room. No room can have this name.
@@ -21,23 +26,53 @@ pub(super) const WHOLE: &str = "!";
 #[derive(Clone)]
 pub(super) struct Recipe {
     pub(super) options: RedisOptions,
+    pub(super) keys: Keys,
     pub(super) scripts: Scripts,
-    pub(super) intake: Intake,
+    /// PUBLISH or SPUBLISH.
+    pub(super) publish: &'static str,
+    pub(super) events: mpsc::Sender<Event>,
     pub(super) stats: BrokerStats,
+    /// Told of every connection that is lost: its server may not be the right one any more.
+    pub(super) doubt: Arc<Notify>,
 }
 
-/// The two connections to one server.
+impl Recipe {
+    /// Whether channels belong to slots.
+    pub(super) fn is_sharded(&self) -> bool {
+        self.publish == "SPUBLISH"
+    }
+}
+
+/// The two connections to one server, and the canary that shows that they work together.
 pub(super) struct Link {
-    pub(super) commands: Commands,
+    pub(super) commands: Rc<Commands>,
     pub(super) subscription: Subscription,
+    canary: Canary,
 }
 
 impl Link {
     pub(super) fn start(endpoint: Endpoint, recipe: &Recipe) -> Self {
-        let Recipe { options, scripts, intake, stats } = recipe.clone();
-        let commands = Commands::start(endpoint.clone(), scripts, options.timeout, stats);
-        let subscription = Subscription::start(endpoint, intake, options.timeout);
-        Self { commands, subscription }
+        let (moved, nest) = (Rc::<Notify>::default(), Nest::new(recipe));
+        let commands = Rc::new(Commands::start(endpoint.clone(), recipe, Rc::clone(&moved)));
+        let intake = Intake::new(recipe, Arc::clone(&nest));
+        let subscription = Subscription::start(endpoint, intake, recipe.options.timeout, moved);
+        let canary = Canary::start(nest, Rc::clone(&commands));
+        Self { commands, subscription, canary }
+    }
+
+    /// Where the canary is. Without a place, the server has no room of ours.
+    pub(super) fn nest(&self) -> &Nest {
+        self.canary.nest()
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        let troubles = [
+            (!self.commands.is_up(), Trouble::Publishing),
+            (!self.subscription.is_up(), Trouble::Subscription),
+            (!self.canary.is_fresh(), Trouble::Canary),
+            (self.commands.evicts(), Trouble::Eviction),
+        ];
+        troubles.into_iter().find_map(|(is_so, trouble)| is_so.then_some(trouble))
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -72,7 +107,16 @@ impl Topology {
         })
     }
 
+    /// Why not all rooms work.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::One(link) => link.trouble(),
+            Self::Cluster(cluster) => cluster.trouble(),
+        }
+    }
+
     /// Publishing and subscription, on all servers.
+    #[cfg(test)]
     pub(super) fn paths_up(&self) -> (bool, bool) {
         match self {
             Self::One(link) => (link.commands.is_up(), link.subscription.is_up()),
@@ -107,6 +151,23 @@ impl Topology {
         self.on(tag, async |commands, asking| commands.script(script, size, &fill, asking).await).await
     }
 
+    /// Runs a script that is told of the dataset behind the connection; see [`Commands::script_on_dataset`].
+    pub(super) async fn script_on_dataset(
+        &self,
+        tag: &str,
+        script: &Script,
+        size: usize,
+        fill: impl Fn(&mut Cmd, &str, bool),
+    ) -> Result<Vec<Value>, BrokerError> {
+        self.on(tag, async |commands, asking| commands.script_on_dataset(script, size, &fill, asking).await).await
+    }
+
+    /// Reads the identity of the dataset as if scripts may not.
+    #[cfg(test)]
+    pub(super) async fn read_identity(&self) -> Result<(), BrokerError> {
+        self.on(WHOLE, async |commands, _| commands.read_identity().await.map(|_| ())).await
+    }
+
     async fn on<T>(
         &self,
         tag: &str,
@@ -119,7 +180,6 @@ impl Topology {
     }
 
     /// The places of rooms in groups, each on one server. Their keys can be read in one [`Topology::query_all`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for calls that read many rooms at once"))]
     pub(super) fn together(&self, rooms: &[RoomName]) -> Vec<Vec<usize>> {
         match self {
             Self::One(_) => vec![(0..rooms.len()).collect()],

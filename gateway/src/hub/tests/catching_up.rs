@@ -1,6 +1,7 @@
 //! The stream is read when the bus may have lost something.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::task::spawn_local;
 
@@ -80,6 +81,49 @@ async fn nothing_is_given_up_for_lost_by_a_read_that_was_too_early() {
             let frame = member.next().await;
             assert_eq!((&frame["type"], &frame["seq"]), (&"message".into(), &seq.into()));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_message_that_the_bus_lost_is_found() {
+    local(async {
+        let node = Node::start(1, Settings { sweep_interval: Duration::from_millis(100), ..Settings::default() });
+        let (shard, room) = (node.shard(), node.room(0));
+        let mut member = Client::enter(shard, &room).await;
+        // The first of a room, then one more: nothing ever comes over the bus.
+        for (text, seq) in [("first", 1), ("last", 2)] {
+            store(&node, &room, &[text]).await;
+            let message = member.expect("message").await;
+            assert_eq!((&message["seq"], &message["data"]), (&seq.into(), &text.into()));
+        }
+        let finds = &shard.parts.totals.hub.sweep_finds;
+        assert_eq!(finds.with_label_values(&["behind"]).get(), 2);
+        assert_eq!(finds.with_label_values(&["ahead"]).get() + finds.with_label_values(&["term"]).get(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_rooms_that_missed_something_are_read_after_a_break() {
+    local(async {
+        let node = Node::start(1, Settings::default());
+        let (shard, worker) = (node.shard(), &node.workers[0]);
+        let (quiet, behind) = (node.room(0), node.room(0));
+        let mut members = Vec::new();
+        for room in [&quiet, &behind] {
+            members.push(Client::enter(shard, room).await);
+        }
+        let home = |room| shard.home(room).expect("open");
+        let term = store(&node, &quiet, &["a"]).await;
+        shard.offer(&home(&quiet), run(&term, 1, 1));
+        store(&node, &behind, &["a"]).await;
+        worker.broker.reads.forget_permits(1 << 20);
+        worker.events.send(Event::Resubscribed).await.expect("taken");
+        until("a read to be under way", || worker.broker.waiting.get() == 1).await;
+        assert!(home(&behind).state.borrow().repairing && !home(&quiet).state.borrow().repairing);
+        worker.broker.reads.add_permits(1 << 20);
+        assert_eq!(members[1].expect("message").await["seq"], 1);
     })
     .await;
 }

@@ -60,6 +60,28 @@ async fn whoever_comes_behind_many_who_came_and_went_is_answered() {
     .await;
 }
 
+/// Members who were told of a join while the node was alone are not told again when the broker is.
+#[tokio::test]
+async fn a_join_is_told_once() {
+    local(async {
+        let node = Node::start(1, ephemeral());
+        let (shard, room) = (node.shard(), node.room(0));
+        let mut member = Client::enter(shard, &room).await;
+        let broker = &node.workers[0].broker;
+        broker.presence_fails.replace(Some(BrokerError::Unavailable("away".into())));
+        let early = Client::enter(shard, &room).await;
+        broker.presence_fails.replace(None);
+        let home = shard.home(&room).expect("open");
+        until("the broker to be told", || home.state.borrow().roll.movements.is_empty()).await;
+        let late = Client::enter(shard, &room).await;
+        for client in [&early, &late] {
+            let told = member.expect("presence").await;
+            assert_eq!((&told["event"], &told["member"]["id"]), (&"join".into(), &client.peer.id.to_string().into()));
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_undecided_join_leaves_nothing_behind() {
     local(async {

@@ -7,7 +7,7 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn limits(max_connections: usize, max_connections_per_address: usize) -> Arc<Admission> {
-    Admission::new(AdmissionLimits { max_connections, max_connections_per_address })
+    Admission::new(AdmissionLimits { max_connections, max_connections_per_address, connect_rate: 0 })
 }
 
 #[test]

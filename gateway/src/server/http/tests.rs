@@ -97,7 +97,7 @@ impl Server {
 }
 
 fn limits() -> AdmissionLimits {
-    AdmissionLimits { max_connections: 100, max_connections_per_address: 0 }
+    AdmissionLimits { max_connections: 100, max_connections_per_address: 0, connect_rate: 0 }
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -222,7 +222,8 @@ fn lists_and_cases_of_headers_are_understood() {
 #[test]
 fn connections_are_limited_per_node_and_per_address() {
     run(async {
-        let mut server = Server::start(rules(), AdmissionLimits { max_connections: 2, max_connections_per_address: 1 });
+        let mut server =
+            Server::start(rules(), AdmissionLimits { max_connections: 2, max_connections_per_address: 1, ..limits() });
         let from = |address: &str| changed("", &format!("X-Forwarded-For: {address}\r\n"));
         let _clients = (server.upgrade(from("1.1.1.1")).await, server.upgrade(from("1.1.1.2")).await);
         let held = [server.accepted().await, server.accepted().await];
@@ -293,6 +294,52 @@ fn workers_share_a_port_and_stopping_closes_it() {
         server.stop.take().expect("running").send(()).expect("serving");
         timeout(DEADLINE, &mut server.stopped).await.expect("stopped in time").expect("no panic").expect("no error");
         assert!(TcpStream::connect(server.address).await.is_err());
+    });
+}
+
+/// Closing a listener resets what the kernel holds for it: those are answered before.
+#[test]
+fn who_waits_in_the_kernel_is_answered_before_the_door_closes() {
+    use std::io::{Read as _, Write as _};
+
+    run(async {
+        let mut server = Server::start(rules(), limits());
+        server.draining.set(true);
+        server.stop.take().expect("running").send(()).expect("serving");
+        // Nothing has been accepted yet, as the accept loop runs on this thread.
+        let waiting: Vec<_> = (0..50)
+            .map(|_| {
+                let mut stream = std::net::TcpStream::connect(server.address).expect("listening");
+                stream.write_all(get("/ws/a").as_bytes()).expect("open");
+                stream
+            })
+            .collect();
+        // They end their connections only when all are answered: none delays another, nor the end.
+        timeout(DEADLINE, &mut server.stopped).await.expect("stopped in time").expect("no panic").expect("no error");
+        for mut stream in waiting {
+            let mut answer = String::new();
+            stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+            stream.read_to_string(&mut answer).expect("not reset");
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        }
+        assert!(TcpStream::connect(server.address).await.is_err());
+    });
+}
+
+#[test]
+fn more_connections_than_the_rate_are_refused() {
+    run(async {
+        let mut server = Server::start(rules(), AdmissionLimits { connect_rate: 1, ..limits() });
+        assert!(server.ask(get("/nothing")).await.starts_with("HTTP/1.1 404 "), "what is no WebSocket takes no turn");
+        assert_eq!(server.outcome().await, Outcome::NotFound);
+        let (head, _client) = server.upgrade(get("/ws/a")).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert_eq!(server.outcome().await, Outcome::Accepted);
+        let answer = server.ask(get("/ws/a")).await;
+        let seconds = answer.split_once("retry-after: ").and_then(|(_, rest)| rest.split_once("\r\n"));
+        let seconds = seconds.and_then(|(seconds, _)| seconds.parse::<u32>().ok());
+        assert!(answer.starts_with("HTTP/1.1 503 ") && seconds.is_some_and(|s| (1..=5).contains(&s)), "{answer}");
+        assert_eq!(server.outcome().await, Outcome::ConnectRate);
     });
 }
 

@@ -203,7 +203,8 @@ impl Client {
         self.close_code().await;
     }
 
-    fn kept(&self) -> Vec<&str> {
+    /// What came and was not asked for yet, the first 20.
+    pub fn kept(&self) -> Vec<&str> {
         self.held.iter().map(|frame| frame.text.as_str()).take(20).collect()
     }
 

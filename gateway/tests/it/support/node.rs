@@ -40,6 +40,13 @@ impl Node {
 
     /// The same with a configuration file, in TOML.
     pub async fn start_with(args: &[&str], toml: &str) -> Self {
+        let node = Self::launch(args, toml).await;
+        node.wait_ready(true).await;
+        node
+    }
+
+    /// A node that listens and may not be ready.
+    pub async fn launch(args: &[&str], toml: &str) -> Self {
         // A directory of its own keeps a developer's .env out; so does the emptied environment.
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(binary());
@@ -71,9 +78,7 @@ impl Node {
         let Ok((addr, admin)) = told else {
             panic!("the node ended before it listened; it wrote:\n{}", log.lock().unwrap())
         };
-        let node = Self { addr, admin, child, log, _dir: dir };
-        node.wait_ready(true).await;
-        node
+        Self { addr, admin, child, log, _dir: dir }
     }
 
     /// A node on `redis`, named `id`.
@@ -116,8 +121,12 @@ impl Node {
     }
 
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the process to end by itself.

@@ -1,7 +1,8 @@
 //! A redis-server process on a port and in a directory of its own.
 
-use std::{net::TcpListener, process::Stdio};
+use std::{net::TcpListener, path::Path, process::Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -109,6 +110,12 @@ impl Redis {
         within("redis-server to come back", async { while !self.run().await {} }).await;
     }
 
+    /// Stops the process where it stands (`Signal::STOP`), or lets it go on (`Signal::CONT`).
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().and_then(Child::id).and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(pid.expect("it runs"), signal).unwrap();
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -116,6 +123,11 @@ impl Redis {
     /// Where servers of a Redis Cluster speak to each other.
     pub fn bus(&self) -> u16 {
         self.bus
+    }
+
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn url(&self) -> String {
@@ -129,6 +141,18 @@ impl Redis {
         let mut answer = vec![0; 4096];
         let read = stream.read(&mut answer).await.ok()?;
         Some(String::from_utf8_lossy(&answer[..read]).into_owned())
+    }
+
+    /// A section of `INFO`, whole.
+    pub async fn info(&self, section: &str) -> String {
+        within("redis-server's information", async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+            stream.write_all(format!("INFO {section}\r\nQUIT\r\n").as_bytes()).await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            text
+        })
+        .await
     }
 
     /// Sends one command with binary arguments, and returns the beginning of the answer.

@@ -144,7 +144,7 @@ fn a_break_must_be_told_unless_the_new_term_goes_on() {
         seat.received(&audit, &stamp(0, 3), Some(&place(1, 3)));
     }
     assert_eq!(audit.findings(), BTreeMap::new());
-    seats[0].reset(&audit, Recovery::Diverged, &term(2), 1);
+    seats[0].reset(&audit, Recovery::Diverged, Some(&term(2)), 1);
     for seat in &mut seats {
         audit.verify(ROOM, &stamp(0, 4), Some(&place(2, 2)));
         seat.received(&audit, &stamp(0, 4), Some(&place(2, 2)));
@@ -157,7 +157,7 @@ fn a_room_that_goes_back_within_its_term_disputes_no_places() {
     let audit = audit(Mode::Durable);
     let mut seats = seats(&audit, 1);
     give(&audit, &mut seats[0], &[(1, 1), (2, 2), (3, 3)]);
-    seats[0].reset(&audit, Recovery::Diverged, &term(0), 1);
+    seats[0].reset(&audit, Recovery::Diverged, Some(&term(0)), 1);
     give(&audit, &mut seats[0], &[(4, 2), (5, 3), (6, 4)]);
     assert_eq!(finished(&audit, seats).findings, BTreeMap::new());
 }

@@ -291,7 +291,7 @@ impl World {
                     one.seat.reset(
                         &self.audits[audit],
                         reason,
-                        &term(self.stored[self.floor as usize].term),
+                        Some(&term(self.stored[self.floor as usize].term)),
                         self.floor,
                     );
                     (one.cursor, one.replay) = (self.floor, 0);

@@ -36,6 +36,7 @@ pub struct Gateway {
     pub admin: SocketAddr,
     child: Child,
     log: Arc<Mutex<String>>,
+    args: Vec<String>,
     _dir: TempDir,
 }
 
@@ -51,11 +52,27 @@ pub async fn cluster(redis: &Redis, count: usize) -> Vec<Gateway> {
 impl Gateway {
     /// A node alone, with one worker and `args`. Rooms whose names begin with `eph-` are ephemeral.
     pub async fn start(args: &[&str]) -> Self {
+        Self::start_on("127.0.0.1:0", "127.0.0.1:0", args.iter().map(ToString::to_string).collect()).await
+    }
+
+    /// Once it has ended: starts it again, on the same ports and with the same arguments.
+    pub async fn again(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        let (addr, admin) = (self.addr.to_string(), self.admin.to_string());
+        *self = Self::start_on(&addr, &admin, std::mem::take(&mut self.args)).await;
+    }
+
+    /// Waits for the process to end by itself. Gives the exit code; none if a signal ended it.
+    pub async fn ended(&mut self) -> Option<i32> {
+        within("the gateway to exit", self.child.wait()).await.unwrap().code()
+    }
+
+    async fn start_on(listen: &str, admin_listen: &str, args: Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("rooms.toml"), ROOMS).unwrap();
         let mut command = Command::new(binary());
-        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
-        command.args(["--workers", "1", "--config", "rooms.toml"]).args(args);
+        command.args(["--listen", listen, "--admin-listen", admin_listen, "--log-format", "json"]);
+        command.args(["--workers", "1", "--config", "rooms.toml"]).args(&args);
         command.env_clear().current_dir(dir.path()).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", binary().display()));
@@ -78,7 +95,7 @@ impl Gateway {
         let Ok((addr, admin)) = told else {
             panic!("the gateway ended before it listened; it wrote:\n{}", log.lock().unwrap())
         };
-        let node = Self { addr, admin, child, log, _dir: dir };
+        let node = Self { addr, admin, child, log, args, _dir: dir };
         eventually("the gateway to be ready", || async {
             node.get("/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200")).then_some(())
         })

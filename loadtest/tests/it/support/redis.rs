@@ -1,4 +1,4 @@
-//! A redis-server process on a port and in a directory of its own, which forgets everything when it stops.
+//! A redis-server process on a port and in a directory of its own. It keeps of its data what its arguments say.
 
 use std::{net::TcpListener, process::Stdio};
 
@@ -9,34 +9,44 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::eventually;
+use super::{eventually, within};
 
 const HOW: &str = "these tests need the program redis-server: `apt-get install redis-server` or `brew install redis`";
 
 /// A running server; killed when dropped.
 pub struct Redis {
     port: u16,
-    _child: Child,
-    _dir: TempDir,
+    child: Option<Child>,
+    dir: TempDir,
+    args: Vec<String>,
 }
 
 impl Redis {
+    /// A server that forgets everything when it stops.
     pub async fn start() -> Self {
+        Self::start_with(&["--appendonly", "no"]).await
+    }
+
+    /// One with `args` of its own.
+    pub async fn start_with(args: &[&str]) -> Self {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(redis) = Self::on(port).await {
+            let args = args.iter().map(ToString::to_string).collect();
+            let mut redis = Self { port, child: None, dir: tempfile::tempdir().unwrap(), args };
+            if redis.run().await {
                 return redis;
             }
         }
         panic!("redis-server found no free port in five tries");
     }
 
-    /// None when it ended at once: another process was faster on the port.
-    async fn on(port: u16) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
+    /// False when it ended at once: another process was faster on the port.
+    async fn run(&mut self) -> bool {
+        let port = self.port;
         let mut child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
-            .arg(dir.path())
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+            .arg(self.dir.path())
+            .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -48,7 +58,23 @@ impl Redis {
             async move { if ended { Some(false) } else { is_up(port).await.then_some(true) } }
         })
         .await;
-        answers.then_some(Self { port, _child: child, _dir: dir })
+        self.child = Some(child);
+        answers
+    }
+
+    /// Kills the server, as a crash would, and starts it again on what it left.
+    pub async fn crash(&mut self) {
+        self.child.take().expect("it runs").kill().await.unwrap();
+        within("redis-server to come back", async { while !self.run().await {} }).await;
+    }
+
+    /// Sends one inline command, and returns the beginning of the answer.
+    pub async fn command(&self, line: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..read]).into_owned()
     }
 
     pub fn url(&self) -> String {

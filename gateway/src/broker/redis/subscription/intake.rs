@@ -11,7 +11,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::super::{Keys, RedisOptions};
+use super::super::Keys;
+use super::super::canary::Nest;
+use super::super::topology::Recipe;
 use crate::broker::envelope::{DecodeError, Head};
 use crate::broker::{BrokerStats, Event};
 
@@ -23,26 +25,23 @@ pub(in super::super) struct Intake {
     events: mpsc::Sender<Event>,
     stats: BrokerStats,
     keep_echo: bool,
+    /// Whether channels belong to slots.
     sharded: bool,
     doubt: Arc<Notify>,
+    canary: Arc<Nest>,
 }
 
 impl Intake {
-    pub(in super::super) fn new(
-        keys: Keys,
-        options: &RedisOptions,
-        events: mpsc::Sender<Event>,
-        stats: BrokerStats,
-        sharded: bool,
-    ) -> Self {
+    pub(in super::super) fn new(recipe: &Recipe, canary: Arc<Nest>) -> Self {
         Self {
-            keys,
-            node: options.node.clone(),
-            events,
-            stats,
-            keep_echo: options.keep_echo,
-            sharded,
-            doubt: Arc::default(),
+            keys: recipe.keys.clone(),
+            node: recipe.options.node.clone(),
+            events: recipe.events.clone(),
+            stats: recipe.stats.clone(),
+            keep_echo: recipe.options.keep_echo,
+            sharded: recipe.is_sharded(),
+            doubt: Arc::clone(&recipe.doubt),
+            canary,
         }
     }
 
@@ -64,13 +63,19 @@ impl Intake {
     }
 
     /// Told of every connection that is lost: its server may not be the right one any more.
-    pub(in super::super) fn doubt(&self) -> &Notify {
+    pub(super) fn doubt(&self) -> &Notify {
         &self.doubt
     }
 
-    pub(super) fn tap(&self) -> Tap {
+    pub(super) fn canary(&self) -> &Nest {
+        &self.canary
+    }
+
+    pub(super) fn tap(&self, perch: Arc<str>) -> Tap {
         Tap {
             intake: self.clone(),
+            number: self.canary.begin_connection(),
+            perch,
             lost: Notify::new(),
             overrun: AtomicBool::new(false),
             leaving: AtomicUsize::new(0),
@@ -84,6 +89,10 @@ impl Intake {
 /// One connection's pushes.
 pub(super) struct Tap {
     intake: Intake,
+    /// Of the connection, at the canary.
+    number: u64,
+    /// The canary's channel. When that changes, the connection is made anew.
+    perch: Arc<str>,
     lost: Notify,
     /// An event was dropped: all that follow are, too, until the hub is told to catch up.
     overrun: AtomicBool,
@@ -137,6 +146,10 @@ impl Tap {
         }
     }
 
+    pub(super) fn perch(&self) -> &str {
+        &self.perch
+    }
+
     pub(super) fn silent_for(&self) -> Duration {
         self.born.elapsed().saturating_sub(Duration::from_millis(self.last_push_ms.load(Relaxed)))
     }
@@ -145,6 +158,10 @@ impl Tap {
         let Ok([Value::BulkString(channel), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data) else {
             return Err(DecodeError::Version);
         };
+        if channel == self.perch.as_bytes() {
+            self.intake.canary.hear(self.number);
+            return Ok(None);
+        }
         let room = self.intake.keys.room(&channel).ok_or(DecodeError::Room)?;
         let head = Head::parse(&payload, room)?;
         if head.is_own_ephemeral(&self.intake.node) && !self.intake.keep_echo {

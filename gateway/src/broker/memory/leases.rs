@@ -1,0 +1,111 @@
+//! Leases of the memory broker. A node alone needs none: they are here so that one contract holds for both brokers.
+//! Used under a lock; knows no clock of its own.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Instant;
+
+use roomcast_protocol::RoomName;
+
+use crate::broker::{Beat, Farewell, Incarnation, Pulse};
+
+#[derive(Default)]
+pub(super) struct Leases {
+    leases: BTreeMap<String, Lease>,
+    rooms: HashMap<Incarnation, HashSet<RoomName>>,
+}
+
+struct Lease {
+    incarnation: Incarnation,
+    until: Instant,
+    /// What its node said last; none once it was claimed.
+    note: Option<Note>,
+}
+
+#[derive(Clone, Copy)]
+struct Note {
+    number: u64,
+    connections: u64,
+}
+
+impl Leases {
+    pub(super) fn beat(&mut self, beat: &Beat<'_>, now: Instant) -> Pulse {
+        let until = now + beat.expiry;
+        let lease = |note| Lease { incarnation: beat.incarnation.clone(), until, note };
+        let known = self.leases.get_mut(beat.incarnation.as_str());
+        let last = known.as_ref().and_then(|lease| lease.note).map(|note| note.number);
+        if beat.answered > 0 && !last.is_some_and(|last| (beat.answered..=beat.number).contains(&last)) {
+            match known {
+                Some(lease) => {
+                    // A claim stays whose it is.
+                    if lease.note.take().is_some() {
+                        lease.until = until;
+                    }
+                }
+                None => _ = self.leases.insert(beat.incarnation.as_str().to_owned(), lease(None)),
+            }
+            return Pulse::Lost;
+        }
+        let was_live = known.is_some_and(|lease| lease.until > now);
+        let note = Note { number: beat.number, connections: beat.connections };
+        self.leases.insert(beat.incarnation.as_str().to_owned(), lease(Some(note)));
+        for claim in beat.working_on {
+            if let Some(lease) = self.leases.get_mut(claim.as_str()) {
+                lease.until = until;
+            }
+        }
+        // Whose own lease had run out was cut off, and so, perhaps, was everybody: they get the time to come back.
+        let most = if was_live { beat.most_claims } else { 0 };
+        let expired = self.leases.values_mut().filter(|lease| lease.until <= now).take(most);
+        let claims = expired
+            .map(|lease| {
+                lease.until = until;
+                lease.note = None;
+                lease.incarnation.clone()
+            })
+            .collect();
+        let notes = || self.leases.values().filter_map(|lease| lease.note);
+        let first = self.leases.values().map(|lease| lease.until).min().unwrap_or(until);
+        Pulse::Kept {
+            nodes: notes().count() as u64,
+            connections: notes().map(|note| note.connections).sum(),
+            next_expiry: first.saturating_duration_since(now),
+            claims,
+        }
+    }
+
+    pub(super) fn hold(&mut self, incarnation: &Incarnation, rooms: &[RoomName]) {
+        if !rooms.is_empty() {
+            self.rooms.entry(incarnation.clone()).or_default().extend(rooms.iter().cloned());
+        }
+    }
+
+    pub(super) fn release(&mut self, incarnation: &Incarnation, rooms: &[RoomName]) {
+        if let Some(held) = self.rooms.get_mut(incarnation) {
+            for room in rooms {
+                held.remove(room);
+            }
+            if held.is_empty() {
+                self.rooms.remove(incarnation);
+            }
+        }
+    }
+
+    pub(super) fn held(&self, incarnation: &Incarnation, limit: usize) -> Vec<RoomName> {
+        self.rooms.get(incarnation).into_iter().flatten().take(limit).cloned().collect()
+    }
+
+    pub(super) fn bury(&mut self, incarnation: &Incarnation, farewell: Farewell) {
+        match farewell {
+            Farewell::Clean => {
+                self.leases.remove(incarnation.as_str());
+                self.rooms.remove(incarnation);
+            }
+            Farewell::InHaste => {
+                if let Some(lease) = self.leases.get_mut(incarnation.as_str()) {
+                    lease.note = None;
+                    lease.until = Instant::now();
+                }
+            }
+        }
+    }
+}

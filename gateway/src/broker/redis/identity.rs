@@ -1,0 +1,48 @@
+//! Which dataset is behind a connection: `master_replid`, new after every restart, failover and promotion.
+//!
+//! Used by `commands`. A room's term rests on it: seqs that were handed out by another dataset may be handed out again.
+//! The publish script asks for it itself, where scripts may call INFO, so it cannot be out of date. Else it is read on
+//! connecting, and again when a room was last written under another. Where INFO is forbidden altogether, a dataset that
+//! went back in time goes unnoticed.
+
+use std::sync::Arc;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{RedisError, RedisResult, cmd};
+
+/// Tells the script to ask by itself.
+const ASK: &str = "";
+/// The identity where none is to be had.
+const NONE: &str = "-";
+
+const PROBE: &str = "return redis.call('INFO', 'replication')";
+
+/// What the publish script is to be given on this connection.
+pub(super) async fn probe(connection: &mut MultiplexedConnection) -> RedisResult<Arc<str>> {
+    match cmd("EVAL").arg(PROBE).arg(0).query_async::<String>(connection).await {
+        Ok(info) if replication_id(&info).is_some() => return Ok(ASK.into()),
+        Err(error) if error.code().is_none() => return Err(error),
+        _ => {}
+    }
+    tracing::info!("redis: scripts may not call INFO here; the dataset's identity is read on connecting");
+    read(connection).await
+}
+
+/// The identity as this connection sees it now.
+pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<Arc<str>> {
+    let info: Result<String, RedisError> = cmd("INFO").arg("replication").query_async(connection).await;
+    match info {
+        Ok(info) => match replication_id(&info) {
+            Some(id) => return Ok(id.into()),
+            None => tracing::warn!("redis: INFO names no master_replid; a restored dataset will not be noticed"),
+        },
+        Err(error) if error.code().is_none() => return Err(error),
+        Err(error) => tracing::warn!(%error, "redis: INFO is not allowed; a restored dataset will not be noticed"),
+    }
+    Ok(NONE.into())
+}
+
+fn replication_id(info: &str) -> Option<&str> {
+    let id = info.lines().find_map(|line| line.strip_prefix("master_replid:"))?.trim();
+    (!id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(id)
+}

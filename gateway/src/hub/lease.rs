@@ -1,0 +1,249 @@
+//! The node's lease on its members, and what it does for nodes that let theirs run out. Worker 0 runs it for all.
+//!
+//! A beat costs the broker one call, whatever the node holds. What depends on rooms happens when a life of this node
+//! begins or another's ends. Which members there are is the business of `muster` and of the rooms' homes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use roomcast_protocol::RoomName;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::mail::Mail;
+use super::shard::Shard;
+use crate::broker::{Beat, BrokerError, Farewell, Incarnation, Pulse};
+
+/// Between two tries of a beat that failed: a broker that comes back should find its nodes alive soon.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+/// How often a broker that is away is looked for.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long after another's lease ran out it is looked for, so that the clocks need not agree.
+const GRACE: Duration = Duration::from_millis(20);
+/// How long a node that was cut off from the broker takes over nobody: others may have been, too, and get the time to
+/// come back. Longer than a connection takes to be made again.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Dead nodes one node takes over at the same time.
+const MOST_TAKEOVERS: usize = 4;
+/// Rooms asked for, and rooms worked on, at the same time during a takeover. Each call to the broker is short: these
+/// bound what it has to do between two calls of others.
+const ROOMS_AT_ONCE: usize = 256;
+const EVICTIONS_AT_ONCE: usize = 16;
+
+/// Until when the node's lease is known to run, for all workers to see.
+pub(super) struct Validity {
+    base: Instant,
+    until_ms: AtomicU64,
+    /// No beat is to follow.
+    ended: AtomicBool,
+}
+
+impl Validity {
+    pub(super) fn new() -> Self {
+        Self { base: Instant::now(), until_ms: AtomicU64::new(0), ended: AtomicBool::new(false) }
+    }
+
+    fn extend(&self, until: Instant) {
+        let until = until.saturating_duration_since(self.base).as_millis() as u64;
+        self.until_ms.store(until, Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.until_ms.store(0, Ordering::Release);
+    }
+
+    /// False before the first beat, and after a silence in which others may have taken over: nobody may enter then.
+    pub(super) fn holds(&self) -> bool {
+        (self.base.elapsed().as_millis() as u64) < self.until_ms.load(Ordering::Acquire)
+    }
+}
+
+/// One life of the node, as the beats see it.
+struct Lease {
+    incarnation: Incarnation,
+    number: u64,
+    answered: u64,
+    working_on: Rc<RefCell<Vec<Incarnation>>>,
+    /// True after a beat that was not answered.
+    cut_off: bool,
+    patient_until: Instant,
+}
+
+impl Shard {
+    /// Beats for ever, on worker 0.
+    pub async fn run_lease(self: Rc<Self>) {
+        if self.parts.index != 0 {
+            return std::future::pending().await;
+        }
+        let mut lease = self.new_life(Rc::default());
+        loop {
+            match self.beat(&mut lease).await {
+                Some(pause) => sleep(pause).await,
+                None => self.wait_for_broker().await,
+            }
+            if self.parts.post.lease().ended.load(Ordering::Acquire) {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn new_life(&self, working_on: Rc<RefCell<Vec<Incarnation>>>) -> Lease {
+        let incarnation = Incarnation::new(&self.parts.node);
+        Lease { incarnation, number: 0, answered: 0, working_on, cut_off: false, patient_until: Instant::now() }
+    }
+
+    /// Waits a moment, but not longer than until the broker is there: joins wait for the first beat.
+    async fn wait_for_broker(&self) {
+        let step = if self.parts.broker.is_up() { TRY_AGAIN } else { LOOK };
+        let back = async {
+            loop {
+                sleep(step).await;
+                if self.parts.broker.is_up() {
+                    return;
+                }
+            }
+        };
+        // The subscription alone may be away: then beats go through.
+        let _ = timeout(TRY_AGAIN, back).await;
+    }
+
+    /// One beat; gives the time until the next, none if it failed.
+    async fn beat(self: &Rc<Self>, lease: &mut Lease) -> Option<Duration> {
+        let (settings, totals) = (&self.parts.settings, &self.parts.totals);
+        lease.number += 1;
+        let (sent, working_on) = (Instant::now(), lease.working_on.borrow().clone());
+        let may_claim = !lease.cut_off && sent >= lease.patient_until;
+        let most_claims = if may_claim { MOST_TAKEOVERS.saturating_sub(working_on.len()) } else { 0 };
+        let count = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
+        let beat = Beat {
+            incarnation: &lease.incarnation,
+            expiry: settings.lease_expiry,
+            number: lease.number,
+            answered: lease.answered,
+            connections: count(totals.sockets.connections.get()),
+            rooms: count(totals.hub.rooms.get()),
+            working_on: &working_on,
+            most_claims,
+        };
+        match self.parts.broker.beat(&beat).await {
+            Ok(Pulse::Kept { nodes, connections, next_expiry, claims }) => {
+                totals.hub.cluster_nodes.set(signed(nodes));
+                totals.hub.cluster_connections.set(signed(connections));
+                self.kept(lease, sent, claims);
+                let early = Some(next_expiry).filter(|next| !next.is_zero()).map(|next| next + GRACE);
+                Some(early.map_or(settings.lease_beat, |early| early.min(settings.lease_beat)))
+            }
+            Ok(Pulse::Lost) => {
+                tracing::warn!(incarnation = %lease.incarnation, "the lease was lost: all members enter anew");
+                totals.hub.leases_lost.inc();
+                self.parts.post.lease().end();
+                *lease = self.new_life(Rc::clone(&lease.working_on));
+                Some(Duration::ZERO)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a beat failed");
+                lease.cut_off = true;
+                None
+            }
+        }
+    }
+
+    fn kept(self: &Rc<Self>, lease: &mut Lease, sent: Instant, claims: Vec<Incarnation>) {
+        let is_new = lease.answered == 0;
+        lease.answered = lease.number;
+        self.parts.post.lease().extend(sent + self.parts.settings.lease_expiry);
+        if std::mem::take(&mut lease.cut_off) {
+            lease.patient_until = sent + PATIENCE;
+        }
+        if is_new {
+            // Not before: nobody may be a member through a life that has no lease.
+            for worker in 0..self.parts.post.workers() {
+                self.send(worker, Mail::Life(lease.incarnation.clone()));
+            }
+        }
+        for dead in claims {
+            self.take_over(dead, &lease.working_on);
+        }
+    }
+
+    /// Removes the members that a dead node left, in the background.
+    fn take_over(self: &Rc<Self>, dead: Incarnation, working_on: &Rc<RefCell<Vec<Incarnation>>>) {
+        working_on.borrow_mut().push(dead.clone());
+        let (shard, working_on) = (Rc::clone(self), Rc::clone(working_on));
+        tokio::task::spawn_local(async move {
+            let began = Instant::now();
+            let takeovers = &shard.parts.totals.hub.takeovers;
+            match shard.evict_all(&dead).await {
+                Ok(rooms) => {
+                    tracing::info!(incarnation = %dead, rooms, took = ?began.elapsed(), "took over from a dead node");
+                    takeovers.with_label_values(&["done"]).inc();
+                }
+                Err(error) => {
+                    // No longer named as being worked on, it is somebody's again once the claim has run out.
+                    tracing::warn!(incarnation = %dead, %error, "taking over from a dead node failed");
+                    takeovers.with_label_values(&["failed"]).inc();
+                }
+            }
+            working_on.borrow_mut().retain(|other| *other != dead);
+        });
+    }
+
+    async fn evict_all(self: &Rc<Self>, dead: &Incarnation) -> Result<usize, BrokerError> {
+        let broker = &self.parts.broker;
+        let mut done = 0;
+        loop {
+            let rooms = broker.held(dead, ROOMS_AT_ONCE).await?;
+            if rooms.is_empty() {
+                broker.bury(dead, Farewell::Clean).await?;
+                return Ok(done);
+            }
+            done += rooms.len();
+            let queue = Rc::new(RefCell::new(VecDeque::from(rooms.clone())));
+            let mut evictions = JoinSet::new();
+            for _ in 0..EVICTIONS_AT_ONCE.min(rooms.len()) {
+                let (shard, dead, queue) = (Rc::clone(self), dead.clone(), Rc::clone(&queue));
+                evictions.spawn_local(async move {
+                    loop {
+                        let next = queue.borrow_mut().pop_front();
+                        let Some(room) = next else { return Ok(()) };
+                        shard.evict_from(&room, &dead).await?;
+                    }
+                });
+            }
+            while let Some(outcome) = evictions.join_next().await {
+                outcome.unwrap_or_else(|_| Err(BrokerError::Unavailable("interrupted".into())))?;
+            }
+            broker.release(dead, &rooms).await?;
+        }
+    }
+
+    async fn evict_from(&self, room: &RoomName, dead: &Incarnation) -> Result<(), BrokerError> {
+        let mut behind = None;
+        loop {
+            let evicted = self.parts.broker.evict(room, dead, behind).await?;
+            behind = evicted.next;
+            if behind.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the lease of a node that ends: its members are gone, or are taken over as soon as another beats. Does
+    /// nothing but on worker 0. `settled` says that all workers are done.
+    pub async fn end_lease(&self, settled: bool) {
+        self.parts.post.lease().ended.store(true, Ordering::Release);
+        let Some(incarnation) = self.life.incarnation().filter(|_| self.parts.index == 0) else { return };
+        let farewell = if settled { Farewell::Clean } else { Farewell::InHaste };
+        let bury = self.parts.broker.bury(&incarnation, farewell);
+        if !matches!(timeout(self.parts.settings.redis_timeout, bury).await, Ok(Ok(()))) {
+            tracing::warn!("the lease could not be ended, it runs out by itself");
+        }
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
