@@ -3,7 +3,7 @@
 use super::failover::publish_at_last;
 use super::*;
 use crate::broker::redis::{ACL_CLUSTER_COMMANDS, ACL_COMMANDS};
-use crate::broker::{BrokerError, Range};
+use crate::broker::{BrokerError, Range, Trouble};
 
 /// Room names by the third of the slots that they are in: the slots of "a", "b" and "c" are 15495, 3300 and 7365.
 const ROOMS: [&str; 3] = ["b", "c", "a"];
@@ -131,6 +131,32 @@ async fn a_planned_failover_of_a_shard_is_followed() {
     until("all is well", || nodes.a.is_up() && nodes.b.is_up()).await;
 }
 
+/// What only one server's canary can show is trouble, and the rooms of the others go on.
+#[tokio::test(flavor = "local")]
+async fn one_server_whose_canary_is_not_heard_is_trouble() {
+    let group = Sharded::start_ready();
+    let mut nodes = start(&group).await;
+    // Subscribers of what is not allowed any more are disconnected, and not let in again.
+    let _: String = group.servers[1].command(&["ACL", "SETUSER", "default", "resetchannels", "&rc:{*"]);
+    until("it is noticed", || nodes.b.trouble().is_some()).await;
+    for at in [0, 2] {
+        nodes.reaches(at).await;
+    }
+    assert!(matches!(nodes.b.trouble(), Some(Trouble::Subscription | Trouble::Canary)), "{:?}", nodes.b.trouble());
+    let _: String = group.servers[1].command(&["ACL", "SETUSER", "default", "allchannels"]);
+    until("all is well", || nodes.a.is_up() && nodes.b.is_up()).await;
+    nodes.reaches(1).await;
+}
+
+#[tokio::test(flavor = "local")]
+async fn one_server_that_drops_rooms_is_trouble() {
+    let group = Sharded::start_ready();
+    let _: String = group.servers[2].command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let (sender, _events) = Events::channel("node-a", 64);
+    let a = RedisBroker::connect(&group.options("node-a"), sender, stats()).expect("good options");
+    until("it is noticed", || a.trouble() == Some(Trouble::Eviction)).await;
+}
+
 /// Moves the slot of a room while messages are published, as `redis-cli --cluster reshard` does it.
 #[tokio::test(flavor = "local")]
 async fn a_slot_moves_under_load() {
@@ -153,6 +179,9 @@ async fn a_slot_moves_under_load() {
     // All that a call needs is there, and the slot is not: it is sent on with ASKING.
     let asked = nodes.a.publish(&room, &policy(), &plains(0..1)).await.expect("published");
     assert_eq!(stored(&asked.outcomes), [before + 1]);
+    // So are those of the pipelined calls that it does not have any more.
+    let tops = nodes.a.tops(&nodes.rooms).await.expect("tops");
+    assert!(tops[0].seq == before + 1 && tops[1].seq > 0 && tops[2].seq > 0, "{tops:?}");
     for server in [to, from, &group.servers[2]] {
         let _: String = server.command(&["CLUSTER", "SETSLOT", slot, "NODE", &ids[1]]);
     }
