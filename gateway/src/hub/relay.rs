@@ -249,11 +249,14 @@ impl Shard {
     /// Waits until what the stream has now is part of the room's order: one read, however many wait for it.
     pub(super) async fn caught_up(self: &Rc<Self>, home: &Rc<Home>) -> Result<(), BrokerError> {
         let (tell, told) = oneshot::channel();
-        let mut state = home.state.borrow_mut();
-        // What is being read already may be older than what this one has to know.
-        state.reread = true;
-        state.readers.push(tell);
-        if state.readers.len() == 1 && !state.repairing {
+        let is_first = {
+            let mut state = home.state.borrow_mut();
+            // What is being read already may be older than what this one has to know.
+            state.reread = true;
+            state.readers.push(tell);
+            state.readers.len() == 1 && !state.repairing
+        };
+        if is_first {
             let (shard, home) = (Rc::clone(self), Rc::clone(home));
             tokio::task::spawn_local(async move {
                 // All who ask in this pass of the runtime share the read.
@@ -261,7 +264,6 @@ impl Shard {
                 shard.repair(&home).await;
             });
         }
-        drop(state);
         told.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the room was closed".into())))
     }
 
@@ -308,18 +310,18 @@ struct Filled {
 /// Takes a page of the stream, read from `asked` on.
 fn fill(sequencer: &mut Sequencer, asked: u64, history: History, steps: &mut Vec<Step>) -> Filled {
     let (found, before) = (history.messages.len(), sequencer.last());
-    let mut lost = false;
+    let mut has_lost = false;
     // How far this page speaks: behind a hole in the seqs that is wider than a page there may be more.
     let reach = history.top.min(asked.saturating_add(PAGE as u64));
     let mut history = history;
     for message in std::mem::take(&mut history.messages) {
-        lost |= message.seq > sequencer.last() + 1;
+        has_lost |= message.seq > sequencer.last() + 1;
         sequencer.take_read(message, steps);
     }
     let last = sequencer.last();
     if last < reach {
         // The stream no longer has what is missing: say so and go on.
-        lost = true;
+        has_lost = true;
         let kept = (history.first > last + 1).then(|| history.first - 1);
         let seq = kept.or_else(|| hole_behind(last, &history)).unwrap_or(reach);
         let term = history.boundaries.iter().find(|ended| seq <= ended.end).map(|ended| &ended.term);
@@ -328,12 +330,12 @@ fn fill(sequencer: &mut Sequencer, asked: u64, history: History, steps: &mut Vec
     if sequencer.last() >= history.top
         && let Some(first) = sequencer.first_held()
     {
-        lost = true;
+        has_lost = true;
         sequencer.skip_to(first - 1, None, steps);
     }
     let is_done = sequencer.last() >= history.top && !sequencer.has_gap();
-    let label = if lost { "lost" } else { "filled" };
-    Filled { label, counts: lost || (found > 0 && sequencer.last() > before), is_done }
+    let label = if has_lost { "lost" } else { "filled" };
+    Filled { label, counts: has_lost || (found > 0 && sequencer.last() > before), is_done }
 }
 
 /// The last seq of a hole between two terms, if `last` ends the one: something else wrote to the stream there.

@@ -17,15 +17,16 @@ const STORM: Duration = Duration::from_secs(30);
 impl Shard {
     /// Reads what the room can keep of older messages: once, however many wait for it.
     pub(super) async fn deepen(self: &Rc<Self>, home: &Rc<Home>) -> Result<(), BrokerError> {
-        {
+        let under_way = {
             let mut state = home.state.borrow_mut();
-            if state.deepening {
+            std::mem::replace(&mut state.deepening, true).then(|| {
                 let (tell, told) = oneshot::channel();
                 state.deepened.push(tell);
-                drop(state);
-                return told.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the room was closed".into())));
-            }
-            state.deepening = true;
+                told
+            })
+        };
+        if let Some(told) = under_way {
+            return told.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the room was closed".into())));
         }
         let (before, limit) = {
             let state = home.state.borrow();

@@ -32,10 +32,12 @@ pub(super) async fn probe(connection: &mut MultiplexedConnection) -> RedisResult
 pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<Arc<str>> {
     let info: Result<String, RedisError> = cmd("INFO").arg("replication").query_async(connection).await;
     match info {
-        Ok(info) => match replication_id(&info) {
-            Some(id) => return Ok(id.into()),
-            None => tracing::warn!("redis: INFO names no master_replid; a restored dataset will not be noticed"),
-        },
+        Ok(info) => {
+            if let Some(id) = replication_id(&info) {
+                return Ok(id.into());
+            }
+            tracing::warn!("redis: INFO names no master_replid; a restored dataset will not be noticed");
+        }
         Err(error) if error.code().is_none() => return Err(error),
         Err(error) => tracing::warn!(%error, "redis: INFO is not allowed; a restored dataset will not be noticed"),
     }

@@ -198,7 +198,7 @@ fn read_boundaries(text: &str) -> Option<(Vec<Boundary>, u64)> {
     let (start, ended) = words.split_last()?;
     let one = |words: &[&str]| match words {
         [term, start, end] => {
-            Some(Boundary { term: Term::new(*term).ok()?, start: start.parse().ok()?, end: end.parse().ok()? })
+            Some(Boundary { term: Term::new(term).ok()?, start: start.parse().ok()?, end: end.parse().ok()? })
         }
         _ => None,
     };

@@ -120,7 +120,9 @@ impl Server {
         let client = ::redis::Client::open(self.url()).expect("a URL");
         let mut connection = client.get_connection().expect("a connection");
         let mut command = ::redis::Cmd::new();
-        words.iter().for_each(|word| _ = command.arg(*word));
+        for word in words {
+            command.arg(*word);
+        }
         command.query(&mut connection).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
