@@ -149,6 +149,28 @@ async fn one_server_whose_canary_is_not_heard_is_trouble() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn a_canary_follows_when_its_slot_moves() {
+    let group = Sharded::start_ready();
+    let mut nodes = start(&group).await;
+    let canaries = || group.servers[0].command::<Vec<String>>(&["PUBSUB", "SHARDCHANNELS", "rc:canary:*"]);
+    let before = canaries();
+    let slot = group.servers[0].command::<u16>(&["CLUSTER", "KEYSLOT", &before[0]]).to_string();
+    let to = group.servers[1].command::<String>(&["CLUSTER", "MYID"]);
+    for server in [1, 0, 2] {
+        let _: String = group.servers[server].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to]);
+    }
+    until("both have another", || {
+        let now = canaries();
+        now.len() == 2 && now.iter().all(|channel| !before.contains(channel))
+    })
+    .await;
+    until("all is well", || nodes.a.is_up() && nodes.b.is_up()).await;
+    for at in 0..3 {
+        nodes.reaches(at).await;
+    }
+}
+
+#[tokio::test(flavor = "local")]
 async fn one_server_that_drops_rooms_is_trouble() {
     let group = Sharded::start_ready();
     let _: String = group.servers[2].command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
