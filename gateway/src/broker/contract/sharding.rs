@@ -131,6 +131,20 @@ async fn a_planned_failover_of_a_shard_is_followed() {
     until("all is well", || nodes.a.is_up() && nodes.b.is_up()).await;
 }
 
+/// Who waits for it in vain is one caller, as with a single server.
+#[tokio::test(flavor = "local")]
+async fn a_server_that_hangs_is_asked_by_nobody_else() {
+    let group = Sharded::start_ready();
+    let nodes = start(&group).await;
+    group.servers[0].signal("STOP");
+    let publish = async || nodes.a.publish(&nodes.rooms[0], &policy(), &plains(0..1)).await.expect_err("it hangs");
+    assert!(matches!(publish().await, BrokerError::Undecided(_)));
+    let error = publish().await;
+    assert!(matches!(&error, BrokerError::Unavailable(why) if why == "does not answer"), "{error}");
+    nodes.a.publish(&nodes.rooms[1], &policy(), &plains(0..1)).await.expect("another server's room");
+    group.servers[0].signal("CONT");
+}
+
 /// What only one server's canary can show is trouble, and the rooms of the others go on.
 #[tokio::test(flavor = "local")]
 async fn one_server_whose_canary_is_not_heard_is_trouble() {

@@ -108,21 +108,26 @@ impl Cluster {
         let Some(mut link) = self.shared.owner(slot) else {
             return Err(BrokerError::Unavailable("no server has the room's slot".into()));
         };
-        let mut asking = false;
+        // The first attempt has the same bound of its own, which must not be cut short: it also finds who hangs.
+        let mut result = call(&link.commands, false).await;
         loop {
-            let failure = match timeout_at(deadline, call(&link.commands, asking)).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(failure)) => failure,
-                Err(_) => return Err(BrokerError::Undecided("timed out".into())),
+            let failure = match result {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
             };
             if matches!(failure.meaning, BrokerError::Unavailable(_)) {
                 self.shared.recipe.doubt.notify_one();
             }
             let Some(redirect) = failure.redirect else { return Err(failure.meaning) };
+            let asking;
             match timeout_at(deadline, self.shared.follow(redirect, slot)).await {
                 Ok(Some(next)) => (link, asking) = next,
                 Ok(None) | Err(_) => return Err(failure.meaning),
             }
+            result = match timeout_at(deadline, call(&link.commands, asking)).await {
+                Ok(result) => result,
+                Err(_) => return Err(BrokerError::Undecided("timed out".into())),
+            };
         }
     }
 
