@@ -48,6 +48,8 @@ struct Shared {
     /// The server may drop rooms.
     evicts: Cell<bool>,
     said: Said,
+    /// The server's name in the log.
+    server: String,
     stats: BrokerStats,
     /// Told when the server turned out not to be the master: the other connection is with the wrong one, too.
     moved: Rc<Notify>,
@@ -65,6 +67,7 @@ impl Commands {
             hurry: Notify::new(),
             evicts: Cell::new(false),
             said: options.said.clone(),
+            server: endpoint.name().to_owned(),
             stats: stats.clone(),
             moved,
         });
@@ -267,7 +270,7 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                 }
                 opened = true;
                 let began = Instant::now();
-                tracing::info!("redis: publishing");
+                tracing::info!(server = shared.server, "redis: publishing");
                 *shared.identity.borrow_mut() = identity;
                 shared.suspect.set(false);
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
@@ -279,9 +282,11 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                 }
                 shared.open.borrow_mut().take();
                 backoff.lasted(began.elapsed());
-                tracing::warn!("redis: lost the publishing connection");
+                tracing::warn!(server = shared.server, "redis: lost the publishing connection");
             }
-            Err(error) if backoff.is_news(&error) => tracing::warn!(%error, "redis: cannot connect for publishing"),
+            Err(error) if backoff.is_news(&error) => {
+                tracing::warn!(server = shared.server, %error, "redis: cannot connect for publishing");
+            }
             Err(_) => {}
         }
         backoff.wait().await;
@@ -326,7 +331,7 @@ async fn look(connection: &mut MultiplexedConnection, shared: &Shared) -> Result
         return Ok(false);
     }
     shared.evicts.set(inspection.evicts());
-    inspection.tell(&shared.said);
+    inspection.tell(&shared.server, &shared.said);
     Ok(true)
 }
 

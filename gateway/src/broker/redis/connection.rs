@@ -26,6 +26,8 @@ pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub(super) struct Endpoint {
     place: Place,
+    /// For the log: an address, or what sentinels call the master.
+    name: String,
     connect_timeout: Duration,
 }
 
@@ -38,13 +40,19 @@ enum Place {
 impl Endpoint {
     /// One server at a fixed address, given by its URL.
     pub(super) fn fixed(url: &str, options: &RedisOptions) -> Result<Self, BrokerError> {
-        let place = Place::Fixed(client(url, options.ca_pem.as_deref())?);
-        Ok(Self { place, connect_timeout: options.connect_timeout })
+        let client = client(url, options.ca_pem.as_deref())?;
+        let name = client.get_connection_info().addr().to_string();
+        Ok(Self { place: Place::Fixed(client), name, connect_timeout: options.connect_timeout })
     }
 
     /// The server that the sentinels call the master.
     pub(super) fn watched(sentinels: Sentinels, options: &RedisOptions) -> Self {
-        Self { place: Place::Sentinels(sentinels), connect_timeout: options.connect_timeout }
+        let name = sentinels.master().to_owned();
+        Self { place: Place::Sentinels(sentinels), name, connect_timeout: options.connect_timeout }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Opens a connection whose pushes (and its end) go to `pushes`, with room for `queue` calls not yet written.

@@ -76,6 +76,11 @@ impl Sentinels {
         Ok(Self { council, _looking: Rc::new(Looking(looking)), url, options, current })
     }
 
+    /// What the sentinels call the master.
+    pub(super) fn master(&self) -> &str {
+        &self.council.master
+    }
+
     /// Opens a connection to the master.
     pub(super) async fn connect(&self, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, String> {
         let mut why = format!("no sentinel answers for master {:?}", self.council.master);

@@ -208,11 +208,16 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>, moved
                 intake.doubt().notify_one();
                 let error = link.refusal.take();
                 if backoff.is_news(&format!("{ended} {error}")) {
-                    tracing::warn!(reason = ended, error, "redis: lost the subscription connection");
+                    tracing::warn!(
+                        server = endpoint.name(),
+                        reason = ended,
+                        error,
+                        "redis: lost the subscription connection"
+                    );
                 }
             }
             Err(error) if backoff.is_news(&error) => {
-                tracing::warn!(%error, "redis: cannot connect for the subscription");
+                tracing::warn!(server = endpoint.name(), %error, "redis: cannot connect for the subscription");
             }
             Err(_) => {}
         }
