@@ -5,14 +5,15 @@ mod error;
 mod file;
 mod parse;
 mod print;
+mod redis_url;
 mod rooms;
 mod sabotage;
 mod settings;
 mod source;
 
 pub use error::{ConfigError, Origin, WrongValue};
-pub use parse::RedisUrl;
 pub use print::reference_table;
+pub use redis_url::{RedisTopology, RedisUrl};
 pub use rooms::{RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};

@@ -10,6 +10,7 @@ use roomcast_protocol::{ClientId, Mode, NodeId, RoomName};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::redis::test_groups::{Sharded, Watched};
 use super::redis::test_server::Server;
 use super::{
     Broker, BrokerStats, Envelope, Event, Incarnation, Kind, Memory, Outcome, PresenceCall, PresenceOp, Record,
@@ -18,12 +19,14 @@ use super::{
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
 
+mod failover;
 mod faults;
 mod history;
 mod leases;
 mod messages;
 mod presence;
 mod scripts;
+mod sharding;
 mod terms;
 mod trust;
 
@@ -43,6 +46,8 @@ struct Pair {
 enum Store {
     Memory(Memory),
     Redis(Server),
+    /// Several servers, which other tests use, too: kept alive, and not to be tampered with.
+    Group(#[expect(dead_code, reason = "lives as long as the pair")] Box<dyn std::any::Any>),
 }
 
 /// A room as it once was.
@@ -64,6 +69,7 @@ impl Pair {
                 let dump = |key: String| (key.clone(), server.command::<Vec<u8>>(&["DUMP", &key]));
                 Saved::Redis(keys.into_iter().map(dump).collect())
             }
+            Store::Group(_) => unreachable!("for one server only"),
         }
     }
 
@@ -136,9 +142,28 @@ fn memory() -> Pair {
 
 async fn redis() -> Pair {
     let server = Server::start(&[]);
-    let (a, from_a) = connect(&server.options("node-a"), 1024).await;
-    let (b, from_b) = connect(&server.options("node-b"), 1024).await;
-    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, store: Store::Redis(server) }
+    over(&server.options("node-a"), Store::Redis(server)).await
+}
+
+async fn sentinel() -> Pair {
+    let group = Watched::shared();
+    over(&apart(group.options("node-a")), Store::Group(Box::new(group))).await
+}
+
+async fn cluster() -> Pair {
+    let group = Sharded::shared();
+    over(&apart(group.options("node-a")), Store::Group(Box::new(group))).await
+}
+
+/// Keys of its own, on servers that other tests use, too.
+fn apart(options: RedisOptions) -> RedisOptions {
+    RedisOptions { prefix: format!("t{:016x}", rand::random::<u64>()), ..options }
+}
+
+async fn over(options: &RedisOptions, store: Store) -> Pair {
+    let (a, from_a) = connect(options, 1024).await;
+    let (b, from_b) = connect(&RedisOptions { node: node("node-b"), ..options.clone() }, 1024).await;
+    Pair { a: Box::new(a), b: Box::new(b), from_a, from_b, store }
 }
 
 /// A broker that is up.
@@ -225,7 +250,27 @@ fn first_seq(envelope: &Envelope) -> u64 {
     }
 }
 
-/// Runs each case on both implementations.
+/// Runs each case on both implementations, and on every topology of Redis.
+macro_rules! everywhere {
+    ($($case:ident),+ $(,)?) => {
+        crate::broker::contract::on_both!($($case),+);
+        mod on_sentinel {
+            $(#[tokio::test(flavor = "local")]
+            async fn $case() {
+                super::$case(crate::broker::contract::sentinel().await).await;
+            })+
+        }
+        mod on_cluster {
+            $(#[tokio::test(flavor = "local")]
+            async fn $case() {
+                super::$case(crate::broker::contract::cluster().await).await;
+            })+
+        }
+    };
+}
+use everywhere;
+
+/// Runs each case on both implementations, Redis being one server.
 macro_rules! on_both {
     ($($case:ident),+ $(,)?) => {
         mod on_memory {

@@ -1,7 +1,7 @@
 //! The broker over one Redis (6.2 or later) or Valkey: scripts for all that must be one step, `PubSub` between nodes.
 //!
-//! One value per worker, with two connections of its own: `commands` for all calls (pipelined, fails fast) and
-//! `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter, and a
+//! One value per worker, with two connections of its own to each server: `commands` for all calls (pipelined, fails fast)
+//! and `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter, and a
 //! `canary` shows that they work together. It must run inside a tokio `LocalRuntime` or `LocalSet`.
 //!
 //! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<id>` idempotency,
@@ -10,28 +10,25 @@
 //! and `:rooms:<incarnation>`.
 
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use roomcast_protocol::{ClientId, NodeId, RoomName};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-use self::canary::{Canary, Nest};
-use self::commands::Commands;
-use self::connection::Endpoint;
 pub use self::inspect::Said;
 use self::script::Scripts;
-use self::subscription::Subscription;
+use self::topology::{Recipe, Topology, WHOLE};
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, PresenceCall,
     PresenceReply, Published, Pulse, Range, Record, Top, Trouble, check_records, envelope,
 };
-use crate::config::RoomPolicy;
+use crate::config::{RedisUrl, RoomPolicy};
 
 mod canary;
+mod cluster;
 mod commands;
 mod connection;
 mod identity;
@@ -39,20 +36,27 @@ mod inspect;
 mod lease;
 mod presence;
 mod script;
+mod sentinel;
 mod subscription;
 #[cfg(test)]
+pub(super) mod test_groups;
+#[cfg(test)]
 pub(super) mod test_server;
+mod topology;
 mod tops;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
      +info +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
-     +exists +hget +hdel +hvals +sadd +srem +srandmember +zrange +zrangebyscore +zscore";
+     +exists +hget +hdel +hvals +sadd +srem +srandmember +zrange +zrangebyscore +zscore +role";
+
+/// What they need on the servers of a cluster, in addition.
+pub const ACL_CLUSTER_COMMANDS: &str = "+cluster|slots +asking +spublish +ssubscribe +sunsubscribe";
 
 /// Where Redis is and how to speak to it.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// `redis://` or `rediss://`, with user, password and database as usual. Holds a secret: never print it.
+    /// As [`crate::config::RedisUrl`] reads it: one server, sentinels or a cluster. Holds secrets: never print it.
     pub url: String,
     /// PEM file of the certificate authority to trust instead of the public ones. Only with `rediss://`.
     pub ca_pem: Option<PathBuf>,
@@ -86,14 +90,14 @@ impl RedisOptions {
     }
 }
 
-/// A worker's handle on Redis. Dropping it closes both connections.
+/// A worker's handle on Redis. Dropping it closes its connections.
 pub struct RedisBroker {
     keys: Keys,
     node: NodeId,
+    /// PUBLISH or SPUBLISH.
+    publish: &'static str,
     scripts: Scripts,
-    commands: Rc<Commands>,
-    subscription: Subscription,
-    canary: Canary,
+    topology: Topology,
     stats: BrokerStats,
 }
 
@@ -109,28 +113,40 @@ impl RedisBroker {
         events: mpsc::Sender<Event>,
         stats: BrokerStats,
     ) -> Result<Self, BrokerError> {
-        let endpoint = Endpoint::new(options)?;
+        let url: RedisUrl =
+            options.url.parse().map_err(|error| BrokerError::Misconfigured(format!("redis: {error}")))?;
         let keys = Keys::new(&options.prefix)?;
-        let scripts = Scripts::new();
-        let (moved, nest) = (Rc::<Notify>::default(), Nest::new(&options.prefix, stats.clone()));
-        let commands =
-            Rc::new(Commands::start(endpoint.clone(), scripts.clone(), options, stats.clone(), Rc::clone(&moved)));
-        let intake = subscription::Intake::new(keys.clone(), options, events, stats.clone(), Arc::clone(&nest));
-        let subscription = Subscription::start(endpoint, intake, options.timeout, moved);
-        let canary = Canary::start(nest, Rc::clone(&commands));
-        Ok(Self { keys, node: options.node.clone(), scripts, commands, subscription, canary, stats })
+        let publish = if topology::is_sharded(&url) { "SPUBLISH" } else { "PUBLISH" };
+        let scripts = Scripts::new(publish);
+        let recipe = Recipe {
+            options: options.clone(),
+            keys: keys.clone(),
+            scripts: scripts.clone(),
+            publish,
+            events,
+            stats: stats.clone(),
+            doubt: Arc::default(),
+        };
+        let topology = Topology::start(&url, recipe)?;
+        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats })
     }
 
     /// Publishing and subscription.
     #[cfg(test)]
     pub(super) fn paths_up(&self) -> (bool, bool) {
-        (self.commands.is_up(), self.subscription.is_up())
+        self.topology.paths_up()
+    }
+
+    /// Which of the rooms are on the same server.
+    #[cfg(test)]
+    pub(super) fn together(&self, rooms: &[RoomName]) -> Vec<Vec<usize>> {
+        self.topology.together(rooms)
     }
 
     /// As on a connection whose scripts may not ask for the identity.
     #[cfg(test)]
     pub(super) async fn read_identity_outside(&self) {
-        self.commands.read_identity().await.expect("an identity");
+        self.topology.read_identity().await.expect("an identity");
     }
 
     async fn counted<T>(
@@ -148,9 +164,9 @@ impl RedisBroker {
         check_records(records)?;
         let ts = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let payload = envelope::encode_ephemeral(room, &self.node, ts, records);
-        let mut command = ::redis::cmd("PUBLISH");
+        let mut command = ::redis::cmd(self.publish);
         command.arg(self.keys.channel(room)).arg(&payload);
-        self.commands.query::<i64>(command, payload.len()).await.map(|_| ())
+        self.topology.query::<i64>(room.as_str(), command, payload.len()).await.map(|_| ())
     }
 }
 
@@ -170,11 +186,11 @@ impl Broker for RedisBroker {
     }
 
     async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
-        self.counted(Command::Subscribe, self.subscription.subscribe(room)).await
+        self.counted(Command::Subscribe, self.topology.subscribe(room)).await
     }
 
     fn unsubscribe(&self, room: &RoomName) {
-        self.subscription.unsubscribe(room);
+        self.topology.unsubscribe(room);
     }
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
@@ -223,13 +239,7 @@ impl Broker for RedisBroker {
     }
 
     fn trouble(&self) -> Option<Trouble> {
-        let troubles = [
-            (!self.commands.is_up(), Trouble::Publishing),
-            (!self.subscription.is_up(), Trouble::Subscription),
-            (!self.canary.is_fresh(), Trouble::Canary),
-            (self.commands.evicts(), Trouble::Eviction),
-        ];
-        troubles.into_iter().find_map(|(is_so, trouble)| is_so.then_some(trouble))
+        self.topology.trouble()
     }
 }
 
@@ -262,9 +272,9 @@ impl Keys {
         key
     }
 
-    /// A key of the cluster as a whole. No room is called `!`, so none can collide, and all share one slot.
+    /// A key of the cluster as a whole; to be used with the tag [`WHOLE`]. No room has this name, and all share one slot.
     fn shared(&self, name: &str) -> String {
-        format!("{}:{{!}}:{name}", self.prefix)
+        format!("{}:{{{WHOLE}}}:{name}", self.prefix)
     }
 
     /// The room that `channel` belongs to.

@@ -148,7 +148,8 @@ fn errors_name_setting_value_origin_and_expectation() {
             &["--redis", "http://user:secret@host"],
             &[],
             "--redis (ROOMCAST_REDIS) is \"http://user:***@host\", from command line: expected \
-             redis://[user[:password]@]host[:port][/db], or rediss:// for TLS",
+             redis://[user[:password]@]host[:port][/db], redis+sentinel://[user[:password]@]host[:port],.../master[/db] \
+             or redis+cluster://[user[:password]@]host[:port],...; rediss for TLS",
         ),
         (
             &["--redis-ca=ca.pem", "--redis=redis://h"],

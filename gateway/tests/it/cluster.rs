@@ -6,6 +6,7 @@ mod links;
 mod outage;
 mod spread;
 mod sweep;
+mod topology;
 
 use crate::support::{Node, Redis};
 

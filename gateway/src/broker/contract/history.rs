@@ -3,7 +3,7 @@
 use super::*;
 use crate::broker::{BrokerError, History, MAX_TOPS, Range, Top};
 
-on_both!(
+everywhere!(
     ranges_cut_batches_at_both_ends,
     an_unknown_room_has_no_history,
     what_is_read_is_what_was_published,

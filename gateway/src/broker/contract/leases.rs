@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::broker::{Beat, BrokerError, Evicted, Farewell, Moved, PresenceEvent, Pulse};
 
-on_both!(
+everywhere!(
     a_lease_that_is_beaten_stays,
     exactly_one_takes_over,
     whoever_takes_over_and_dies_is_taken_over_from,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::broker::{BrokerError, MAX_MEMBERS, Member, PresenceEvent, PresenceOp};
 
-on_both!(
+everywhere!(
     both_nodes_see_who_comes_goes_and_renames,
     what_changes_nothing_is_told_to_nobody,
     versions_rise_over_an_empty_room,

@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ::redis::cmd;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::commands::Commands;
+use super::topology::Recipe;
 use crate::broker::BrokerStats;
 
 /// Between two songs while all is well.
@@ -28,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The same for one on which other things come in: behind a burst of messages an echo may be late.
 const MOST_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Most hash tags that are tried. A server with a single slot is found among so many but for a chance of 1 in 10^7.
+const MOST_TAGS: u32 = 1 << 18;
+
 /// Sings for as long as it lives.
 pub(super) struct Canary {
     nest: Arc<Nest>,
@@ -36,7 +40,13 @@ pub(super) struct Canary {
 
 /// What is known of the echo. Shared with the tasks of the subscription's connections.
 pub(super) struct Nest {
-    channel: String,
+    /// Absent until it is known which channels the server has.
+    channel: watch::Sender<Option<Arc<str>>>,
+    /// What no other worker of any node has.
+    random: u64,
+    prefix: String,
+    /// PUBLISH or SPUBLISH.
+    publish: &'static str,
     stats: BrokerStats,
     born: Instant,
     /// Counts connections: an echo on an earlier one says nothing about the present one.
@@ -60,6 +70,10 @@ impl Canary {
     pub(super) fn is_fresh(&self) -> bool {
         self.nest.is_fresh()
     }
+
+    pub(super) fn nest(&self) -> &Nest {
+        &self.nest
+    }
 }
 
 impl Drop for Canary {
@@ -69,11 +83,17 @@ impl Drop for Canary {
 }
 
 impl Nest {
-    /// With a channel that no other worker of any node has; room channels have braces, so it is none of those.
-    pub(super) fn new(prefix: &str, stats: BrokerStats) -> Arc<Self> {
+    /// With a channel that no other worker of any node has; room channels begin with a brace, so it is none of those.
+    /// Where channels belong to slots, it is chosen by [`Nest::perch`].
+    pub(super) fn new(recipe: &Recipe) -> Arc<Self> {
+        let (random, prefix) = (rand::random::<u64>(), recipe.options.prefix.clone());
+        let channel = (!recipe.is_sharded()).then(|| format!("{prefix}:canary:{random:016x}").into());
         Arc::new(Self {
-            channel: format!("{prefix}:canary:{:016x}", rand::random::<u64>()),
-            stats,
+            channel: watch::Sender::new(channel),
+            random,
+            prefix,
+            publish: recipe.publish,
+            stats: recipe.stats.clone(),
             born: Instant::now(),
             connection: AtomicU64::new(0),
             sung: AtomicU64::new(0),
@@ -85,8 +105,31 @@ impl Nest {
         })
     }
 
-    pub(super) fn channel(&self) -> &str {
-        &self.channel
+    /// Chooses a channel by its hash tag, one that `is_here`. The present one stays while it is.
+    pub(super) fn perch(&self, is_here: impl Fn(&str) -> bool) {
+        let present = self.channel.borrow().clone();
+        if present.is_some_and(|channel| channel.split(['{', '}']).nth(1).is_some_and(&is_here)) {
+            return;
+        }
+        let tag = (0..MOST_TAGS).map(|number| format!("{number:x}")).find(|tag| is_here(tag));
+        let channel = tag.map(|tag| format!("{}:canary:{{{tag}}}:{:016x}", self.prefix, self.random).into());
+        self.channel.send_replace(channel);
+    }
+
+    /// Whether there is a channel.
+    pub(super) fn is_perched(&self) -> bool {
+        self.channel.borrow().is_some()
+    }
+
+    /// Its channel, as soon as there is one.
+    pub(super) async fn channel(&self) -> Option<Arc<str>> {
+        self.channel.subscribe().wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Resolves when its channel is not `channel` any more.
+    pub(super) async fn leaves(&self, channel: &str) {
+        // An error would be the end of ourselves.
+        _ = self.channel.subscribe().wait_for(|present| present.as_deref() != Some(channel)).await;
     }
 
     /// Another connection: what was heard on the one before counts no more. Returns its number.
@@ -147,9 +190,10 @@ impl Nest {
 
 async fn sing(commands: Rc<Commands>, nest: Arc<Nest>) {
     loop {
+        let Some(channel) = nest.channel().await else { return };
         let (sung, connection) = (nest.now(), nest.connection.load(Relaxed));
         nest.sung.store(sung, Relaxed);
-        let taken = commands.probe(cmd("PUBLISH").arg(&nest.channel).arg("").clone()).await;
+        let taken = commands.probe(cmd(nest.publish).arg(&*channel).arg("").clone()).await;
         if taken && connection == nest.connection.load(Relaxed) {
             nest.owe(sung);
         }

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{Cmd, FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd};
+use ::redis::{Cmd, FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value, cmd};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::RedisOptions;
+use super::cluster::Redirect;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT, verdict};
 use super::identity;
 use super::inspect::{self, Said, inspect};
 use super::script::{Script, Scripts};
+use super::topology::Recipe;
 use crate::broker::stats::Path;
 use crate::broker::{BrokerError, BrokerStats};
 
@@ -47,20 +48,16 @@ struct Shared {
     /// The server may drop rooms.
     evicts: Cell<bool>,
     said: Said,
+    /// The server's name in the log.
+    server: String,
     stats: BrokerStats,
     /// Told when the server turned out not to be the master: the other connection is with the wrong one, too.
     moved: Rc<Notify>,
 }
 
 impl Commands {
-    pub(super) fn start(
-        endpoint: Endpoint,
-        scripts: Scripts,
-        options: &RedisOptions,
-        stats: BrokerStats,
-        moved: Rc<Notify>,
-    ) -> Self {
-        let (timeout, said) = (options.timeout, options.said.clone());
+    pub(super) fn start(endpoint: Endpoint, recipe: &Recipe, moved: Rc<Notify>) -> Self {
+        let Recipe { options, scripts, stats, .. } = recipe;
         let shared = Rc::new(Shared {
             open: RefCell::default(),
             identity: RefCell::new("".into()),
@@ -69,12 +66,13 @@ impl Commands {
             suspect: Cell::new(false),
             hurry: Notify::new(),
             evicts: Cell::new(false),
-            said,
-            stats,
+            said: options.said.clone(),
+            server: endpoint.name().to_owned(),
+            stats: stats.clone(),
             moved,
         });
-        let supervisor = tokio::task::spawn_local(supervise(endpoint, scripts, Rc::clone(&shared)));
-        Self { shared, timeout, supervisor }
+        let supervisor = tokio::task::spawn_local(supervise(endpoint, scripts.clone(), Rc::clone(&shared)));
+        Self { shared, timeout: options.timeout, supervisor }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -93,13 +91,28 @@ impl Commands {
     }
 
     /// Runs one command of about `size` bytes.
-    pub(super) async fn query<T: FromRedisValue>(&self, command: Cmd, size: usize) -> Result<T, BrokerError> {
-        self.run(size, async |mut connection| command.query_async(&mut connection).await).await
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        size: usize,
+        asking: bool,
+    ) -> Result<T, Failure> {
+        self.run(size, async |mut connection| send(command, asking, &mut connection).await).await
     }
 
     /// Runs some small commands together, not atomically.
-    pub(super) async fn query_all<T: FromRedisValue>(&self, pipeline: Pipeline) -> Result<T, BrokerError> {
-        self.run(1024, async |mut connection| pipeline.query_async(&mut connection).await).await
+    pub(super) async fn query_all<T: FromRedisValue>(&self, pipeline: &Pipeline, asking: bool) -> Result<T, Failure> {
+        self.run(1024, async |mut connection| {
+            if !asking {
+                return pipeline.query_async(&mut connection).await;
+            }
+            let mut asked = Pipeline::new();
+            for command in pipeline.cmd_iter() {
+                asked.cmd("ASKING").ignore().add_command(command.clone());
+            }
+            asked.query_async(&mut connection).await
+        })
+        .await
     }
 
     /// Runs a script; `fill` appends the number of keys, keys and arguments.
@@ -108,18 +121,19 @@ impl Commands {
         script: &Script,
         size: usize,
         fill: impl Fn(&mut Cmd),
-    ) -> Result<T, BrokerError> {
+        asking: bool,
+    ) -> Result<T, Failure> {
         self.run(size, async |mut connection| {
             let mut by_hash = cmd("EVALSHA");
             by_hash.arg(script.hash());
             fill(&mut by_hash);
-            match by_hash.query_async(&mut connection).await {
+            match send(&by_hash, asking, &mut connection).await {
                 // The server forgot it (SCRIPT FLUSH); with its text it runs and is remembered again.
                 Err(error) if error.code() == Some("NOSCRIPT") => {
                     let mut by_text = cmd("EVAL");
                     by_text.arg(script.text());
                     fill(&mut by_text);
-                    by_text.query_async(&mut connection).await
+                    send(&by_text, asking, &mut connection).await
                 }
                 result => result,
             }
@@ -127,13 +141,27 @@ impl Commands {
         .await
     }
 
-    /// What the publish script takes for the dataset's identity.
-    pub(super) fn identity(&self) -> Arc<str> {
-        Arc::clone(&self.shared.identity.borrow())
+    /// Runs a script that is given the identity of the dataset behind this connection, and whether that was just read
+    /// for this call. It answers with nothing, and does nothing, to have it read.
+    pub(super) async fn script_on_dataset(
+        &self,
+        script: &Script,
+        size: usize,
+        fill: impl Fn(&mut Cmd, &str, bool),
+        asking: bool,
+    ) -> Result<Vec<Value>, Failure> {
+        let identity = Arc::clone(&self.shared.identity.borrow());
+        let reply: Vec<Value> = self.script(script, size, |command| fill(command, &identity, false), asking).await?;
+        if !reply.is_empty() {
+            return Ok(reply);
+        }
+        // The room was last written under another identity. Which of the two is out of date?
+        let identity = self.read_identity().await?;
+        self.script(script, size, |command| fill(command, &identity, true), asking).await
     }
 
     /// Reads the identity again, where scripts may not: on a server that became another's heir it is not what it was.
-    pub(super) async fn read_identity(&self) -> Result<Arc<str>, BrokerError> {
+    pub(super) async fn read_identity(&self) -> Result<Arc<str>, Failure> {
         let read = async |mut connection: MultiplexedConnection| identity::read(&mut connection).await;
         let identity = self.run(64, read).await?;
         *self.shared.identity.borrow_mut() = Arc::clone(&identity);
@@ -144,12 +172,12 @@ impl Commands {
         &self,
         size: usize,
         call: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
-    ) -> Result<T, BrokerError> {
+    ) -> Result<T, Failure> {
         let Some((connection, lost)) = self.shared.open.borrow().clone() else {
-            return Err(BrokerError::Unavailable("not connected".into()));
+            return Err(BrokerError::Unavailable("not connected".into()).into());
         };
         if self.shared.suspect.get() {
-            return Err(BrokerError::Unavailable("does not answer".into()));
+            return Err(BrokerError::Unavailable("does not answer".into()).into());
         }
         let _place = Place::take(&self.shared, size)?;
         match timeout(self.timeout, call(connection)).await {
@@ -162,17 +190,41 @@ impl Commands {
                 if verdict.moved {
                     self.shared.moved.notify_one();
                 }
-                Err(verdict.meaning)
+                Err(Failure { meaning: verdict.meaning, redirect: Redirect::of(&error) })
             }
             // The watch decides whether the connection is dead; its pings share the queue with this call. Until one is
             // answered nobody else is made to wait: a publish behind this one would take twice as long to fail.
             Err(_) => {
                 self.shared.suspect.set(true);
                 self.shared.hurry.notify_one();
-                Err(BrokerError::Undecided("timed out".into()))
+                Err(BrokerError::Undecided("timed out".into()).into())
             }
         }
     }
+}
+
+/// Why a call has no result, and where it could have one.
+pub(super) struct Failure {
+    pub(super) meaning: BrokerError,
+    /// The call did nothing here.
+    pub(super) redirect: Option<Redirect>,
+}
+
+impl From<BrokerError> for Failure {
+    fn from(meaning: BrokerError) -> Self {
+        Self { meaning, redirect: None }
+    }
+}
+
+/// Sends a command, behind the word that a slot which is only arriving may be used, if it is asked for.
+async fn send<T: FromRedisValue>(command: &Cmd, asking: bool, to: &mut MultiplexedConnection) -> RedisResult<T> {
+    if !asking {
+        return command.query_async(to).await;
+    }
+    let mut both = Pipeline::new();
+    both.cmd("ASKING").ignore().add_command(command.clone());
+    let (result,) = both.query_async(to).await?;
+    Ok(result)
 }
 
 impl Drop for Commands {
@@ -218,7 +270,7 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                 }
                 opened = true;
                 let began = Instant::now();
-                tracing::info!("redis: publishing");
+                tracing::info!(server = shared.server, "redis: publishing");
                 *shared.identity.borrow_mut() = identity;
                 shared.suspect.set(false);
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
@@ -226,12 +278,15 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                     () = lost.notified() => {}
                     () = ping(connection.clone(), &shared) => {}
                     () = look_again(connection, &shared) => {}
+                    () = endpoint.moved() => tracing::warn!("redis: the master is another server now"),
                 }
                 shared.open.borrow_mut().take();
                 backoff.lasted(began.elapsed());
-                tracing::warn!("redis: lost the publishing connection");
+                tracing::warn!(server = shared.server, "redis: lost the publishing connection");
             }
-            Err(error) if backoff.is_news(&error) => tracing::warn!(%error, "redis: cannot connect for publishing"),
+            Err(error) if backoff.is_news(&error) => {
+                tracing::warn!(server = shared.server, %error, "redis: cannot connect for publishing");
+            }
             Err(_) => {}
         }
         backoff.wait().await;
@@ -276,7 +331,7 @@ async fn look(connection: &mut MultiplexedConnection, shared: &Shared) -> Result
         return Ok(false);
     }
     shared.evicts.set(inspection.evicts());
-    inspection.tell(&shared.said);
+    inspection.tell(&shared.server, &shared.said);
     Ok(true)
 }
 

@@ -1,7 +1,8 @@
 //! How a connection to Redis is opened, how long to wait before the next attempt, and what an error means.
 //!
-//! Used by `commands` and `subscription`.
+//! Used by `commands` and `subscription`, and by what finds the servers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ::redis::aio::{AsyncPushSender, MultiplexedConnection};
@@ -13,6 +14,7 @@ use ::redis::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::RedisOptions;
+use super::sentinel::Sentinels;
 use crate::broker::BrokerError;
 
 /// How often an idle connection is asked for a sign of life.
@@ -20,38 +22,37 @@ pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long it may owe an answer: with the interval, a dead one is found within 5 s.
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A checked address with credentials and trust.
+/// Where to connect: one address, or whatever the sentinels say at the time; with credentials and trust.
 #[derive(Clone)]
 pub(super) struct Endpoint {
-    client: Client,
+    place: Place,
+    /// For the log: an address, or what sentinels call the master.
+    name: String,
     connect_timeout: Duration,
 }
 
+#[derive(Clone)]
+enum Place {
+    Fixed(Client),
+    Sentinels(Sentinels),
+}
+
 impl Endpoint {
-    pub(super) fn new(options: &RedisOptions) -> Result<Self, BrokerError> {
-        let bad = |what: &str| BrokerError::Misconfigured(format!("redis: {what}"));
-        let info = options.url.as_str().into_connection_info().map_err(|error| bad(&error.to_string()))?;
-        let info = settled(info);
-        let client = match (info.addr(), &options.ca_pem) {
-            (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {
-                return Err(bad("#insecure is not supported; give the certificate authority"));
-            }
-            (ConnectionAddr::TcpTls { .. }, ca_pem) => {
-                // Exactly one cryptography library, whatever features others switch on. An error: it is installed.
-                _ = rustls::crypto::ring::default_provider().install_default();
-                let root_cert = match ca_pem {
-                    None => None,
-                    Some(path) => {
-                        Some(std::fs::read(path).map_err(|error| bad(&format!("{}: {error}", path.display())))?)
-                    }
-                };
-                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
-            }
-            (_, Some(_)) => return Err(bad("a certificate authority needs a rediss:// URL")),
-            (_, None) => Client::open(info),
-        };
-        let client = client.map_err(|error| bad(&error.to_string()))?;
-        Ok(Self { client, connect_timeout: options.connect_timeout })
+    /// One server at a fixed address, given by its URL.
+    pub(super) fn fixed(url: &str, options: &RedisOptions) -> Result<Self, BrokerError> {
+        let client = client(url, options.ca_pem.as_deref())?;
+        let name = client.get_connection_info().addr().to_string();
+        Ok(Self { place: Place::Fixed(client), name, connect_timeout: options.connect_timeout })
+    }
+
+    /// The server that the sentinels call the master.
+    pub(super) fn watched(sentinels: Sentinels, options: &RedisOptions) -> Self {
+        let name = sentinels.master().to_owned();
+        Self { place: Place::Sentinels(sentinels), name, connect_timeout: options.connect_timeout }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Opens a connection whose pushes (and its end) go to `pushes`, with room for `queue` calls not yet written.
@@ -70,12 +71,55 @@ impl Endpoint {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(queue)
             .set_push_sender(pushes);
-        // The crate's own timeout does not cover name resolution on every path.
-        match timeout(self.connect_timeout, self.client.get_multiplexed_async_connection_with_config(&config)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("connecting took too long".into()),
+        match &self.place {
+            Place::Fixed(client) => connect(client, &config, self.connect_timeout).await,
+            Place::Sentinels(sentinels) => sentinels.connect(&config).await,
         }
+    }
+
+    /// Resolves when [`Endpoint::open`] would now lead to another server than the last time.
+    pub(super) async fn moved(&self) {
+        match &self.place {
+            Place::Fixed(_) => std::future::pending().await,
+            Place::Sentinels(sentinels) => sentinels.replaced().await,
+        }
+    }
+}
+
+/// A client that checks the server's certificate with exactly the given authority, if the URL asks for TLS.
+pub(super) fn client(url: &str, ca_pem: Option<&Path>) -> Result<Client, BrokerError> {
+    let bad = |what: &str| BrokerError::Misconfigured(format!("redis: {what}"));
+    let info = settled(url.into_connection_info().map_err(|error| bad(&error.to_string()))?);
+    let client = match (info.addr(), ca_pem) {
+        (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {
+            return Err(bad("#insecure is not supported; give the certificate authority"));
+        }
+        (ConnectionAddr::TcpTls { .. }, ca_pem) => {
+            // Exactly one cryptography library, whatever features others switch on. An error: it is installed.
+            _ = rustls::crypto::ring::default_provider().install_default();
+            let root_cert = match ca_pem {
+                None => None,
+                Some(path) => Some(std::fs::read(path).map_err(|error| bad(&format!("{}: {error}", path.display())))?),
+            };
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+        }
+        (_, Some(_)) => return Err(bad("a certificate authority needs a rediss:// URL")),
+        (_, None) => Client::open(info),
+    };
+    client.map_err(|error| bad(&error.to_string()))
+}
+
+/// Opens a connection within `limit`.
+pub(super) async fn connect(
+    client: &Client,
+    config: &AsyncConnectionConfig,
+    limit: Duration,
+) -> Result<MultiplexedConnection, String> {
+    // The crate's own timeout does not cover name resolution on every path.
+    match timeout(limit, client.get_multiplexed_async_connection_with_config(config)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("connecting took too long".into()),
     }
 }
 
@@ -162,7 +206,7 @@ pub(super) fn verdict(error: &RedisError) -> Verdict {
     if moved || is("LOADING") || is("MASTERDOWN") {
         return Verdict { meaning: BrokerError::Unavailable(text), reconnect: true, moved };
     }
-    if ["BUSY", "CLUSTERDOWN", "TRYAGAIN"].into_iter().any(is) {
+    if ["BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"].into_iter().any(is) {
         return keep(BrokerError::Unavailable(text));
     }
     keep(BrokerError::Rejected(text))

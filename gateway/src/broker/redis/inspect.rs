@@ -3,8 +3,8 @@
 //!
 //! Used by `commands`. A server that does not tell (managed, or without the right to INFO) is believed to be good.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -55,32 +55,56 @@ impl Inspection {
         self.policy.starts_with("allkeys-") || (self.policy.starts_with("volatile-") && self.maxmemory > 0)
     }
 
-    /// Says it in the log, once for all workers of the node, when it has changed.
-    pub(super) fn tell(&self, said: &Said) {
+    /// Says it in the log, once for all workers of the node, when it has changed for this server.
+    pub(super) fn tell(&self, server: &str, said: &Said) {
         let evicts = self.evicts();
-        if said.0.swap(evicts, Relaxed) == evicts {
+        if !said.is_news(server, evicts) {
             return;
         }
         if evicts {
             tracing::error!(
+                server,
                 policy = self.policy,
                 maxmemory = self.maxmemory,
                 "not ready: when its memory is full this Redis drops rooms. Set `maxmemory-policy noeviction` \
                  (CONFIG SET, redis.conf or the parameter group); it is looked at again every 30 s"
             );
         } else {
-            tracing::info!(policy = self.policy, "redis: the eviction policy is fine now");
+            tracing::info!(server, policy = self.policy, "redis: the eviction policy is fine now");
         }
     }
 }
 
-/// Whether the log was told that the server may drop rooms. Clones are one.
+/// Of which servers the log was told that they may drop rooms. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Said(Arc<AtomicBool>);
+pub struct Said(Arc<Mutex<HashSet<String>>>);
+
+impl Said {
+    fn is_news(&self, server: &str, evicts: bool) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if evicts { told.insert(server.to_owned()) } else { told.remove(server) }
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_server_is_news_once() {
+        let said = Said::default();
+        for (server, evicts, is_news) in [
+            ("a", false, false),
+            ("a", true, true),
+            ("b", false, false),
+            ("a", true, false),
+            ("b", true, true),
+            ("a", false, true),
+            ("a", false, false),
+        ] {
+            assert_eq!(said.is_news(server, evicts), is_news, "{server} {evicts}");
+        }
+    }
 
     #[test]
     fn policies_that_may_drop_rooms_are_known() {

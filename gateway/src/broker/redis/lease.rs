@@ -7,6 +7,7 @@ use roomcast_protocol::RoomName;
 
 use super::RedisBroker;
 use super::script::{foreign, number, text};
+use super::topology::WHOLE;
 use crate::broker::{Beat, BrokerError, Farewell, Incarnation, MAX_PAGE, Pulse};
 
 pub(super) async fn beat(broker: &RedisBroker, beat: &Beat<'_>) -> Result<Pulse, BrokerError> {
@@ -18,7 +19,7 @@ pub(super) async fn beat(broker: &RedisBroker, beat: &Beat<'_>) -> Result<Pulse,
             command.arg(incarnation.as_str());
         }
     };
-    let reply: Vec<Value> = broker.commands.script(&broker.scripts.beat, 512, fill).await?;
+    let reply: Vec<Value> = broker.topology.script(WHOLE, &broker.scripts.beat, 512, fill).await?;
     read_pulse(&reply).ok_or_else(|| foreign("beat"))
 }
 
@@ -58,7 +59,7 @@ pub(super) async fn note(
     for room in rooms {
         command.arg(room.as_str());
     }
-    broker.commands.query::<i64>(command, 64 + rooms.len() * 136).await.map(|_| ())
+    broker.topology.query::<i64>(WHOLE, command, 64 + rooms.len() * 136).await.map(|_| ())
 }
 
 pub(super) async fn held(
@@ -69,7 +70,7 @@ pub(super) async fn held(
     let key = rooms_key(broker, incarnation);
     let mut command = cmd("SRANDMEMBER");
     command.arg(&key).arg(limit.clamp(1, MAX_PAGE));
-    let names: Vec<Vec<u8>> = broker.commands.query(command, 64).await?;
+    let names: Vec<Vec<u8>> = broker.topology.query(WHOLE, command, 64).await?;
     let (mut rooms, mut strange) = (Vec::with_capacity(names.len()), Vec::new());
     for name in names {
         match std::str::from_utf8(&name).ok().and_then(|name| RoomName::new(name).ok()) {
@@ -79,7 +80,7 @@ pub(super) async fn held(
     }
     if !strange.is_empty() {
         // Nobody but a stranger put them there, and nobody else would ever take them away.
-        broker.commands.query::<i64>(cmd("SREM").arg(&key).arg(strange).clone(), 1024).await?;
+        broker.topology.query::<i64>(WHOLE, cmd("SREM").arg(&key).arg(strange).clone(), 1024).await?;
     }
     Ok(rooms)
 }
@@ -99,5 +100,5 @@ pub(super) async fn bury(
         }
         Farewell::InHaste => _ = all.add_command(cmd("ZADD").arg(leases).arg(0).arg(name).clone()),
     }
-    broker.commands.query_all::<Vec<i64>>(all).await.map(|_| ())
+    broker.topology.query_all::<Vec<i64>>(WHOLE, all).await.map(|_| ())
 }

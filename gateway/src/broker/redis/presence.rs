@@ -35,7 +35,7 @@ pub(super) async fn apply(
         }
     };
     let script = &broker.scripts.presence;
-    let reply: Vec<Value> = broker.commands.script(script, 512 + ops.len() * 256, fill).await?;
+    let reply: Vec<Value> = broker.topology.script(room.as_str(), script, 512 + ops.len() * 256, fill).await?;
     read_reply(&reply).filter(|reply| reply.outcomes.len() == ops.len()).ok_or_else(|| foreign("presence"))
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn evict(
         };
         command.arg(MAX_EVICTION).arg("");
     };
-    let reply: Vec<Value> = broker.commands.script(&broker.scripts.presence, 512, fill).await?;
+    let reply: Vec<Value> = broker.topology.script(room.as_str(), &broker.scripts.presence, 512, fill).await?;
     let [_, online, next] = &reply[..] else { return Err(foreign("evict")) };
     let online = number(online).ok_or_else(|| foreign("evict"))?;
     // A foreign entry may stand where the page ended: there is no going on behind it, and nothing of ours is there.
@@ -111,7 +111,7 @@ pub(super) async fn page(
     // One more than asked for tells whether there is a next page.
     both.add_command(cmd("ZRANGEBYLEX").arg(&key).arg(from).arg("+").arg("LIMIT").arg(0).arg(limit + 1).clone());
     both.add_command(cmd("ZCARD").arg(&key).clone());
-    let (entries, online): (Vec<Value>, u64) = broker.commands.query_all(both).await?;
+    let (entries, online): (Vec<Value>, u64) = broker.topology.query_all(room.as_str(), both).await?;
     let more = entries.len() > limit;
     let members = read_members(&entries[..entries.len().min(limit)]);
     let next = members.last().filter(|_| more).map(|member| member.id.to_string());

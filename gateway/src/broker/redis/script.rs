@@ -15,17 +15,18 @@ use crate::config::RoomPolicy;
 /// A script's text and the hash the server knows it by.
 #[derive(Clone)]
 pub(super) struct Script {
-    text: &'static str,
+    text: String,
     hash: String,
 }
 
 impl Script {
-    fn new(text: &'static str) -> Self {
-        Self { text, hash: ::redis::Script::new(text).get_hash().to_owned() }
+    fn new(text: String) -> Self {
+        let hash = ::redis::Script::new(&text).get_hash().to_owned();
+        Self { text, hash }
     }
 
-    pub(super) fn text(&self) -> &'static str {
-        self.text
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     pub(super) fn hash(&self) -> &str {
@@ -43,12 +44,14 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new() -> Self {
+    /// `publish` is the command that reaches the subscribers: PUBLISH, or SPUBLISH where channels belong to slots.
+    pub(super) fn new(publish: &str) -> Self {
+        let script = |text: &str| Script::new(text.replace("'PUBLISH'", &format!("'{publish}'")));
         Self {
-            publish: Script::new(include_str!("publish.lua")),
-            history: Script::new(include_str!("history.lua")),
-            presence: Script::new(include_str!("presence.lua")),
-            beat: Script::new(include_str!("beat.lua")),
+            publish: script(include_str!("publish.lua")),
+            history: script(include_str!("history.lua")),
+            presence: script(include_str!("presence.lua")),
+            beat: script(include_str!("beat.lua")),
         }
     }
 
@@ -106,14 +109,7 @@ pub(super) async fn publish(
         }
     };
     let script = &broker.scripts.publish;
-    let identity = broker.commands.identity();
-    let fill_once = |command: &mut Cmd| fill(command, &identity, false);
-    let mut reply: Vec<Value> = broker.commands.script(script, encoded.len(), fill_once).await?;
-    if reply.is_empty() {
-        // The room was last written under another identity. Which of the two is out of date? Nothing was stored yet.
-        let identity = broker.commands.read_identity().await?;
-        reply = broker.commands.script(script, encoded.len(), |command| fill(command, &identity, true)).await?;
-    }
+    let reply: Vec<Value> = broker.topology.script_on_dataset(room.as_str(), script, encoded.len(), fill).await?;
     read_published(&reply, records.len()).ok_or_else(|| foreign("publish"))
 }
 
@@ -158,7 +154,7 @@ pub(super) async fn history(broker: &RedisBroker, room: &RoomName, range: Range)
     let fill = |command: &mut Cmd| {
         command.arg(keys.len()).arg(&keys).arg(mode).arg(seq.min(MAX_NUMBER)).arg(asked);
     };
-    let reply: Vec<Value> = broker.commands.script(&broker.scripts.history, 512, fill).await?;
+    let reply: Vec<Value> = broker.topology.script(room.as_str(), &broker.scripts.history, 512, fill).await?;
     let mut history = read_history(broker, room, reply).ok_or_else(|| foreign("history"))?;
     if limit == 0 {
         history.messages.clear();

@@ -23,6 +23,7 @@ use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT};
 use crate::broker::stats::Path;
 use crate::broker::{BrokerError, BrokerStats, Event};
 
+mod channels;
 mod intake;
 
 /// Channels per SUBSCRIBE.
@@ -35,15 +36,30 @@ pub(super) struct Subscription {
     supervisor: JoinHandle<()>,
 }
 
+/// Awaits the acknowledgement of a subscription.
+pub(super) async fn acknowledgement(acknowledged: oneshot::Receiver<()>, limit: Duration) -> Result<(), BrokerError> {
+    match timeout(limit, acknowledged).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(BrokerError::Unavailable("unsubscribed meanwhile".into())),
+        Err(_) => Err(BrokerError::Unavailable("the subscription was not acknowledged in time".into())),
+    }
+}
+
+/// Who is told of an acknowledgement.
+pub(super) type Waiter = oneshot::Sender<()>;
+
 /// What the hub wants, and what the connection has.
 #[derive(Default)]
 struct Wishes {
     /// Wanted rooms, each with those who await its acknowledgement.
-    wanted: RefCell<HashMap<RoomName, Vec<oneshot::Sender<()>>>>,
+    wanted: RefCell<HashMap<RoomName, Vec<Waiter>>>,
     /// Rooms acknowledged on the present connection.
     active: RefCell<HashSet<RoomName>>,
     /// Rooms whose wish changed since the task looked. Only kept while there is a connection to change.
     changed: RefCell<HashSet<RoomName>>,
+    /// How many rooms came from other servers, and how many of them the hub was told to catch up.
+    taken_over: Cell<u64>,
+    caught_up: Cell<u64>,
     serving: Cell<bool>,
     wake: Notify,
 }
@@ -62,23 +78,40 @@ impl Subscription {
     }
 
     pub(super) async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
-        let acknowledged = {
-            let mut wanted = self.wishes.wanted.borrow_mut();
-            let waiters = wanted.entry(room.clone()).or_default();
-            if self.wishes.active.borrow().contains(room) {
-                return Ok(());
+        let (waiter, acknowledged) = oneshot::channel();
+        self.want(room, vec![waiter]);
+        acknowledgement(acknowledged, self.timeout).await
+    }
+
+    /// Asks for a room, and for word to all of `waiters` once it is acknowledged.
+    pub(super) fn want(&self, room: &RoomName, waiters: Vec<Waiter>) {
+        let mut wanted = self.wishes.wanted.borrow_mut();
+        let all = wanted.entry(room.clone()).or_default();
+        if self.wishes.active.borrow().contains(room) {
+            for waiter in waiters {
+                _ = waiter.send(());
             }
-            let (waiter, acknowledged) = oneshot::channel();
-            waiters.retain(|waiter| !waiter.is_closed());
-            waiters.push(waiter);
-            acknowledged
-        };
-        self.wishes.changed(room);
-        match timeout(self.timeout, acknowledged).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(BrokerError::Unavailable("unsubscribed meanwhile".into())),
-            Err(_) => Err(BrokerError::Unavailable("the subscription was not acknowledged in time".into())),
+            return;
         }
+        all.retain(|waiter| !waiter.is_closed());
+        all.extend(waiters);
+        drop(wanted);
+        self.wishes.changed(room);
+    }
+
+    /// Asks for a room that another server had until now: what it missed meanwhile is to be caught up.
+    pub(super) fn take_over(&self, room: &RoomName, waiters: Vec<Waiter>) {
+        self.wishes.taken_over.set(self.wishes.taken_over.get() + 1);
+        self.want(room, waiters);
+    }
+
+    /// Gives up the wanted rooms that are not to `stay`.
+    pub(super) fn release(&self, stay: impl Fn(&RoomName) -> bool) -> Vec<(RoomName, Vec<Waiter>)> {
+        let gone: Vec<_> = self.wishes.wanted.borrow_mut().extract_if(|room, _| !stay(room)).collect();
+        for (room, _) in &gone {
+            self.wishes.changed(room);
+        }
+        gone
     }
 
     pub(super) fn unsubscribe(&self, room: &RoomName) {
@@ -146,10 +179,11 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>, moved
     let mut backoff = Backoff::new();
     let mut opened = false;
     loop {
+        let Some(perch) = intake.canary().channel().await else { return };
         // The place for `Resubscribed` is taken before connecting. A hub that is behind is so left in peace until it
         // reads again, and the word cannot be lost. An error: nobody will ever read again.
         let Ok(place) = intake.events().reserve_owned().await else { return };
-        let tap = Arc::new(intake.tap());
+        let tap = Arc::new(intake.tap(perch));
         let pushes = Arc::clone(&tap);
         match endpoint
             .open(
@@ -165,16 +199,25 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>, moved
                 let refusal = RefCell::default();
                 let mut link = Link { connection, tap, wishes: &wishes, intake: &intake, moved: &moved, refusal };
                 let began = Instant::now();
-                let ended = link.serve(place, &mut opened).await;
+                let ended = tokio::select! {
+                    ended = link.serve(place, &mut opened) => ended,
+                    () = endpoint.moved() => "the master is another server now",
+                };
                 backoff.lasted(began.elapsed());
                 intake.stats().end_subscriptions(wishes.forget_connection());
+                intake.doubt().notify_one();
                 let error = link.refusal.take();
                 if backoff.is_news(&format!("{ended} {error}")) {
-                    tracing::warn!(reason = ended, error, "redis: lost the subscription connection");
+                    tracing::warn!(
+                        server = endpoint.name(),
+                        reason = ended,
+                        error,
+                        "redis: lost the subscription connection"
+                    );
                 }
             }
             Err(error) if backoff.is_news(&error) => {
-                tracing::warn!(%error, "redis: cannot connect for the subscription");
+                tracing::warn!(server = endpoint.name(), %error, "redis: cannot connect for the subscription");
             }
             Err(_) => {}
         }
@@ -199,6 +242,7 @@ impl Link<'_> {
         let (lost, moved) = (Arc::clone(&self.tap), Rc::clone(self.moved));
         tokio::select! {
             () = lost.lost() => lost.reason(),
+            () = self.intake.canary().leaves(lost.perch()) => "the canary's slot moved to another server",
             () = Self::deaf(self.intake, &lost) => "deaf: the canary does not come back",
             () = moved.notified() => "the server is not the master any more",
             reason = self.follow(place, opened) => reason,
@@ -217,7 +261,8 @@ impl Link<'_> {
 
     async fn follow(&mut self, place: mpsc::OwnedPermit<Event>, opened: &mut bool) -> &'static str {
         let wanted: Vec<RoomName> = self.wishes.wanted.borrow().keys().cloned().collect();
-        let catch_up = *opened || self.wishes.unattended();
+        let taken_over = self.wishes.taken_over.get();
+        let catch_up = *opened || taken_over > self.wishes.caught_up.get() || self.wishes.unattended();
         // From here on wishes that change are noted.
         self.wishes.serving.set(true);
         // The canary's channel last: it is heard once all rooms are.
@@ -229,6 +274,7 @@ impl Link<'_> {
         }
         if catch_up {
             place.send(Event::Resubscribed);
+            self.wishes.caught_up.set(taken_over);
         } else {
             drop(place);
         }
@@ -255,17 +301,28 @@ impl Link<'_> {
     }
 
     async fn follow_wishes(&mut self) -> bool {
+        let taken_over = self.wishes.taken_over.get();
         let (enter, leave) = self.wishes.differences();
         if !self.subscribe_to(&enter).await {
             return false;
+        }
+        if taken_over > self.wishes.caught_up.get() {
+            if self.intake.events().send(Event::Resubscribed).await.is_err() {
+                return false;
+            }
+            self.wishes.caught_up.set(taken_over);
         }
         for rooms in leave.chunks(BATCH) {
             // Before it is sent: who wants one of them back meanwhile must not be told that it is still there.
             self.wishes.forget(rooms);
             self.intake.stats().end_subscriptions(rooms.len());
-            let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
-            let mut connection = self.connection.clone();
-            if !self.answered(async move { connection.unsubscribe(channels).await }).await {
+            let names: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
+            let connection = self.connection.clone();
+            let sharded = self.intake.sharded();
+            if sharded {
+                self.tap.expect_to_leave(names.len());
+            }
+            if !self.answered(channels::leave(connection, names, sharded)).await {
                 return false;
             }
         }
@@ -273,18 +330,17 @@ impl Link<'_> {
     }
 
     async fn subscribe_canary(&self) -> bool {
-        let canary = self.intake.canary();
-        let mut connection = self.connection.clone();
-        let done = self.answered(async move { connection.subscribe(canary.channel()).await }).await;
-        canary.listen();
+        let perch = vec![self.tap.perch().to_owned()];
+        let done = self.answered(channels::enter(self.connection.clone(), perch, self.intake.sharded())).await;
+        self.intake.canary().listen();
         done
     }
 
     async fn subscribe_to(&mut self, rooms: &[RoomName]) -> bool {
         for rooms in rooms.chunks(BATCH) {
-            let channels: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
-            let mut connection = self.connection.clone();
-            if !self.answered(async move { connection.subscribe(channels).await }).await {
+            let names: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
+            let connection = self.connection.clone();
+            if !self.answered(channels::enter(connection, names, self.intake.sharded())).await {
                 return false;
             }
             self.wishes.acknowledge(rooms);

@@ -12,6 +12,8 @@ use crate::broker::contract::{DEADLINE, node};
 pub(in crate::broker) struct Server {
     child: Option<Child>,
     pub(in crate::broker) port: u16,
+    /// Where the servers of a cluster speak to each other.
+    pub(in crate::broker) bus: u16,
     pub(in crate::broker) dir: TempDir,
     args: Vec<String>,
 }
@@ -23,12 +25,12 @@ impl Server {
 
     pub(in crate::broker) fn start_in(dir: TempDir, args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        let mut server = Self { child: None, port: 0, dir, args };
+        let mut server = Self { child: None, port: 0, bus: 0, dir, args };
         // Between looking for a free port and using it another may take it: then try again.
         for _ in 0..10 {
-            let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-            server.port = probe.local_addr().expect("bound").port();
-            drop(probe);
+            let probes = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+            let ports = probes.map(|probe| probe.local_addr().expect("bound").port());
+            (server.port, server.bus) = (ports[0], ports[1]);
             if server.run() {
                 return server;
             }
@@ -42,7 +44,12 @@ impl Server {
         let tls = self.args.iter().any(|arg| arg == "--tls-cert-file");
         let (port, tls_port) = if tls { (0, self.port) } else { (self.port, 0) };
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).args(&self.args);
+        // A file of settings must come first.
+        let (file, args) = self.args.split_at(usize::from(self.args.first().is_some_and(|arg| !arg.starts_with('-'))));
+        command.args(file).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).args(args);
+        if args.iter().any(|arg| arg == "--cluster-enabled") {
+            command.args(["--cluster-port", &self.bus.to_string()]);
+        }
         if tls {
             command.args(["--tls-port", &tls_port.to_string(), "--tls-auth-clients", "no"]);
         }
@@ -56,7 +63,7 @@ impl Server {
             Err(error) => panic!("redis-server: {error}"),
         };
         let start = Instant::now();
-        while !self.log().contains("Ready to accept connections") {
+        while !["Ready to accept connections", "Sentinel ID is"].iter().any(|ready| self.log().contains(ready)) {
             if child.try_wait().expect("a child").is_some() {
                 return false;
             }
@@ -97,6 +104,10 @@ impl Server {
 
     pub(in crate::broker) fn options(&self, name: &str) -> RedisOptions {
         RedisOptions::new(self.url(), node(name))
+    }
+
+    pub(in crate::broker) fn is_master(&self) -> bool {
+        self.command::<String>(&["INFO", "replication"]).contains("role:master")
     }
 
     /// Runs a command on a connection of its own.

@@ -1,27 +1,60 @@
-//! Where many rooms stand, read with one pipeline and without a script. Used by the broker.
+//! Where many rooms stand, read with one pipeline per server and without a script. Used by the broker.
 
-use ::redis::{RedisResult, Value, cmd, pipe};
+use ::redis::{Cmd, RedisResult, Value, cmd, pipe};
 use roomcast_protocol::{RoomName, Term};
 
 use super::RedisBroker;
+use super::cluster::Redirect;
+use super::connection::verdict;
 use super::script::{foreign, number, text};
 use crate::broker::{BrokerError, Top, check_rooms};
 
 pub(super) async fn read(broker: &RedisBroker, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
     check_rooms(rooms)?;
-    if rooms.is_empty() {
-        return Ok(Vec::new());
+    let groups = broker.topology.together(rooms);
+    let mut tops = vec![Top::default(); rooms.len()];
+    for places in groups {
+        for (&place, top) in places.iter().zip(read_together(broker, rooms, &places).await?) {
+            tops[place] = top;
+        }
     }
+    Ok(tops)
+}
+
+/// Reads rooms that are on the same server.
+async fn read_together(broker: &RedisBroker, rooms: &[RoomName], places: &[usize]) -> Result<Vec<Top>, BrokerError> {
+    let Some(&first) = places.first() else { return Ok(Vec::new()) };
     let mut all = pipe();
-    for room in rooms {
-        all.add_command(cmd("HMGET").arg(broker.keys.key(room, ":m")).arg("t").arg("s").clone());
+    for &place in places {
+        all.add_command(question(broker, &rooms[place]));
     }
-    // A key that somebody else made something of must not hide where the other rooms stand.
-    let states: Vec<RedisResult<Vec<Value>>> = broker.commands.query_all(all.ignore_errors().clone()).await?;
-    if states.len() != rooms.len() {
+    let all = all.ignore_errors().clone();
+    let states: Vec<RedisResult<Vec<Value>>> = broker.topology.query_all(rooms[first].as_str(), all).await?;
+    if states.len() != places.len() {
         return Err(foreign("tops"));
     }
-    Ok(states.iter().map(|state| state.as_deref().ok().and_then(top).unwrap_or_default()).collect())
+    let mut tops = Vec::with_capacity(states.len());
+    for (state, &place) in states.into_iter().zip(places) {
+        let state = match state {
+            // The room is on its way to another server: alone, the call follows it.
+            Err(error) if Redirect::of(&error).is_some() => {
+                let room = &rooms[place];
+                broker.topology.query(room.as_str(), question(broker, room), 64).await
+            }
+            state => state.map_err(|error| verdict(&error).meaning),
+        };
+        tops.push(match state {
+            Ok(state) => top(&state).unwrap_or_default(),
+            // A key that somebody else made something of must not hide where the other rooms stand.
+            Err(BrokerError::Rejected(_)) => Top::default(),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(tops)
+}
+
+fn question(broker: &RedisBroker, room: &RoomName) -> Cmd {
+    cmd("HMGET").arg(broker.keys.key(room, ":m")).arg("t").arg("s").clone()
 }
 
 /// Nothing if the metadata is missing or not ours to read.

@@ -83,8 +83,12 @@ impl Node {
 
     /// A node on `redis`, named `id`.
     pub async fn join(redis: &Redis, id: &str, args: &[&str]) -> Self {
-        let url = redis.url();
-        let mut all = vec!["--redis", url.as_str(), "--node-id", id];
+        Self::join_at(&redis.url(), id, args).await
+    }
+
+    /// A node on whatever `url` leads to, named `id`.
+    pub async fn join_at(url: &str, id: &str, args: &[&str]) -> Self {
+        let mut all = vec!["--redis", url, "--node-id", id];
         all.extend(args);
         Self::start(&all).await
     }

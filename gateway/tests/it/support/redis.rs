@@ -17,7 +17,8 @@ const HOW: &str = "these tests need the program redis-server: `apt-get install r
 /// A running server; killed when dropped.
 pub struct Redis {
     port: u16,
-    durable: bool,
+    bus: u16,
+    args: Vec<String>,
     dir: TempDir,
     child: Option<Child>,
 }
@@ -25,18 +26,39 @@ pub struct Redis {
 impl Redis {
     /// A server that forgets everything when it stops.
     pub async fn start() -> Self {
-        Self::launch(false).await
+        Self::start_with(&[]).await
     }
 
     /// A server with an append-only file, synced on every write: a restart finds all it acknowledged.
     pub async fn start_durable() -> Self {
-        Self::launch(true).await
+        Self::start_with(&["--appendonly", "yes"]).await
     }
 
-    async fn launch(durable: bool) -> Self {
+    /// A server with more arguments. `BUS` among them stands for another free port.
+    pub async fn start_with(args: &[&str]) -> Self {
+        Self::start_in(|| tempfile::tempdir().unwrap(), args).await
+    }
+
+    /// A sentinel of `main`, which is at `port`.
+    pub async fn start_sentinel(port: u16) -> Self {
+        let text = format!(
+            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 600\n\
+             sentinel failover-timeout main 3000\n"
+        );
+        let dir = || {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("sentinel.conf"), &text).unwrap();
+            dir
+        };
+        Self::start_in(dir, &["sentinel.conf", "--sentinel"]).await
+    }
+
+    async fn start_in(dir: impl Fn() -> TempDir, args: &[&str]) -> Self {
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut redis = Self { port, durable, dir: tempfile::tempdir().unwrap(), child: None };
+            let bus = free();
+            let args = args.iter().map(|&arg| if arg == "BUS" { bus.to_string() } else { arg.to_owned() }).collect();
+            let mut redis = Self { port: free(), bus, args, dir: dir(), child: None };
             if redis.run().await {
                 return redis;
             }
@@ -47,11 +69,13 @@ impl Redis {
     /// True when it answers, false when it ended at once: another process was faster on the port.
     async fn run(&mut self) -> bool {
         let port = self.port.to_string();
-        let append = if self.durable { "yes" } else { "no" };
+        // A file of settings must come first.
+        let (file, args) = self.args.split_at(usize::from(self.args.first().is_some_and(|arg| !arg.starts_with('-'))));
         let mut child = Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", append])
-            .args(["--appendfsync", "always", "--dir"])
-            .arg(self.dir.path())
+            .args(file)
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendfsync", "always"])
+            .args(args)
+            .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -94,6 +118,11 @@ impl Redis {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where servers of a Redis Cluster speak to each other.
+    pub fn bus(&self) -> u16 {
+        self.bus
     }
 
     /// Where its files are.

@@ -1,7 +1,7 @@
 //! From a push of Redis to an event of the hub: decoded in place on the connection's task, nothing queued in between.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use ::redis::{PushInfo, PushKind, Value};
@@ -11,8 +11,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::super::Keys;
 use super::super::canary::Nest;
-use super::super::{Keys, RedisOptions};
+use super::super::topology::Recipe;
 use crate::broker::envelope::{DecodeError, Head};
 use crate::broker::{BrokerStats, Event};
 
@@ -24,18 +25,24 @@ pub(in super::super) struct Intake {
     events: mpsc::Sender<Event>,
     stats: BrokerStats,
     keep_echo: bool,
+    /// Whether channels belong to slots.
+    sharded: bool,
+    doubt: Arc<Notify>,
     canary: Arc<Nest>,
 }
 
 impl Intake {
-    pub(in super::super) fn new(
-        keys: Keys,
-        options: &RedisOptions,
-        events: mpsc::Sender<Event>,
-        stats: BrokerStats,
-        canary: Arc<Nest>,
-    ) -> Self {
-        Self { keys, node: options.node.clone(), events, stats, keep_echo: options.keep_echo, canary }
+    pub(in super::super) fn new(recipe: &Recipe, canary: Arc<Nest>) -> Self {
+        Self {
+            keys: recipe.keys.clone(),
+            node: recipe.options.node.clone(),
+            events: recipe.events.clone(),
+            stats: recipe.stats.clone(),
+            keep_echo: recipe.options.keep_echo,
+            sharded: recipe.is_sharded(),
+            doubt: Arc::clone(&recipe.doubt),
+            canary,
+        }
     }
 
     pub(super) fn events(&self) -> mpsc::Sender<Event> {
@@ -50,16 +57,29 @@ impl Intake {
         &self.stats
     }
 
+    /// Whether channels belong to slots.
+    pub(super) fn sharded(&self) -> bool {
+        self.sharded
+    }
+
+    /// Told of every connection that is lost: its server may not be the right one any more.
+    pub(super) fn doubt(&self) -> &Notify {
+        &self.doubt
+    }
+
     pub(super) fn canary(&self) -> &Nest {
         &self.canary
     }
 
-    pub(super) fn tap(&self) -> Tap {
+    pub(super) fn tap(&self, perch: Arc<str>) -> Tap {
         Tap {
             intake: self.clone(),
             number: self.canary.begin_connection(),
+            perch,
             lost: Notify::new(),
             overrun: AtomicBool::new(false),
+            leaving: AtomicUsize::new(0),
+            expelled: AtomicBool::new(false),
             born: Instant::now(),
             last_push_ms: AtomicU64::new(0),
         }
@@ -71,9 +91,15 @@ pub(super) struct Tap {
     intake: Intake,
     /// Of the connection, at the canary.
     number: u64,
+    /// The canary's channel. When that changes, the connection is made anew.
+    perch: Arc<str>,
     lost: Notify,
     /// An event was dropped: all that follow are, too, until the hub is told to catch up.
     overrun: AtomicBool,
+    /// Channels of slots that we asked to leave and have not left yet.
+    leaving: AtomicUsize,
+    /// The server ended a subscription by itself: the slot is another's now.
+    expelled: AtomicBool,
     born: Instant,
     last_push_ms: AtomicU64,
 }
@@ -84,7 +110,8 @@ impl Tap {
         self.last_push_ms.store(self.born.elapsed().as_millis() as u64, Relaxed);
         match push.kind {
             PushKind::Disconnection => self.lost.notify_one(),
-            PushKind::Message if !self.overrun.load(Relaxed) => match self.decode(push.data) {
+            PushKind::SUnsubscribe => self.left(),
+            PushKind::Message | PushKind::SMessage if !self.overrun.load(Relaxed) => match self.decode(push.data) {
                 Ok(Some(event)) => self.hand_over(event),
                 Ok(None) => {}
                 Err(error) => self.intake.stats.count_ignored(error),
@@ -99,7 +126,28 @@ impl Tap {
     }
 
     pub(super) fn reason(&self) -> &'static str {
-        if self.overrun.load(Relaxed) { "the hub is behind" } else { "disconnected" }
+        match (self.overrun.load(Relaxed), self.expelled.load(Relaxed)) {
+            (true, _) => "the hub is behind",
+            (_, true) => "rooms moved to another server",
+            _ => "disconnected",
+        }
+    }
+
+    /// That so many channels of slots will be left.
+    pub(super) fn expect_to_leave(&self, channels: usize) {
+        self.leaving.fetch_add(channels, Relaxed);
+    }
+
+    /// What nobody asked for would also be taken for the answer to the next request: the connection is not used again.
+    fn left(&self) {
+        if self.leaving.fetch_update(Relaxed, Relaxed, |leaving| leaving.checked_sub(1)).is_err() {
+            self.expelled.store(true, Relaxed);
+            self.lost.notify_one();
+        }
+    }
+
+    pub(super) fn perch(&self) -> &str {
+        &self.perch
     }
 
     pub(super) fn silent_for(&self) -> Duration {
@@ -110,7 +158,7 @@ impl Tap {
         let Ok([Value::BulkString(channel), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data) else {
             return Err(DecodeError::Version);
         };
-        if channel == self.intake.canary.channel().as_bytes() {
+        if channel == self.perch.as_bytes() {
             self.intake.canary.hear(self.number);
             return Ok(None);
         }
