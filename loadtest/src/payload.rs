@@ -73,7 +73,7 @@ pub fn write(stamp: &Stamp, size: usize, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Reads what [`write`] wrote. `data` is the raw JSON.
+/// Reads what [`write()`] wrote. `data` is the raw JSON.
 pub fn read(data: &str) -> Result<Stamp, PayloadError> {
     let data = data.as_bytes();
     if !data.starts_with(TAG) {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Report, VERSION};
 
-/// Reads a report that [`write`] wrote.
+/// Reads a report that [`write()`] wrote.
 pub fn read(path: &Path) -> anyhow::Result<Report> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     parse(&bytes).with_context(|| format!("{}", path.display()))
