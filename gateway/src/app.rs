@@ -3,6 +3,7 @@
 //! Called by main with settings that were checked; tests call it with port 0. Listeners are bound before any thread
 //! starts, so that a port in use is an error of [`start`], not of a running node.
 
+mod descriptors;
 mod farewell;
 
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ pub struct Node {
 pub fn start(settings: Settings) -> Result<Node> {
     let settings = Arc::new(settings);
     warn_of_sabotage(&settings);
+    descriptors::make_room(settings.max_connections, settings.workers);
     let metrics = Metrics::new();
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
