@@ -151,7 +151,7 @@ fn handshake_rules(settings: &Settings) -> Result<HandshakeRules> {
 }
 
 fn broker_choice(settings: &Settings) -> BrokerChoice {
-    match &settings.redis {
+    match settings.redis_with_passwords() {
         None => BrokerChoice::Memory(Memory::new()),
         Some(url) => BrokerChoice::Redis(RedisOptions {
             ca_pem: settings.redis_ca.clone(),

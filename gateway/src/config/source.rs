@@ -13,7 +13,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use super::error::{WrongValue, explain, most_similar};
-use super::{ConfigError, Origin, Settings, file, parse, print};
+use super::password::HIDDEN;
+use super::{ConfigError, Origin, Password, Settings, file, parse, print};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "ROOMCAST_";
@@ -120,6 +121,16 @@ impl Setting<'_> {
     /// Whether an empty value says "not set".
     pub(super) fn is_optional(&self) -> bool {
         self.0.get_default_values().is_empty()
+    }
+
+    /// Whether no value of it may ever be shown.
+    pub(super) fn is_secret(&self) -> bool {
+        self.0.get_value_parser().type_id() == std::any::TypeId::of::<Password>()
+    }
+
+    /// `value` as it may be shown.
+    pub(super) fn shown(&self, value: &str) -> String {
+        if self.is_secret() { HIDDEN.to_owned() } else { parse::redact(value) }
     }
 
     fn given(&self, text: &str, origin: Origin) -> Given {
@@ -275,9 +286,7 @@ fn dotenv_layer(command: &clap::Command, directory: &Path) -> Result<Layer, Conf
     if !path.is_file() {
         return Ok(layer);
     }
-    // The error quotes the line, which may be the one with the password.
-    let problem = |error: dotenvy::Error| parse::redact(&error.to_string());
-    let broken = |error| ConfigError::File { path: path.clone(), problem: problem(error) };
+    let broken = |error| ConfigError::File { path: path.clone(), problem: line_problem(&path, error) };
     for line in dotenvy::from_path_iter(&path).map_err(broken)? {
         let (name, value) = line.map_err(broken)?;
         if name.starts_with(PREFIX) {
@@ -285,6 +294,15 @@ fn dotenv_layer(command: &clap::Command, directory: &Path) -> Result<Layer, Conf
         }
     }
     Ok(layer)
+}
+
+/// Where, but without the line itself, which may be the one with the password.
+fn line_problem(path: &Path, error: dotenvy::Error) -> String {
+    let dotenvy::Error::LineParse(part, _) = error else { return error.to_string() };
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let before = text.find(&part).and_then(|at| text.get(..at));
+    let place = before.map_or_else(|| "a line".to_owned(), |text| format!("line {}", text.split('\n').count()));
+    format!("{place} cannot be read: expected NAME=value, and quotes around a value with blanks or $ \" ' #")
 }
 
 fn add_variable(
@@ -327,7 +345,7 @@ fn value_error(
     ConfigError::Value(Box::new(WrongValue {
         flag: setting.as_ref().map_or_else(|| id.to_owned(), Setting::flag),
         env: setting.as_ref().map_or_else(String::new, Setting::env),
-        value: parse::redact(&raw.collect::<Vec<_>>().join(",")),
+        value: setting.map_or_else(String::new, |setting| setting.shown(&raw.collect::<Vec<_>>().join(","))),
         origin: origin(layer, matches, id),
         expected: format!("expected {expected}"),
     }))
