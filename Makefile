@@ -3,10 +3,10 @@ ARGS ?=
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help run load test lint fmt tidy deny doc conformance bench fuzz ci
+.PHONY: help run load test compose-test lint fmt tidy deny doc conformance bench fuzz ci
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: ## build and start one node on the embedded broker (ARGS="--redis redis://..." adds flags)
 	@scripts/run.sh $(ARGS)
@@ -16,6 +16,9 @@ load: ## build (release) and run the load tester (ARGS="chat --self"); ARGS="--h
 
 test: ## every test: cargo, RFC 6455 conformance, Python interop, browser (installs what is missing)
 	@scripts/test.sh
+
+compose-test: ## docker-compose.yml on real containers, 10 minutes: scaling, failures, upgrade, audited (installs docker)
+	@scripts/compose-test.sh
 
 lint: ## fmt, clippy, tidy, deny, rustdoc, shellcheck
 	@scripts/lint.sh
@@ -41,5 +44,5 @@ bench: ## the benchmarks, short form, 5 minutes (ARGS="fanout --long" chooses); 
 fuzz: ## every fuzz target for SECONDS=120 each
 	@scripts/fuzz.sh $(SECONDS)
 
-ci: ## what CI runs: test and lint, nothing skipped
+ci: ## what CI runs: test, compose-test and lint, nothing skipped
 	@.ci/run

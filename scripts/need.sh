@@ -34,6 +34,11 @@ apt_install() {
 
 program() { has "$1" || apt_install "${2:-$1}"; } # program [package]
 
+container_engine() {
+  if ! has docker || ! { command docker info || has dockerd; } >/dev/null 2>&1; then apt_install docker.io iptables; fi
+  command docker compose version >/dev/null 2>&1 || program docker-compose
+}
+
 venv() {
   local list=scripts/requirements.txt stamp=$cache/venv/.installed
   if [ -x "$cache/venv/bin/python" ] && cmp -s "$list" "$stamp"; then return; fi
@@ -80,6 +85,7 @@ for thing in "$@"; do
     redis-server | chromium | shellcheck | make | debootstrap) program "$thing" ;;
     python) program python3 ;;
     node) program node nodejs ;;
+    docker) container_engine ;;
     venv) venv ;;
     node_modules) node_modules ;;
     fmt) component fmt rustfmt ;;
