@@ -167,6 +167,7 @@ fn broker_choice(settings: &Settings) -> BrokerChoice {
             timeout: settings.redis_timeout,
             connect_timeout: settings.redis_connect_timeout,
             keep_echo: settings.sabotage.contains(&Fault::KeepEcho),
+            no_terms: settings.sabotage.contains(&Fault::NoTerms),
             ..RedisOptions::new(url.as_str(), settings.node_id.clone())
         }),
     }
