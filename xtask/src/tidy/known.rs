@@ -17,7 +17,8 @@ const PREFIX: &str = "roomcast_";
 /// What a Prometheus histogram makes of its name.
 const SERIES: &[&str] = &["_bucket", "_sum", "_count"];
 /// Calls whose first argument is a metric's name without the prefix.
-const MAKERS: &[&str] = &["counter", "counters", "gauge", "gauges", "histogram", "histograms", "seconds_by"];
+const MAKERS: &[&str] =
+    &["counter", "counters", "counters_of", "gauge", "gauges", "histogram", "histograms", "seconds_by"];
 /// Folders with queries.
 const QUERIES: &[&str] = &["grafana/", "k8s/", "helm/"];
 /// Crates and hosts, not metrics.
