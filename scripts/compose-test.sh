@@ -26,6 +26,8 @@ answers() { docker info >/dev/null 2>&1; }
 
 start_daemon() {
   [ "$(id -u)" = 0 ] || { echo "compose-test: no docker answers, and only root can start one" >&2; return 1; }
+  # One that was killed leaves its number behind, which may be somebody else's by now.
+  if ! grep -qs '^dockerd' "/proc/$(cat /var/run/docker.pid 2>/dev/null || echo none)/comm"; then rm -f /var/run/docker.pid; fi
   dockerd >"$log" 2>&1 9>&- &
   daemon=$!
   for _ in $(seq 120); do
@@ -52,4 +54,10 @@ scripts/local-images.sh "${images[@]}"
 
 if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
 echo "compose-test: ${compose[*]} $("${compose[@]}" version --short), images ${images[*]}"
+
+# Here, so that its time is not counted as the stack's; `up --build` then finds it made.
+began=$SECONDS
+GATEWAY_TAG=compose-test COMPOSE_PROJECT_NAME=roomcast-test "${compose[@]}" build gateway >.cache/logs/image.log 2>&1 ||
+  { tail -n 30 .cache/logs/image.log >&2; exit 1; }
+echo "compose-test: image built in $((SECONDS - began)) s, log in .cache/logs/image.log"
 python3 compose/tests/stack.py roomcast-test "${compose[@]}"
