@@ -80,3 +80,12 @@ async fn a_gateway_of_our_own_takes_large_messages_and_many_at_once() {
     assert_eq!(report.problems, Vec::<String>::new());
     assert_eq!(count(&report, Count::Received), 3 * count(&report, Count::Due));
 }
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_costs_the_verdict_and_not_the_report() {
+    let plan = Plan { log: Some("/dev/full".into()), rate: 50.0, ..Plan::sample() };
+    let report = carry_out(plan).await;
+    assert!(count(&report, Count::Received) > 0);
+    assert_eq!(report.verdict, Verdict::Invalid);
+    assert!(report.problems[0].contains("log"), "{:?}", report.problems);
+}

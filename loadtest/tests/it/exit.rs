@@ -118,3 +118,21 @@ async fn an_interrupted_run_ends_with_a_whole_report() {
     assert!(outcome.count(Count::Acked) >= 50 && outcome.count(Count::Due) == outcome.count(Count::Acked));
     assert!(outcome.report().run.load_ended_ms > outcome.report().run.load_started_ms);
 }
+
+/// Hours of load must not be lost because a disk is full at their end.
+#[tokio::test]
+async fn a_report_that_cannot_be_written_still_prints_its_summary() {
+    let args = ["fanout", "--self", "--members", "2", "--duration", "1s", "--max-lag", "1m", "--json", "/dev/full"];
+    let outcome = Loadtest::plain(&args).with(&["--html", "report.html"]).run().await.exits(2);
+    assert!(outcome.stdout.trim_end().ends_with("passed"), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("/dev/full"), "{}", outcome.stderr);
+    assert!(outcome.file("report.html").is_file(), "the other file can be written");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_makes_the_run_invalid() {
+    let args = ["fanout", "--self", "--members", "2", "--duration", "1s", "--max-lag", "1m", "--json", "report.json"];
+    let outcome = Loadtest::plain(&args).with(&["--log", "/dev/full"]).run().await.exits(3);
+    assert!(outcome.stdout.contains("log is incomplete"), "{}", outcome.stdout);
+    assert!(outcome.count(Count::Received) > 0);
+}
