@@ -49,6 +49,8 @@ pub(super) struct Fields<'a> {
     #[serde(borrow, default)]
     pub(super) node_id: Option<Cow<'a, str>>,
     #[serde(default)]
+    pub(super) ping_interval_ms: u64,
+    #[serde(default)]
     pub(super) limits: Option<Limits>,
 }
 

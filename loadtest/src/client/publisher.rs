@@ -15,6 +15,8 @@ pub(super) struct Pending {
     pub(super) number: u32,
     /// Times it was sent.
     pub(super) sent: u8,
+    /// It was refused since it was last sent, and waits to be tried again.
+    pub(super) refused: bool,
     pub(super) intended_ns: u64,
 }
 
@@ -31,7 +33,7 @@ impl Publisher {
         self.numbers += 1;
         let fits = self.pending.len() < MOST_PENDING;
         if fits {
-            self.pending.push_back(Pending { number: self.numbers, sent: 0, intended_ns });
+            self.pending.push_back(Pending { number: self.numbers, sent: 0, refused: false, intended_ns });
         }
         (self.numbers, fits)
     }

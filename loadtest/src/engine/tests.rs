@@ -1,5 +1,7 @@
 //! Whole runs against a gateway within the test.
 
+mod hostile;
+
 use super::*;
 use crate::embedded::Embedded;
 use crate::record::Latency;
