@@ -14,6 +14,7 @@ use crate::cli::{self, Command, Output, Refusal};
 use crate::embedded::Embedded;
 use crate::engine::{self, Watcher};
 use crate::live::LiveDisplay;
+use crate::report::words::printable;
 use crate::report::{self, Happening, Live, Report, Threshold};
 
 /// Does it, and gives the exit code.
@@ -103,7 +104,7 @@ fn publish(report: &Report, output: &Output) -> Result<u8> {
 fn tell(report: &Report, quiet: bool) -> Result<()> {
     if quiet {
         for reason in &report.because {
-            writeln!(io::stderr(), "loadtest: {reason}").context("standard error")?;
+            writeln!(io::stderr(), "loadtest: {}", printable(reason)).context("standard error")?;
         }
     } else {
         report::summary(report, &mut io::stdout().lock()).context("standard output")?;

@@ -6,13 +6,13 @@ use roomcast_protocol::{Mode, Recovery};
 
 use super::decode::Fields;
 use super::memo::Known;
-use super::session::JOIN;
+use super::session::{JOIN, parse};
 use super::{Client, Output, Presence, State};
 use crate::record::{Count, Latency};
 
 impl Client {
     /// A frame that the protocol does not allow where it came. What it says is not believed.
-    fn out_of_place(&self) {
+    pub(super) fn out_of_place(&self) {
         self.floor.recorder.count(Count::OtherErrors, 1);
     }
 
@@ -89,7 +89,7 @@ impl Client {
         let term = fields.term();
         me.seat.joined(&floor.audit, recovery, term.as_ref(), fields.seq);
         for message in &fields.messages {
-            self.take_replayed(me, message);
+            self.take_replayed(me, message.get());
         }
         me.joined_seq = fields.seq.unwrap_or(0);
         me.presence = Presence::Joined;
@@ -115,9 +115,9 @@ impl Client {
         }
     }
 
-    fn take_replayed(&self, me: &mut State, message: &Fields<'_>) {
+    fn take_replayed(&self, me: &mut State, message: &str) {
         let floor = &self.floor;
-        match self.read_message(message) {
+        match parse(message.as_bytes()).and_then(|fields| self.read_message(&fields)) {
             Some(known) if known.room != Some(self.room) => self.take_astray(me, &known),
             Some(Known { stamp: Some(stamp), place, .. }) => {
                 me.seat.replayed(&floor.audit, &stamp, place.as_ref());

@@ -9,7 +9,7 @@ use super::memo::Known;
 use super::publisher::{Envelope, Publisher, read_id, write_frame};
 use super::{Client, Output, Presence, Retry, State};
 use crate::payload::{self, PayloadError, Stamp};
-use crate::record::{Count, Latency, Reason};
+use crate::record::{Count, Latency, Reason, Tally};
 use crate::wire::Frame;
 
 /// How every `message` frame begins.
@@ -113,7 +113,7 @@ impl Client {
             Ok(stamp) if stamp.run == floor.plan.run => Some(stamp),
             Ok(_) | Err(PayloadError::NotOurs) => None,
             Err(PayloadError::Corrupted) => {
-                let words = format!("message {} is damaged", fields.id.as_deref().unwrap_or("without id"));
+                let words = format!("message {} is damaged", cut(fields.id.as_deref().unwrap_or("without id")));
                 floor.audit.corrupted(self.index, self.room, &words);
                 // Its id still tells which one it is, so that it does not count as lost as well.
                 read_id(floor.plan.run, fields.id.as_deref()?).map(|(publisher, number)| Stamp {
@@ -136,7 +136,12 @@ impl Client {
     fn take_ack(&self, me: &mut State, fields: &Fields<'_>) {
         let floor = &self.floor;
         let Some(number) = fields.number() else { return };
-        let Some(pending) = me.publisher.as_deref_mut().and_then(|publisher| publisher.settle(number)) else { return };
+        let Some(publisher) = me.publisher.as_deref_mut() else { return };
+        if publisher.get(number).is_some_and(|pending| pending.sent == 0) {
+            self.out_of_place();
+            return;
+        }
+        let Some(pending) = publisher.settle(number) else { return };
         floor.recorder.took(Latency::Ack, floor.clock.now_ns().saturating_sub(pending.intended_ns));
         floor.recorder.count(Count::Acked, 1);
         if fields.duplicate {
@@ -175,7 +180,7 @@ impl Client {
     fn take_other_error(&self, me: &mut State, code: &str, fields: &Fields<'_>) {
         let floor = &self.floor;
         floor.recorder.count(Count::OtherErrors, 1);
-        let words = format!("{code}: {}", fields.message.as_deref().unwrap_or_default());
+        let words = format!("{}: {}", cut(code), cut(fields.message.as_deref().unwrap_or_default()));
         floor.recorder.because(Reason::ConnectFailure, &words);
         // One that was refused already is tried again as it is.
         if me.presence != Presence::Out || me.node_id.is_none() || me.awaits_since.take().is_none() {
@@ -191,6 +196,16 @@ impl Client {
 
     fn take_reset(&self, me: &mut State, fields: &Fields<'_>) {
         let floor = &self.floor;
+        let is_ours = fields.room.as_deref() == Some(self.room_name.as_str());
+        match me.presence {
+            Presence::Joined if is_ours => {}
+            // It was on its way when the client left.
+            Presence::Away if is_ours => return,
+            _ => {
+                self.out_of_place();
+                return;
+            }
+        }
         if let (Some(reason), Some(seq)) = (fields.recovery(), fields.seq) {
             me.seat.reset(&floor.audit, reason, fields.term().as_ref(), seq);
         }
@@ -273,6 +288,11 @@ impl Client {
     }
 }
 
-fn parse(text: &[u8]) -> Option<Fields<'_>> {
+/// Of what a server says, as much as anybody wants to read.
+fn cut(words: &str) -> &str {
+    &words[..words.floor_char_boundary(Tally::LONGEST)]
+}
+
+pub(super) fn parse(text: &[u8]) -> Option<Fields<'_>> {
     serde_json::from_str(simdutf8::basic::from_utf8(text).ok()?).ok()
 }

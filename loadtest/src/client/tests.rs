@@ -88,3 +88,52 @@ fn a_task_that_panics_ends_the_run() {
     assert!(panicked.is_err());
     assert!(gauges.fatal.lock().expect("no poison").is_some());
 }
+
+/// One message in it that is none must not keep the client out of its room.
+#[test]
+fn what_came_within_joined_is_read_one_by_one() {
+    let client = client(0);
+    tell(&client, WELCOME);
+    tell(&client, &joined(&client).replace("}", r#","messages":[7,{"type":"message"}]}"#));
+    assert_eq!(client.floor.gauges.joined.load(Relaxed), 1);
+    assert_eq!(client.floor.audit.findings()[&crate::audit::Finding::Corrupted], 2);
+}
+
+#[test]
+fn who_is_not_in_a_room_has_nothing_to_reset() {
+    let client = client(0);
+    let reset = |room| format!(r#"{{"type":"reset","room":"{room}","reason":"gap","term":"a","seq":5}}"#);
+    tell(&client, WELCOME);
+    tell(&client, &reset(client.room_name.as_str()));
+    tell(&client, &joined(&client));
+    tell(&client, &reset("another"));
+    assert_eq!(counted(&client, Count::OtherErrors), 2);
+    tell(&client, &reset(client.room_name.as_str()));
+    assert_eq!(client.floor.audit.report().resets["gap"], 1);
+}
+
+#[test]
+fn what_was_not_sent_cannot_be_acked() {
+    let client = client(1);
+    tell(&client, WELCOME);
+    tell(&client, &joined(&client));
+    client.publish(1);
+    tell(&client, r#"{"type":"ack","ref":1,"term":"a","seq":1}"#);
+    let interval = client.floor.recorder.drain();
+    assert_eq!((interval.count(Count::Acked), interval.count(Count::OtherErrors)), (0, 1));
+    assert!(!client.is_settled(), "the publish still waits for the socket");
+}
+
+#[test]
+fn what_a_server_says_is_cut() {
+    let client = client(0);
+    tell(&client, WELCOME);
+    let long = "x".repeat(1_000_000);
+    tell(&client, &format!(r#"{{"type":"error","code":"forbidden","message":"{long}","ref":0}}"#));
+    assert!(client.floor.gauges.fatal.lock().expect("no poison").as_ref().expect("a reason").len() < 2000);
+    let id = format!("{:08x}-0-{long}", client.floor.plan.run);
+    let room = client.room_name.as_str();
+    tell(&client, &format!(r#"{{"type":"message","room":"{room}","id":"{id}","data":{{"lt":"x"}}}}"#));
+    let report = client.floor.audit.report();
+    assert!(report.examples.iter().all(|example| example.text.len() < 2000));
+}
