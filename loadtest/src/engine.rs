@@ -267,8 +267,12 @@ impl<'a> Run<'a> {
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).collect::<Vec<_>>());
         for ended in joined.await? {
             // What the others and it did so far is still worth a report.
-            let failure = ended.map_or(Some("it panicked".to_owned()), |ended| ended.err().map(|e| format!("{e:#}")));
-            failure.into_iter().for_each(|why| self.collector.problem(format!("a load thread ended: {why}")));
+            let why = match ended {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_) => "it panicked".to_owned(),
+            };
+            self.collector.problem(format!("a load thread ended: {why}"));
         }
         while let Ok(tick) = self.ticks.try_recv() {
             self.take_tick(&tick);

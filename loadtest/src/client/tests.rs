@@ -94,7 +94,7 @@ fn a_task_that_panics_ends_the_run() {
 fn what_came_within_joined_is_read_one_by_one() {
     let client = client(0);
     tell(&client, WELCOME);
-    tell(&client, &joined(&client).replace("}", r#","messages":[7,{"type":"message"}]}"#));
+    tell(&client, &joined(&client).replace('}', r#","messages":[7,{"type":"message"}]}"#));
     assert_eq!(client.floor.gauges.joined.load(Relaxed), 1);
     assert_eq!(client.floor.audit.findings()[&crate::audit::Finding::Corrupted], 2);
 }

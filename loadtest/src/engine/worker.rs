@@ -125,7 +125,9 @@ async fn watch(floor: Rc<Floor>, clients: Rc<[Rc<Client>]>) {
         tokio::time::sleep(client::LOOK).await;
         floor.look();
         for some in clients.chunks(LOOKED_AT_ONCE) {
-            some.iter().for_each(|client| client.watch());
+            for client in some {
+                client.watch();
+            }
             tokio::task::yield_now().await;
         }
     }

@@ -1,4 +1,5 @@
 //! A server that does what a test says, good or bad: one script, run for each connection on a thread of its own.
+#![allow(clippy::missing_panics_doc, reason = "a test that cannot go on should say where")]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
