@@ -219,7 +219,7 @@ mod tests {
         let head = |opcode: u8| [&[opcode, 127, 0, 0, 0, 0][..], &(1u32 << 20).to_be_bytes()].concat();
         let fragment = vec![b'x'; 1 << 20];
         for number in 0..16 {
-            assert_eq!(all(&mut incoming, &head(if number == 0 { 0x01 } else { 0x00 })), Ok(Vec::new()));
+            assert_eq!(all(&mut incoming, &head(u8::from(number == 0))), Ok(Vec::new()));
             assert_eq!(all(&mut incoming, &fragment), Ok(Vec::new()));
         }
         assert_eq!(incoming.message.len(), MOST_BYTES);
