@@ -30,6 +30,7 @@ mod scripts;
 mod sharding;
 mod terms;
 mod trust;
+mod wishes;
 
 /// The longest any wait of a test lasts before it fails.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
