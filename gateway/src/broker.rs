@@ -79,8 +79,9 @@ pub trait Broker {
     /// [`History::boundaries`] says how far each earlier term still holds.
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError>;
 
-    /// Where durable rooms stand, in the order of `rooms`; not all at one moment. At most [`MAX_TOPS`].
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError>;
+    /// Where durable rooms stand, in the order of `rooms`; not all at one moment. At most [`MAX_TOPS`]. None for a room
+    /// whose server does not say, an error if no server does.
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError>;
 
     /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
     ///

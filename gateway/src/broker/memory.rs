@@ -260,10 +260,10 @@ impl Broker for MemoryBroker {
         self.counted(Command::History, || Ok(self.store.with(room, |state| state.history(range))))
     }
 
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError> {
         self.counted(Command::Tops, || {
             check_rooms(rooms)?;
-            Ok(rooms.iter().map(|room| self.store.with(room, |state| state.top())).collect())
+            Ok(rooms.iter().map(|room| self.store.with(room, |state| Some(state.top()))).collect())
         })
     }
 

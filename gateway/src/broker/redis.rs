@@ -197,7 +197,7 @@ impl Broker for RedisBroker {
         self.counted(Command::History, script::history(self, room, range)).await
     }
 
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError> {
         self.counted(Command::Tops, tops::read(self, rooms)).await
     }
 

@@ -81,7 +81,7 @@ impl Broker for Faulty {
         history
     }
 
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError> {
         self.inner.tops(rooms).await
     }
 
