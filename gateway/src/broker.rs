@@ -21,6 +21,7 @@ pub mod lease;
 pub mod memory;
 pub mod presence;
 pub mod redis;
+pub mod signs;
 pub mod state;
 pub mod stats;
 
@@ -29,6 +30,7 @@ pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use redis::{RedisBroker, RedisOptions};
+pub use signs::Signs;
 pub use state::{MAX_TOPS, Top, Trouble};
 pub use stats::BrokerStats;
 
@@ -121,6 +123,9 @@ pub trait Broker {
 
     /// What is wrong; nothing while this worker can publish and heard itself within the last 5 s.
     fn trouble(&self) -> Option<Trouble>;
+
+    /// What is worth a look, as it happens.
+    fn signs(&self) -> &Signs;
 
     /// True while nothing is wrong.
     fn is_up(&self) -> bool {

@@ -29,6 +29,7 @@ mod presence;
 mod scripts;
 mod sharding;
 mod terms;
+mod tls;
 mod trust;
 mod wishes;
 

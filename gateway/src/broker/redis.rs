@@ -23,7 +23,7 @@ use self::topology::{Recipe, Topology, WHOLE};
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, PresenceCall,
-    PresenceReply, Published, Pulse, Range, Record, Top, Trouble, check_records, envelope,
+    PresenceReply, Published, Pulse, Range, Record, Signs, Top, Trouble, check_records, envelope,
 };
 use crate::config::{RedisUrl, RoomPolicy};
 
@@ -42,6 +42,8 @@ mod subscription;
 pub(super) mod test_groups;
 #[cfg(test)]
 pub(super) mod test_server;
+#[cfg(test)]
+pub(super) mod test_tls;
 mod topology;
 mod tops;
 
@@ -99,6 +101,7 @@ pub struct RedisBroker {
     scripts: Scripts,
     topology: Topology,
     stats: BrokerStats,
+    signs: Arc<Signs>,
 }
 
 impl RedisBroker {
@@ -118,6 +121,7 @@ impl RedisBroker {
         let keys = Keys::new(&options.prefix)?;
         let publish = if topology::is_sharded(&url) { "SPUBLISH" } else { "PUBLISH" };
         let scripts = Scripts::new(publish);
+        let signs = Arc::<Signs>::default();
         let recipe = Recipe {
             options: options.clone(),
             keys: keys.clone(),
@@ -126,9 +130,10 @@ impl RedisBroker {
             events,
             stats: stats.clone(),
             doubt: Arc::default(),
+            signs: Arc::clone(&signs),
         };
         let topology = Topology::start(&url, recipe)?;
-        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats })
+        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, signs })
     }
 
     /// Publishing and subscription.
@@ -240,6 +245,10 @@ impl Broker for RedisBroker {
 
     fn trouble(&self) -> Option<Trouble> {
         self.topology.trouble()
+    }
+
+    fn signs(&self) -> &Signs {
+        &self.signs
     }
 }
 

@@ -5,6 +5,7 @@ mod churn;
 mod leases;
 mod links;
 mod outage;
+mod restored;
 mod spread;
 mod sweep;
 mod topology;

@@ -234,7 +234,7 @@ async fn a_slot_moves_under_load() {
 
 #[tokio::test(flavor = "local")]
 async fn a_silent_server_hides_only_where_its_own_rooms_stand() {
-    let group = Sharded::start(false);
+    let group = Sharded::start_lone();
     for server in &group.servers {
         let _: String = server.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }

@@ -207,6 +207,7 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>, moved
                 backoff.lasted(began.elapsed());
                 intake.stats().end_subscriptions(wishes.forget_connection());
                 intake.doubt().notify_one();
+                intake.signs().stir();
                 let error = link.refusal.take();
                 if backoff.is_news(&format!("{ended} {error}")) {
                     tracing::warn!(
@@ -266,6 +267,7 @@ impl Link<'_> {
         let catch_up = *opened || taken_over > self.wishes.caught_up.get() || self.wishes.unattended();
         // From here on wishes that change are noted.
         self.wishes.serving.set(true);
+        self.intake.signs().stir();
         // The canary's channel last: it is heard once all rooms are.
         if !self.subscribe_to(&wanted).await || !self.subscribe_canary().await {
             return "subscriptions were not acknowledged";

@@ -16,7 +16,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Links, Network, Node, Proxy, Redis, eventually};
+use crate::support::{Client, Links, Network, Node, Proxy, Redis};
 
 const CLIENTS: usize = 24;
 const ROOMS: usize = 40;
@@ -159,15 +159,24 @@ async fn all_are_there(guests: &mut [Guest], nodes: &[Node], seed: u64) {
             }
         }
         let ids: BTreeSet<String> = here.iter().map(|at| guests[*at].client.id().to_owned()).collect();
-        let asker = std::cell::RefCell::new(&mut guests[here[0]]);
-        eventually(&format!("seed {seed}: {name} to have its {} members", ids.len()), || async {
-            let frame = json!({"type": "members", "room": name, "limit": 100});
-            let members = asker.borrow_mut().ask(frame, "members").await?;
-            let known = members["members"].as_array()?.iter().filter_map(|one| one["id"].as_str().map(str::to_owned));
-            (known.collect::<BTreeSet<_>>() == ids).then_some(())
-        })
-        .await;
+        are_known(&mut guests[here[0]], &name, &ids, seed).await;
     }
+}
+
+/// Who is in the room is who was told so, as soon as leases that were lost have run out.
+async fn are_known(guest: &mut Guest, room: &str, ids: &BTreeSet<String>, seed: u64) {
+    let mut known = BTreeSet::new();
+    for _ in 0..200 {
+        let answer = guest.ask(json!({"type": "members", "room": room, "limit": 100}), "members").await;
+        let members = answer.as_ref().and_then(|answer| answer["members"].as_array());
+        known = members.into_iter().flatten().filter_map(|one| one["id"].as_str().map(str::to_owned)).collect();
+        if known == *ids {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let [ghosts, missing] = [known.difference(ids), ids.difference(&known)].map(Iterator::collect::<Vec<_>>);
+    panic!("seed {seed}: {room} has the ghosts {ghosts:?}, and {missing:?} are missing");
 }
 
 async fn run(seed: u64) {
@@ -175,8 +184,18 @@ async fn run(seed: u64) {
     let network = Proxy::to(&redis).await;
     let toml = "[[rooms]]\npattern = \"live-*\"\nmode = \"ephemeral\"\n";
     let args = ["--workers", "2", "--unsubscribe-delay", "0s", "--sweep-interval", "1h", "--publish-rate", "0"];
-    let more =
-        ["--abuse-limit", "1000000", "--redis", &network.url(), "--redis-timeout", "1s", "--lease-beat", "500ms"];
+    let more = [
+        "--abuse-limit",
+        "1000000",
+        "--redis",
+        &network.url(),
+        "--redis-timeout",
+        "1s",
+        "--lease-beat",
+        "500ms",
+        "--lease-expiry",
+        "2s",
+    ];
     let mut nodes = Vec::new();
     for id in ["n-1", "n-2"] {
         nodes.push(Node::start_with(&[&args[..], &more, &["--node-id", id]].concat(), toml).await);
