@@ -41,7 +41,7 @@ impl Server {
     /// Starts the process; false if it ended before it was ready.
     pub(in crate::broker) fn run(&mut self) -> bool {
         let log = File::create(self.dir.path().join("log")).expect("a log file");
-        let tls = self.args.iter().any(|arg| arg == "--tls-cert-file");
+        let tls = self.is_tls();
         let (port, tls_port) = if tls { (0, self.port) } else { (self.port, 0) };
         let mut command = Command::new("redis-server");
         // A file of settings must come first.
@@ -98,8 +98,12 @@ impl Server {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    fn is_tls(&self) -> bool {
+        self.args.iter().any(|arg| arg == "--tls-cert-file")
+    }
+
     pub(in crate::broker) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", if self.is_tls() { "rediss" } else { "redis" }, self.port)
     }
 
     pub(in crate::broker) fn options(&self, name: &str) -> RedisOptions {
@@ -117,7 +121,8 @@ impl Server {
 
     /// The same for words that are no text.
     pub(in crate::broker) fn call<T: ::redis::FromRedisValue>(&self, words: &[&[u8]]) -> T {
-        let client = ::redis::Client::open(self.url()).expect("a URL");
+        let ca_pem = self.dir.path().join("ca.pem");
+        let client = super::connection::client(&self.url(), self.is_tls().then_some(&*ca_pem)).expect("a URL");
         let mut connection = client.get_connection().expect("a connection");
         let mut command = ::redis::Cmd::new();
         for word in words {

@@ -1,0 +1,42 @@
+//! A Redis that comes back as it was a moment ago: who came or went since is known again, although no beat was lost.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::nodes;
+use crate::support::{Client, Redis, eventually, room};
+
+#[tokio::test]
+async fn who_came_and_went_since_the_last_save_is_told_right_again() {
+    let mut redis = Redis::start().await;
+    // Between the save and the crash there is no beat, whose number would tell.
+    let nodes = nodes(&redis, 2, &["--lease-beat", "6s", "--lease-expiry", "12s"]).await;
+    let name = room();
+    let (mut ana, _) = Client::enter(&nodes[0], &name).await;
+    let (gone, _) = Client::enter(&nodes[0], &name).await;
+    redis.command("SAVE").await.expect("saved");
+    let (bo, joined) = Client::enter(&nodes[1], &name).await;
+    assert_eq!(joined["online"], 3);
+    gone.leave().await;
+    ana.find("one to be gone", |f| f.kind() == "presence" && f["event"] == "leave").await;
+    redis.stop().await;
+    redis.resume().await;
+
+    let here: BTreeSet<String> = [&ana, &bo].map(|client| client.id().to_owned()).into();
+    let asker = std::cell::RefCell::new(&mut ana);
+    eventually("the members to be those who are there", || async {
+        let mut ana = asker.borrow_mut();
+        ana.send(json!({"type": "members", "room": name, "ref": "who"})).await;
+        let answer = ana.answer(&json!("who")).await;
+        let known = answer["members"].as_array()?.iter().map(|one| one["id"].as_str().unwrap_or_default().to_owned());
+        (known.collect::<BTreeSet<_>>() == here).then_some(())
+    })
+    .await;
+    for node in &nodes {
+        assert!(
+            node.metric("roomcast_leases_lost_total", &[]).await > 0.5,
+            "by a life that Redis never heard of before"
+        );
+    }
+}
