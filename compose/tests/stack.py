@@ -335,6 +335,14 @@ def the_load_tester_is_a_service():
     holds("0 lost, 0 duplicated, 0 reordered" in said and said.endswith("passed"), said)
 
 
+def take_away():
+    """Whatever a run that failed has left, containers of `run` included, which down passes over."""
+    label = f"label=com.docker.compose.project={PROJECT}"
+    if left := run("docker", "ps", "--all", "--quiet", "--filter", label).split():
+        run("docker", "rm", "--force", "--volumes", *left)
+    compose("down", "-v", "--remove-orphans", "--timeout", "5")
+
+
 def nothing_is_left():
     compose("down", "-v", "--remove-orphans", "--timeout", "30")
     label = f"label=com.docker.compose.project={PROJECT}"
@@ -375,13 +383,14 @@ def everything():
 
 
 def main():
-    compose("down", "-v", "--remove-orphans", "--timeout", "5")  # what a run that was killed has left
+    take_away()
     try:
         everything()
         if FAILED:
             print(run(*COMPOSE, "logs", "--tail", "40", check=False).stdout[-20_000:])
-    finally:
         check("docker-compose down -v leaves nothing", nothing_is_left)
+    finally:
+        take_away()
         for tag in ("compose-test-next", "compose-test-broken"):
             run("docker", "rmi", f"roomcast/gateway:{tag}", check=False)
     print(f"{PASSED} passed, {len(FAILED)} failed", flush=True)
