@@ -72,6 +72,8 @@ pub struct RedisOptions {
     pub connect_timeout: Duration,
     /// Sabotage (off): gives the hub this node's own ephemeral messages, too.
     pub keep_echo: bool,
+    /// Sabotage (off): all that is published here is of one term, on whatever dataset.
+    pub no_terms: bool,
     /// Shared by all workers of a node, so that one of them speaks for all.
     pub said: Said,
 }
@@ -87,6 +89,7 @@ impl RedisOptions {
             timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             keep_echo: false,
+            no_terms: false,
             said: Said::default(),
         }
     }
@@ -102,6 +105,7 @@ pub struct RedisBroker {
     topology: Topology,
     stats: BrokerStats,
     signs: Arc<Signs>,
+    no_terms: bool,
 }
 
 impl RedisBroker {
@@ -133,7 +137,8 @@ impl RedisBroker {
             signs: Arc::clone(&signs),
         };
         let topology = Topology::start(&url, recipe)?;
-        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, signs })
+        let no_terms = options.no_terms;
+        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, signs, no_terms })
     }
 
     /// Publishing and subscription.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -31,6 +32,14 @@ pub(super) struct Cli {
     /// What to do
     #[arg(value_enum, default_value = "run")]
     command: Verb,
+
+    /// With pause: for how long, such as 5s
+    #[arg(required_if_eq("command", "pause"), value_parser = parse::duration("0s", "1h"))]
+    duration: Option<Duration>,
+
+    /// With probe: asks only whether the node lives (/healthz), not whether it is ready to serve (/readyz)
+    #[arg(long)]
+    live: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,6 +48,11 @@ enum Verb {
     Run,
     /// Prints the settings in force as a file for --config, each with its origin
     Config,
+    /// Asks the running node of these settings whether it is ready, within 2s. Exits with 0 if it is, else with 1 and
+    /// the reason on stderr
+    Probe,
+    /// Waits for the duration that follows, then exits with 0. Where there is no shell to sleep in
+    Pause,
     /// Prints the version
     Version,
 }
@@ -50,6 +64,15 @@ pub enum Action {
     Run(Box<Settings>),
     /// Print this to stdout and exit with 0.
     Print(String),
+    /// Ask the node that runs with these settings how it is.
+    Probe {
+        /// Its settings.
+        settings: Box<Settings>,
+        /// Ask only whether it lives.
+        live: bool,
+    },
+    /// Wait for so long and exit with 0.
+    Pause(Duration),
 }
 
 /// Values of one setting, as text; an empty list says "not set".
@@ -72,7 +95,7 @@ impl Setting<'_> {
     }
 
     fn is_builtin(&self) -> bool {
-        matches!(self.id(), "help" | "version")
+        matches!(self.id(), "help" | "version" | "live")
     }
 
     /// The key in the file.
@@ -152,13 +175,23 @@ impl Settings {
             Err(error) => return Err(explain(&command, &Layer::new(), &error)),
         };
         let verb = typed.get_one::<Verb>("command").copied().unwrap_or(Verb::Run);
-        if verb == Verb::Version {
-            return Ok(Action::Print(command.render_version()));
+        let live = typed.get_flag("live");
+        let duration = typed.get_one::<Duration>("duration").copied();
+        if live && verb != Verb::Probe {
+            return Err(ConfigError::Usage("--live belongs to probe".to_owned()));
+        }
+        match (verb, duration) {
+            (Verb::Version, None) => return Ok(Action::Print(command.render_version())),
+            // Whatever the settings are: a node that is told to end must get its pause.
+            (Verb::Pause, Some(duration)) => return Ok(Action::Pause(duration)),
+            (_, Some(_)) => return Err(ConfigError::Usage("a duration belongs to pause".to_owned())),
+            (_, None) => {}
         }
         let loaded = read_layers(command, &typed, &args, environment, directory)?;
         Ok(match verb {
             Verb::Config => Action::Print(print::effective(&loaded)),
-            Verb::Run | Verb::Version => Action::Run(Box::new(loaded.settings)),
+            Verb::Probe => Action::Probe { settings: Box::new(loaded.settings), live },
+            Verb::Run | Verb::Pause | Verb::Version => Action::Run(Box::new(loaded.settings)),
         })
     }
 }
@@ -170,7 +203,7 @@ impl Default for Settings {
         let none = std::iter::empty::<(OsString, OsString)>();
         match Self::load([OsString::from("gateway")], none, Path::new("/nonexistent")).expect("valid defaults") {
             Action::Run(settings) => *settings,
-            Action::Print(_) => unreachable!("no verb was given"),
+            _ => unreachable!("no verb was given"),
         }
     }
 }
