@@ -104,8 +104,8 @@ pub struct RedisBroker {
     scripts: Scripts,
     topology: Topology,
     stats: BrokerStats,
-    no_terms: bool,
     signs: Arc<Signs>,
+    no_terms: bool,
 }
 
 impl RedisBroker {
@@ -138,7 +138,7 @@ impl RedisBroker {
         };
         let topology = Topology::start(&url, recipe)?;
         let no_terms = options.no_terms;
-        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, no_terms, signs })
+        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, signs, no_terms })
     }
 
     /// Publishing and subscription.
