@@ -51,3 +51,12 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 {{- end -}}
+
+{{/* Where the load tester finds all nodes. */}}
+{{- define "roomcast.testTarget" -}}
+{{- if .Values.headlessService.enabled -}}
+ws://{{ include "roomcast.fullname" . }}-headless.{{ .Release.Namespace }}:8080
+{{- else -}}
+ws://{{ include "roomcast.fullname" . }}.{{ .Release.Namespace }}:{{ .Values.service.port }}
+{{- end -}}
+{{- end -}}
