@@ -57,10 +57,10 @@
 {{- if not (or $scaling.targetCPU $scaling.targetMemory $scaling.connections.enabled $scaling.metrics $scaling.triggers) -}}
 {{- fail (printf "\n%s.enabled needs something to look at: targetCPU or connections." $key) -}}
 {{- end -}}
-{{- if and $scaling.targetCPU (not (hasKey (default dict $v.resources.requests) "cpu")) -}}
+{{- if and $scaling.targetCPU (not (hasKey (default dict (default dict $v.resources).requests) "cpu")) -}}
 {{- fail (printf "\n%s.targetCPU is a percentage of resources.requests.cpu, which is not set." $key) -}}
 {{- end -}}
-{{- if and $scaling.targetMemory (not (hasKey (default dict $v.resources.requests) "memory")) -}}
+{{- if and $scaling.targetMemory (not (hasKey (default dict (default dict $v.resources).requests) "memory")) -}}
 {{- fail (printf "\n%s.targetMemory is a percentage of resources.requests.memory, which is not set." $key) -}}
 {{- end -}}
 {{- end -}}

@@ -2,8 +2,8 @@
 
 {{/* Worker threads: as said, or as much CPU as the container may or should have. */}}
 {{- define "roomcast.workersEnv" -}}
-{{- $limits := default dict .Values.resources.limits -}}
-{{- $requests := default dict .Values.resources.requests -}}
+{{- $limits := default dict (default dict .Values.resources).limits -}}
+{{- $requests := default dict (default dict .Values.resources).requests -}}
 {{- if .Values.workers }}
 - name: ROOMCAST_WORKERS
   value: {{ .Values.workers | quote }}
