@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing of the named things, saying so in a line each: need.sh cc redis-server venv ...
-# System programs come from apt (as root or through sudo); everything else goes into the ignored .cache/.
+# System programs come from apt (as root or through sudo); everything else goes into the ignored .cache/, programs into
+# .cache/tools/bin.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=$PWD/.cache
@@ -16,23 +17,50 @@ exec 9>"$cache/need.lock"
 if has flock; then flock 9; fi
 
 apt_updated=
-apt_install() {
-  local as=()
+as=()
+become_root() { # for what is missing
   has apt-get || die "$* missing, and there is no apt-get: install it by hand"
   if [ "$(id -u)" != 0 ]; then
     { has sudo && sudo -n true 2>/dev/null; } || die "$* missing: run 'apt-get install $*' as root, or give this user sudo"
     as=(sudo -n)
   fi
+}
+apt_update() {
+  if [ -n "$apt_updated" ]; then return; fi
+  "${as[@]}" apt-get update -qq >/dev/null 9>&- || say "apt-get update failed; trying what is known"
+  apt_updated=1
+}
+apt_install() {
+  become_root "$@"
   say "installing $* with apt-get"
-  if [ -z "$apt_updated" ]; then
-    "${as[@]}" apt-get update -qq >/dev/null 9>&- || say "apt-get update failed; trying what is known"
-    apt_updated=1
-  fi
+  apt_update
   "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
     >"$cache/apt.log" 2>&1 9>&- || { tail -n 5 "$cache/apt.log" >&2; die "apt-get could not install $*"; }
 }
 
 program() { has "$1" || apt_install "${2:-$1}"; } # program [package]
+
+# unpacked package program...: takes programs out of a Debian package without installing it. Its daemon is not started
+# then, and no root is needed as long as apt knows its packages.
+unpacked() {
+  local package=$1 missing=() name dir
+  shift
+  for name in "$@"; do has "$name" || [ -x "$cache/tools/bin/$name" ] || missing+=("$name"); done
+  if [ ${#missing[@]} = 0 ]; then return; fi
+  has apt-get || die "${missing[*]} missing, and there is no apt-get: install it by hand"
+  say "taking ${missing[*]} out of Debian's $package"
+  dir=$(mktemp -d "$cache/unpack.XXXXXX")
+  if ! (cd "$dir" && apt-get download -qq "$package") >"$cache/apt.log" 2>&1; then
+    become_root "$package"
+    apt_update
+    (cd "$dir" && apt-get download -qq "$package") >"$cache/apt.log" 2>&1 ||
+      { tail -n 5 "$cache/apt.log" >&2; die "apt-get could not download $package"; }
+  fi
+  dpkg-deb --fsys-tarfile "$dir"/*.deb | tar -x -C "$dir"
+  mkdir -p "$cache/tools/bin"
+  for name in "${missing[@]}"; do mv "$dir/usr/bin/$name" "$cache/tools/bin/$name"; done
+  rm -rf "$dir"
+}
 
 venv() { # [folder list]
   local folder=$cache/${1:-venv} list=scripts/${2:-requirements.txt} stamp
@@ -130,8 +158,10 @@ for thing in "$@"; do
     cargo) has cargo || die "cargo missing: install Rust (the version stands in Cargo.toml)" ;;
     cc) has cc || apt_install gcc libc6-dev; program make ;;
     c++) program c++ g++ ;;
-    redis-server | chromium | shellcheck | make) program "$thing" ;;
+    redis-server | chromium | shellcheck | make | debootstrap) program "$thing" ;;
     python) program python3 ;;
+    prometheus) unpacked prometheus prometheus promtool ;;
+    redis-exporter) unpacked prometheus-redis-exporter prometheus-redis-exporter ;;
     node) program node nodejs ;;
     venv) venv ;;
     venv-chart) venv venv-chart requirements-chart.txt ;;

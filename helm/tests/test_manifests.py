@@ -1,6 +1,7 @@
 """Everything that the chart renders is what Kubernetes and the owners of custom resources accept, in several versions."""
 
 import copy
+import functools
 import json
 import re
 
@@ -20,6 +21,9 @@ def closed(schema: dict) -> dict:
     if schema.pop("x-kubernetes-int-or-string", False):
         schema.pop("type", None)
         schema["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    if "pattern" in schema:
+        # Go allows flags where they are; Python wants them first.
+        schema["pattern"] = schema["pattern"].replace("^(?i)", "(?i)^")
     keeps = schema.pop("x-kubernetes-preserve-unknown-fields", False)
     if "properties" in schema:
         schema["properties"] = {key: closed(value) for key, value in schema["properties"].items()}
@@ -32,6 +36,7 @@ def closed(schema: dict) -> dict:
     return {key: value for key, value in schema.items() if not key.startswith("x-kubernetes")}
 
 
+@functools.cache
 def custom_schema(kind: str, version: str) -> dict:
     definition = yaml.safe_load((CACHE / "crds" / f"{CUSTOM[kind]}.yaml").read_text())
     found = next(each for each in definition["spec"]["versions"] if each["name"] == version)
