@@ -23,8 +23,10 @@ def objects(root: Path, *values: str) -> dict[tuple[str, str], dict]:
         command += ["--api-versions", api]
     for file in values:
         command += ["--values", str(root / file)]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return {(made["kind"], made["metadata"]["name"]): plain(made) for made in yaml.safe_load_all(text) if made}
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"chart: {' '.join(command)}\n{done.stderr}")
+    return {(made["kind"], made["metadata"]["name"]): plain(made) for made in yaml.safe_load_all(done.stdout) if made}
 
 
 def plain(made: dict) -> dict:
@@ -51,22 +53,34 @@ def dump(made: object) -> str:
     return yaml.dump(made, Dumper=Readable, sort_keys=False, width=118, allow_unicode=True)
 
 
+def named_alike(old: object, new: object) -> bool:
+    """Whether these are lists of which the new one has what the old one has, by name, and perhaps more behind it."""
+    return (isinstance(old, list) and isinstance(new, list) and 0 < len(old) <= len(new)
+            and all(isinstance(each, dict) for each in old + new)
+            and all(one == two or one.get("name", 1) == two.get("name", 2) for one, two in zip(old, new)))
+
+
 def difference(old: object, new: object, path: str = "") -> list[dict]:
-    """A JSON patch (RFC 6902) that makes new of old. Lists are replaced whole."""
+    """A JSON patch (RFC 6902) that makes new of old."""
     if old == new:
         return []
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [{"op": "replace", "path": path, "value": new}]
     steps = []
-    for key in old.keys() | new.keys():
-        at = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
-        if key not in new:
-            steps.append({"op": "remove", "path": at})
-        elif key not in old:
-            steps.append({"op": "add", "path": at, "value": new[key]})
-        else:
-            steps += difference(old[key], new[key], at)
-    return sorted(steps, key=lambda step: (step["path"], step["op"]))
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            at = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+            if key not in new:
+                steps.append({"op": "remove", "path": at})
+            elif key not in old:
+                steps.append({"op": "add", "path": at, "value": new[key]})
+            else:
+                steps += difference(old[key], new[key], at)
+    elif named_alike(old, new):
+        for index, each in enumerate(old):
+            steps += difference(each, new[index], f"{path}/{index}")
+        steps += [{"op": "add", "path": f"{path}/-", "value": each} for each in new[len(old):]]
+    else:
+        steps.append({"op": "replace", "path": path, "value": new})
+    return steps
 
 
 def file_of(kind: str, name: str) -> str:
