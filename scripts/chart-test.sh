@@ -4,6 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 scripts/need.sh cargo cc redis-server helm kustomize venv-chart crds || exit 1
+mkdir -p .cache/logs
 cargo build --quiet --package roomcast-gateway --bin gateway --package roomcast-loadtest --bin loadtest || exit 1
 .cache/venv-chart/bin/python -B -m pytest -q -p no:cacheprovider --color=no helm/tests "$@" 2>&1 | tee .cache/logs/chart-pytest.log
 status=${PIPESTATUS[0]}

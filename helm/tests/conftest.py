@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +70,14 @@ def variables(container: dict) -> dict[str, dict]:
     return {entry["name"]: entry for entry in container.get("env", [])}
 
 
-@pytest.fixture(scope="session")
-def strict() -> bool:
-    """In CI nothing may be skipped."""
-    return bool(os.environ.get("CI_STRICT"))
+def program(name: str) -> str:
+    """The gateway or the load tester, as cargo built it."""
+    path = Path(os.environ.get(name.upper(), ROOT / "target/debug" / name))
+    assert path.exists(), f"{path} is missing: cargo build --package roomcast-{name}"
+    return str(path)
+
+
+def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """Nothing of ours from outside, so that only what a test gives is there."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ROOMCAST_", "LOADTEST_", "OTEL_"))}
+    return kept | (extra or {})
