@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import schema
 import yaml
-from conftest import FILES, ROOT, chart, environment, every, gateway, one, program, variables
+from conftest import CHART, FILES, ROOT, chart, environment, every, gateway, one, program, variables
 
 DEADLINE = 30
 
@@ -48,7 +48,7 @@ def test_the_gateway_takes_its_settings(file, tmp_path):
     given = {"ROOMCAST_CONFIG": str(tmp_path / "config.toml"), "ROOMCAST_NODE_ID": "rc-roomcast-7d9c5b6f4-x2x4z"}
     for name, entry in variables(gateway(objects)).items():
         if name.startswith("ROOMCAST_") and name not in given:
-            given[name] = entry.get("value") or {"ROOMCAST_REDIS_PASSWORD": "p/w@:#", "ROOMCAST_WORKERS": "2"}[name]
+            given[name] = entry.get("value") or {"ROOMCAST_REDIS_PASSWORD": "p/w@:#", "ROOMCAST_REDIS_SENTINEL_PASSWORD": "s", "ROOMCAST_WORKERS": "2"}[name]
     if "ROOMCAST_REDIS_CA" in given:
         given["ROOMCAST_REDIS_CA"] = "/etc/ssl/certs/ca-certificates.crt"
     done = subprocess.run([program("gateway"), "config"], env=environment(given), cwd=tmp_path, capture_output=True, text=True,
@@ -68,7 +68,6 @@ def test_every_variable_is_a_setting():
 
 def test_every_setting_can_be_set():
     """Each setting of the docs is a key of `config`, or the chart's own business."""
-    from conftest import CHART
     keys = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]["properties"]
     names = set(settings().values())
     assert {schema.camel(name) for name in names - schema.NOT_IN_CONFIG} == set(keys)
@@ -350,3 +349,5 @@ def test_the_values_of_the_docs_are_values():
     for example in examples:
         assert yaml.safe_load(example), example
         assert chart(example), example
+        if "externalRedis" in example:
+            assert chart(example, CHART / "values-ha.yaml"), example

@@ -13,6 +13,10 @@ REFUSED = {
     "two Redis": ("externalRedis: {url: redis://r}", "Both redis.enabled and externalRedis are set"),
     "two URLs": ("{redis: {enabled: false}, externalRedis: {url: redis://r, existingSecret: s, urlKey: u}}", "Keep one of them"),
     "a key of no Secret": ("{redis: {enabled: false}, externalRedis: {urlKey: u}}", "existingSecret, which is not set"),
+    "the sentinels' password of no Secret": (
+        "{redis: {enabled: false}, externalRedis: {url: 'redis+sentinel://s/main', sentinelPasswordKey: p}}", "existingSecret, which is not set"),
+    "the sentinels' password without sentinels": (
+        "{redis: {enabled: false}, externalRedis: {url: redis://r, existingSecret: s, sentinelPasswordKey: p}}", "names no sentinels"),
     "a password in the open": ("{redis: {enabled: false}, externalRedis: {url: 'redis://u:p@r'}}", "has a password"),
     "a password without a user": ("{redis: {enabled: false}, externalRedis: {url: 'redis://:p@r'}}", "has a password"),
     "the sentinels' password in the open": (

@@ -16,11 +16,14 @@
 {{- if and $external.url $external.urlKey -}}
 {{- fail "\nexternalRedis.url and externalRedis.urlKey are both set. Keep one of them." -}}
 {{- end -}}
-{{- if and $external.urlKey (not $external.existingSecret) -}}
-{{- fail "\nexternalRedis.urlKey is a key of externalRedis.existingSecret, which is not set." -}}
+{{- if and (or $external.urlKey $external.sentinelPasswordKey) (not $external.existingSecret) -}}
+{{- fail "\nexternalRedis.urlKey and sentinelPasswordKey are keys of externalRedis.existingSecret, which is not set." -}}
+{{- end -}}
+{{- if and $external.sentinelPasswordKey $external.url (not (contains "+sentinel://" $external.url)) -}}
+{{- fail "\nexternalRedis.sentinelPasswordKey is set, but externalRedis.url names no sentinels (redis+sentinel://)." -}}
 {{- end -}}
 {{- if or (regexMatch "//[^/@]*:[^/@]*@" $external.url) (contains "sentinel_password=" $external.url) -}}
-{{- fail "\nexternalRedis.url has a password, and would show it to everyone who may read the Deployment. Put the password into a Secret and name it in externalRedis.existingSecret (and passwordKey); a URL with other secret parts into the same one, under externalRedis.urlKey." -}}
+{{- fail "\nexternalRedis.url has a password, and would show it to everyone who may read the Deployment. Put the password into a Secret and name it in externalRedis.existingSecret, with its key in passwordKey, or sentinelPasswordKey for that of the sentinels." -}}
 {{- end -}}
 {{- if and (or $external.ca.existingSecret $external.ca.existingConfigMap) (not $external.urlKey) (not (hasPrefix "rediss" $external.url)) -}}
 {{- fail "\nexternalRedis.ca is set, but externalRedis.url does not begin with rediss: nothing would be verified." -}}
@@ -119,7 +122,7 @@
 {{- fail "\nservice.nodePort and externalTrafficPolicy mean nothing to a Service of type ClusterIP." -}}
 {{- end -}}
 
-{{- $ours := list "ROOMCAST_CONFIG" "ROOMCAST_NODE_ID" "ROOMCAST_WORKERS" "ROOMCAST_REDIS" "ROOMCAST_REDIS_PASSWORD" "ROOMCAST_REDIS_CA" "ROOMCAST_DRAIN_DELAY" "ROOMCAST_DRAIN_WINDOW" "ROOMCAST_SHUTDOWN_TIMEOUT" "ROOMCAST_LISTEN" "ROOMCAST_ADMIN_LISTEN" -}}
+{{- $ours := list "ROOMCAST_CONFIG" "ROOMCAST_NODE_ID" "ROOMCAST_WORKERS" "ROOMCAST_REDIS" "ROOMCAST_REDIS_PASSWORD" "ROOMCAST_REDIS_SENTINEL_PASSWORD" "ROOMCAST_REDIS_CA" "ROOMCAST_DRAIN_DELAY" "ROOMCAST_DRAIN_WINDOW" "ROOMCAST_SHUTDOWN_TIMEOUT" "ROOMCAST_LISTEN" "ROOMCAST_ADMIN_LISTEN" -}}
 {{- range $v.extraEnv -}}
 {{- if has .name $ours -}}
 {{- fail (printf "\nextraEnv sets %s, which the chart sets itself: use its own value (workers, redis, externalRedis, shutdown, listenAddress)." .name) -}}
