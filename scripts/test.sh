@@ -47,6 +47,7 @@ suite interop gateway/tests/cluster.sh 3 ws target/debug/gateway .cache/venv/bin
 suite browser gateway/tests/cluster.sh 2 http target/debug/gateway node gateway/tests/browser/page.mjs
 # So has it the load tester, for the same reason.
 suite report node loadtest/tests/browser/report.mjs target/debug/loadtest
+suite chart scripts/chart-test.sh
 
 for words in ${broken[@]+"${broken[@]}"}; do echo "test: $words"; done
 echo "$passed passed, $failed failed"

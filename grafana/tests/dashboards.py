@@ -1,0 +1,175 @@
+"""Dashboards: are they consistent, and does every query of every panel return data from a real, loaded cluster?
+
+usage: dashboards.py GATEWAY LOADTEST
+The last line is `N passed, N failed`. What is provoked stands in `provoke`; panels in PROVOKED must show it.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from cluster import Cluster, until
+from consistency import ROOT, Count, alerts, dashboards, findings, mutants, panels_of
+
+# What Grafana would put in. The short interval of the scrapes makes short windows do.
+VARIABLES = {
+    "__rate_interval": "10s", "__interval": "5s", "__range": "30s", "datasource": "prometheus",
+    "namespace": ".*", "job": ".+", "instance": ".+", "redis": ".+",
+}  # fmt: skip
+# Panels that must show more than zeros after what happened to the cluster.
+PROVOKED = {
+    "overview": [
+        "Do publishes fail, and why?", "Are clients turned away, and why?", "Why do sessions end?", "How many alerts fire?",
+        "Do clients that come back miss anything?", "How fast is the error budget used up?",
+    ],
+}  # fmt: skip
+WINDOW = 30
+
+
+def substitute(text):
+    for name, value in VARIABLES.items():
+        text = re.sub(rf"\$({name}\b|\{{{name}\}})", value, text)
+    if "$" in re.sub(r"\$$", "", text):
+        raise ValueError(f"a variable that Grafana does not know here: {text}")
+    return text
+
+
+def crowd(url, count):
+    """Opens more WebSockets on a node than it takes, and closes them."""
+    host, port = url.removeprefix("ws://").split(":")
+    request = "GET /ws?room=crowd HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + (
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    sockets = []
+    for _ in range(count):
+        sockets.append(socket.create_connection((host, int(port)), timeout=10))
+        sockets[-1].sendall(request.encode())
+    answers = {one.recv(16).split()[1] for one in sockets}
+    for one in sockets:
+        one.close()
+    if b"503" not in answers:
+        raise AssertionError(f"nobody of {count} was turned away: {answers}")
+
+
+def value(cluster, query):
+    result = cluster.ask("query", query=query)["result"]
+    return float(result[0]["value"][1]) if result else 0.0
+
+
+def provoke(cluster):
+    """Load of every kind, then trouble of every kind that a test can make."""
+    for name, arguments in {
+        "chat": ["chat", "--rooms", 20, "--members", 4, "--rate", 5, "--duration", "60s"],
+        "cursors": ["chat", "--rooms", 5, "--members", 4, "--rate", 10, "--duration", "60s", "--mode", "ephemeral", "--prefix", "cursor"],
+        "storm": ["storm", "--rooms", 10, "--members", 4, "--rate", 2, "--duration", "60s", "--first", "1s", "--every", "2s"],
+    }.items():  # fmt: skip
+        cluster.load(name, *arguments)
+    until("clients talk", lambda: value(cluster, "sum(rate(roomcast_deliveries_total[5s]))") > 100)
+    until("clients resume", lambda: value(cluster, 'sum(roomcast_joins_total{recovery="resumed"})') > 20)
+    crowd(cluster.urls[0], 160)
+    cluster.kill(2)
+    until("a survivor takes over", lambda: value(cluster, 'sum(increase(roomcast_takeovers_total{outcome="done"}[1m]))') > 0)
+    cluster.redis.send_signal(signal.SIGSTOP)
+    until("the nodes notice", lambda: value(cluster, "sum(roomcast_broker_up)") == 0)
+    cluster.redis.send_signal(signal.SIGCONT)
+    until("the nodes are back", lambda: value(cluster, "sum(roomcast_ready)") == 2)
+    until("publishing failed", lambda: value(cluster, "max(roomcast:publish_errors:ratio_rate5m)") > 0)
+
+
+def has_data(series, is_range):
+    points = [point for one in series for point in (one["values"] if is_range else [one["value"]])]
+    numbers = [float(point[1]) for point in points]
+    return [number for number in numbers if number == number]
+
+
+def ask_target(cluster, target):
+    """The numbers that a target's query returns."""
+    query = substitute(target["expr"])
+    if target["instant"]:
+        return has_data(cluster.ask("query", query=query)["result"], False)
+    end = time.time()
+    return has_data(cluster.ask("query_range", query=query, start=end - WINDOW, end=end, step=1)["result"], True)
+
+
+def check_panel(cluster, name, panel, count):
+    must_be_seen = panel["title"] in PROVOKED.get(name, [])
+    seen = False
+    for target in panel["targets"]:
+        words = f"{name}: {panel['title']} {target['refId']}"
+        try:
+            numbers = ask_target(cluster, target)
+            seen = seen or any(numbers)
+            count.check(words, None if numbers else f"no data from {target['expr']}")
+        except ValueError as error:
+            count.check(words, error)
+    if must_be_seen:
+        count.check(f"{name}: {panel['title']}", None if seen else "only zeros, though it was provoked")
+
+
+def check_variables(cluster, name, dashboard, count):
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] != "query":
+            continue
+        selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"]).groups()
+        values = cluster.ask(f"label/{label}/values", **{"match[]": substitute(selector)})
+        count.check(f"{name}: variable {variable['name']}", None if values else "no values")
+
+
+def check_annotations(cluster, name, dashboard, count):
+    for annotation in dashboard["annotations"]["list"]:
+        if "expr" in annotation:
+            problem = None
+            try:
+                cluster.ask("query", query=substitute(annotation["expr"]))
+            except ValueError as error:
+                problem = error
+            count.check(f"{name}: annotation {annotation['name']}", problem)
+
+
+def check_rules(cluster, count):
+    """The rules live: each can be evaluated, and a killed node is noticed by those meant for it."""
+    for group in cluster.ask("rules")["groups"]:
+        for rule in group["rules"]:
+            count.check(f"rule {rule['name']}", None if rule["health"] == "ok" else rule.get("lastError"))
+    states = {one["metric"]["alertname"]: one["metric"]["alertstate"] for one in cluster.ask("query", query="ALERTS")["result"]}
+    count.check("RoomcastTakeover fires", None if states.get("RoomcastTakeover") == "firing" else states)
+    count.check("RoomcastTargetDown is coming", None if "RoomcastTargetDown" in states else states)
+
+
+def check_consistency(count):
+    known = {path.stem: json.loads(path.read_text()) for path in dashboards()}
+    for path in dashboards():
+        found = findings(path.stem, path.read_text(), alerts())
+        count.check(f"{path.name} is consistent", "; ".join(found))
+    for words, text in mutants((ROOT / "dashboards/overview.json").read_text()):
+        count.check(f"a dashboard {words} is found", None if findings("overview", text, alerts()) else "not found")
+    for name, titles in PROVOKED.items():
+        unknown = set(titles) - {panel["title"] for panel in panels_of(known[name])}
+        count.check(f"{name} has the panels to be provoked", unknown)
+    return known
+
+
+def main(gateway, loadtest):
+    count = Count()
+    known = check_consistency(count)
+    programs = {"gateway": os.path.abspath(gateway), "loadtest": os.path.abspath(loadtest)}
+    began = time.monotonic()
+    with Cluster(programs, ROOT / "alerts.yaml") as cluster:
+        provoke(cluster)
+        print(f"dashboards: provoked after {time.monotonic() - began:.0f} s")
+        for name, dashboard in known.items():
+            for panel in panels_of(dashboard):
+                check_panel(cluster, name, panel, count)
+            check_variables(cluster, name, dashboard, count)
+            check_annotations(cluster, name, dashboard, count)
+        check_rules(cluster, count)
+    return count.end()
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(*sys.argv[1:]) else 1)
