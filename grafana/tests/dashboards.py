@@ -4,6 +4,7 @@ usage: dashboards.py GATEWAY LOADTEST
 The last line is `N passed, N failed`. What is provoked stands in `provoke`; panels in PROVOKED must show it.
 """
 
+import copy
 import json
 import os
 import re
@@ -14,7 +15,8 @@ import time
 from pathlib import Path
 
 from cluster import Cluster, until
-from consistency import ROOT, Count, alerts, dashboards, findings, mutants, panels_of
+from consistency import ROOT, Count, alerts, dashboards, findings, mutants, panels_of, tidied
+from schema import unknown_fields
 
 # What Grafana would put in. The short interval of the scrapes makes short windows do.
 VARIABLES = {
@@ -25,7 +27,23 @@ VARIABLES = {
 PROVOKED = {
     "overview": [
         "Do publishes fail, and why?", "Are clients turned away, and why?", "Why do sessions end?", "How many alerts fire?",
-        "Do clients that come back miss anything?", "How fast is the error budget used up?",
+        "Do clients that come back miss anything?", "How fast is the error budget used up?", "Is the work shared evenly?",
+        "How long until a message has reached everyone?", "Which node needs a look?",
+    ],
+    "node": [
+        "How many clients come, and how many are turned away?", "Why do sessions end here?", "What do clients ask for?",
+        "What do clients get back when they join?", "How do publishes end here?", "How many frames go out in one write?",
+        "Is a worker full?", "What are clients told off for?",
+    ],
+    "redis": [
+        "How often must connections be made again?", "Which calls fail, and how?", "What is not delivered twice?",
+        "Did nodes die in the last day?", "Are nodes taken for dead?", "How full is its memory?", "Can it save?",
+        "How busy is its main thread?", "Which commands take its time?", "Which nodes hear Redis, over time?",
+    ],
+    "capacity": [
+        "How full is the fullest node?", "If the fullest node dies, how full are the others?", "How large can a storm be?",
+        "How long would the others take to let its clients in?", "When will the places run out?",
+        "How much of Redis does a publish take?", "How many people does a message reach?",
     ],
 }  # fmt: skip
 WINDOW = 30
@@ -141,11 +159,32 @@ def check_rules(cluster, count):
     count.check("RoomcastTargetDown is coming", None if "RoomcastTargetDown" in states else states)
 
 
+def check_runbook(cluster, count):
+    """Queries that the runbook tells people to ask can be asked."""
+    text = (ROOT.parent / "docs/runbook.md").read_text()
+    looks = "".join(re.findall(r"^- \*\*Look:\*\*.*?(?=^- \*\*Do)", text, re.M | re.S))
+    queries = [code for code in re.findall(r"`([^`]+)`", looks) if re.search(r"\b(roomcast|process|redis)_[a-z]|^up ", code)]
+    count.check("the runbook has queries", None if len(queries) > 40 else queries)
+    for query in queries:
+        try:
+            cluster.ask("query", query=query)
+            count.check(query, None)
+        except ValueError as error:
+            count.check(f"runbook: {query}", error)
+
+
 def check_consistency(count):
     known = {path.stem: json.loads(path.read_text()) for path in dashboards()}
     for path in dashboards():
         found = findings(path.stem, path.read_text(), alerts())
         count.check(f"{path.name} is consistent", "; ".join(found))
+        count.check(f"Grafana knows all of {path.name}", unknown_fields(known[path.stem]))
+    typo = copy.deepcopy(known["overview"])
+    typo["panels"][1]["options"]["colourMode"] = "value"
+    count.check("a misspelt option is found", None if unknown_fields(typo) == ["/panels/options/colourMode"] else unknown_fields(typo))
+    noisy = json.dumps({"id": 3, **known["node"], "version": 9})
+    tidied_up = tidied(noisy) == (ROOT / "dashboards/node.json").read_text()
+    count.check("an exported dashboard is tidied", None if tidied_up else "it is not")
     for words, text in mutants((ROOT / "dashboards/overview.json").read_text()):
         count.check(f"a dashboard {words} is found", None if findings("overview", text, alerts()) else "not found")
     for name, titles in PROVOKED.items():
@@ -168,6 +207,7 @@ def main(gateway, loadtest):
             check_variables(cluster, name, dashboard, count)
             check_annotations(cluster, name, dashboard, count)
         check_rules(cluster, count)
+        check_runbook(cluster, count)
     return count.end()
 
 
