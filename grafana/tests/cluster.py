@@ -102,7 +102,7 @@ class Cluster:
         self.redis = self.run("redis", *self.redis_command)
         until("redis-server answers", lambda: "Ready to accept connections" in self.log("redis"))
         (self.work / "rooms.toml").write_text(ROOMS)
-        self.nodes, self.urls, admin = [], [], []
+        self.nodes, self.urls, self.admin = [], [], []
         flags = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
         for number in range(NODES):
             name = f"node-{number}"
@@ -113,10 +113,10 @@ class Cluster:
             line = until(f"{name} listens", lambda: re.search(r'.*"message": *"listening".*', self.log(name)))
             public, private = re.findall(r'127\.0\.0\.1:\d+', line.group())
             self.urls.append(f"ws://{public}")
-            admin.append(private)
+            self.admin.append(private)
         exporter = f"127.0.0.1:{free_port()}"
         self.run("exporter", "prometheus-redis-exporter", "-redis.addr", f"redis://127.0.0.1:{redis}", "-web.listen-address", exporter)
-        self.start_prometheus({"chat": admin, "redis": [exporter]})
+        self.start_prometheus({"chat": self.admin, "redis": [exporter]})
 
     def start_prometheus(self, targets):
         jobs = [

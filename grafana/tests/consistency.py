@@ -110,6 +110,8 @@ def layout(panels):
 def about(panel, known_alerts):
     if not panel["title"].endswith("?"):
         yield "asks nothing"
+    if len(panel["title"]) > 8 * panel["gridPos"]["w"]:
+        yield "has a title that Grafana cuts off at that width"
     description = panel.get("description", "")
     if len(description) < 20 or not description.endswith("."):
         yield "has no description that ends"

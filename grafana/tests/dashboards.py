@@ -19,10 +19,7 @@ from consistency import ROOT, Count, alerts, dashboards, findings, mutants, pane
 from schema import unknown_fields
 
 # What Grafana would put in. The short interval of the scrapes makes short windows do.
-VARIABLES = {
-    "__rate_interval": "10s", "__interval": "5s", "__range": "30s", "datasource": "prometheus",
-    "namespace": ".*", "job": ".+", "instance": ".+", "redis": ".+",
-}  # fmt: skip
+INTERVALS = {"__rate_interval": "10s", "__interval": "5s", "__range": "30s"}
 # Panels that must show more than zeros after what happened to the cluster.
 PROVOKED = {
     "overview": [
@@ -41,20 +38,26 @@ PROVOKED = {
         "How busy is its main thread?", "Which commands take its time?", "Which nodes hear Redis, over time?",
     ],
     "capacity": [
-        "How full is the fullest node?", "If the fullest node dies, how full are the others?", "How large can a storm be?",
-        "How long would the others take to let its clients in?", "When will the places run out?",
+        "How full is the fullest node?", "How full if a node dies?", "How large can a storm be?",
+        "How long to let its clients in?", "When will the places run out?",
         "How much of Redis does a publish take?", "How many people does a message reach?",
     ],
 }  # fmt: skip
 WINDOW = 30
 
 
-def substitute(text):
-    for name, value in VARIABLES.items():
-        text = re.sub(rf"\$({name}\b|\{{{name}\}})", value, text)
-    if "$" in re.sub(r"\$$", "", text):
+def substitute(text, values):
+    for name, value in {**INTERVALS, **values}.items():
+        # A function, since sub would read the value's backslashes.
+        text = re.sub(rf"\$({name}\b|\{{{name}\}})", lambda _, value=value: value, text)
+    if "$" in text:
         raise ValueError(f"a variable that Grafana does not know here: {text}")
     return text
+
+
+def escaped(value):
+    """A value as Grafana writes it into a regular expression in a string."""
+    return re.escape(value).replace("\\-", "-").replace("\\", "\\\\")
 
 
 def crowd(url, count):
@@ -105,22 +108,22 @@ def has_data(series, is_range):
     return [number for number in numbers if number == number]
 
 
-def ask_target(cluster, target):
+def ask_target(cluster, target, values):
     """The numbers that a target's query returns."""
-    query = substitute(target["expr"])
+    query = substitute(target["expr"], values)
     if target["instant"]:
         return has_data(cluster.ask("query", query=query)["result"], False)
     end = time.time()
     return has_data(cluster.ask("query_range", query=query, start=end - WINDOW, end=end, step=1)["result"], True)
 
 
-def check_panel(cluster, name, panel, count):
+def check_panel(cluster, name, panel, values, count):
     must_be_seen = panel["title"] in PROVOKED.get(name, [])
     seen = False
     for target in panel["targets"]:
         words = f"{name}: {panel['title']} {target['refId']}"
         try:
-            numbers = ask_target(cluster, target)
+            numbers = ask_target(cluster, target, values)
             seen = seen or any(numbers)
             count.check(words, None if numbers else f"no data from {target['expr']}")
         except ValueError as error:
@@ -130,20 +133,27 @@ def check_panel(cluster, name, panel, count):
 
 
 def check_variables(cluster, name, dashboard, count):
+    """The variables with everything chosen that may be, by name."""
+    chosen = {}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] != "query":
             continue
         selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"]).groups()
-        values = cluster.ask(f"label/{label}/values", **{"match[]": substitute(selector)})
+        values = cluster.ask(f"label/{label}/values", **{"match[]": substitute(selector, chosen)})
         count.check(f"{name}: variable {variable['name']}", None if values else "no values")
+        if variable["multi"]:
+            chosen[variable["name"]] = variable.get("allValue", f"({'|'.join(map(escaped, values))})")
+        else:
+            chosen[variable["name"]] = cluster.admin[0]
+    return chosen
 
 
-def check_annotations(cluster, name, dashboard, count):
+def check_annotations(cluster, name, dashboard, values, count):
     for annotation in dashboard["annotations"]["list"]:
         if "expr" in annotation:
             problem = None
             try:
-                cluster.ask("query", query=substitute(annotation["expr"]))
+                cluster.ask("query", query=substitute(annotation["expr"], values))
             except ValueError as error:
                 problem = error
             count.check(f"{name}: annotation {annotation['name']}", problem)
@@ -202,10 +212,10 @@ def main(gateway, loadtest):
         provoke(cluster)
         print(f"dashboards: provoked after {time.monotonic() - began:.0f} s")
         for name, dashboard in known.items():
+            values = check_variables(cluster, name, dashboard, count)
             for panel in panels_of(dashboard):
-                check_panel(cluster, name, panel, count)
-            check_variables(cluster, name, dashboard, count)
-            check_annotations(cluster, name, dashboard, count)
+                check_panel(cluster, name, panel, values, count)
+            check_annotations(cluster, name, dashboard, values, count)
         check_rules(cluster, count)
         check_runbook(cluster, count)
     return count.end()
