@@ -55,7 +55,7 @@ def fetch(url, **query):
 class Cluster:
     def __init__(self, programs, rules):
         self.programs, self.rules = programs, Path(rules).resolve()
-        self.started = []
+        self.started, self.loads = [], []
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory(prefix="roomcast-dashboards-")
@@ -68,6 +68,9 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
+        for process in self.loads:
+            # It would settle its audit first.
+            process.kill()
         for process in reversed(self.started):
             if process.poll() is None:
                 process.terminate()
@@ -135,7 +138,7 @@ class Cluster:
 
     def load(self, name, *arguments, nodes=None):
         targets = [word for url in nodes or self.urls for word in ("--target", url)]
-        return self.run(name, self.programs["loadtest"], *arguments, *targets)
+        self.loads.append(self.run(name, self.programs["loadtest"], *arguments, *targets))
 
     def kill(self, node):
         self.nodes[node].send_signal(signal.SIGKILL)

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from cluster import Cluster, until
+from cluster import NODES, Cluster, until
 from consistency import ROOT, Count, alerts, dashboards, findings, mutants, panels_of, tidied
 from schema import unknown_fields
 
@@ -159,12 +159,27 @@ def check_annotations(cluster, name, dashboard, values, count):
             count.check(f"{name}: annotation {annotation['name']}", problem)
 
 
+def check_peace(cluster, count):
+    """As long as all is well no alert is even pending, once everything was scraped."""
+    until("everything is scraped", lambda: value(cluster, "sum(roomcast_ready) + sum(redis_up)") == NODES + 1)
+
+    def awake():
+        return [one["labels"]["alertname"] for one in cluster.ask("alerts")["alerts"]]
+
+    # Until the first scrape there was no node.
+    until(f"no alert is pending: {awake()}", lambda: not awake())
+    count.check("no alert in peace", awake())
+
+
 def check_rules(cluster, count):
     """The rules live: each can be evaluated, and a killed node is noticed by those meant for it."""
     for group in cluster.ask("rules")["groups"]:
         for rule in group["rules"]:
             count.check(f"rule {rule['name']}", None if rule["health"] == "ok" else rule.get("lastError"))
     states = {one["metric"]["alertname"]: one["metric"]["alertstate"] for one in cluster.ask("query", query="ALERTS")["result"]}
+    for alert in cluster.ask("alerts")["alerts"]:
+        texts = " ".join(alert["annotations"].values())
+        count.check(f"texts of {alert['labels']['alertname']}", texts if "error expanding" in texts or "<no value>" in texts else None)
     count.check("RoomcastTakeover fires", None if states.get("RoomcastTakeover") == "firing" else states)
     count.check("RoomcastTargetDown is coming", None if "RoomcastTargetDown" in states else states)
 
@@ -209,6 +224,7 @@ def main(gateway, loadtest):
     programs = {"gateway": os.path.abspath(gateway), "loadtest": os.path.abspath(loadtest)}
     began = time.monotonic()
     with Cluster(programs, ROOT / "alerts.yaml") as cluster:
+        check_peace(cluster, count)
         provoke(cluster)
         print(f"dashboards: provoked after {time.monotonic() - began:.0f} s")
         for name, dashboard in known.items():
