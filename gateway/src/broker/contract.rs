@@ -24,6 +24,7 @@ mod faults;
 mod history;
 mod leases;
 mod messages;
+mod passwords;
 mod presence;
 mod scripts;
 mod sharding;

@@ -23,8 +23,8 @@ const MAKERS: &[&str] =
 const QUERIES: &[&str] = &["grafana/", "k8s/", "helm/", "docs/runbook.md"];
 /// Crates and hosts, not metrics.
 const NOT_METRICS: &[&str] = &["roomcast_protocol", "roomcast_gateway", "roomcast_loadtest"];
-/// Flags that are no settings; the last is how a variable that Kubernetes adds for a service reads.
-const NOT_SETTINGS: &[&str] = &["--help", "--version", "--service-host"];
+/// Flags that are no settings: of clap, of `gateway probe`, and the last is how a variable that Kubernetes adds for a service reads.
+const NOT_SETTINGS: &[&str] = &["--help", "--version", "--live", "--service-host"];
 
 /// Name and where it stands first.
 type Names = BTreeMap<String, (String, usize)>;
