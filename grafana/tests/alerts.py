@@ -20,7 +20,9 @@ from consistency import ROOT, Count, alerts
 
 PROMTOOL = shutil.which("promtool", path=f"{os.environ['PATH']}:{ROOT.parent}/.cache/tools/bin")
 RUNBOOK = ROOT.parent / "docs/runbook.md"
-ALERT = re.compile(r"(?P<head>^ +- alert: (?P<name>\w+)\n)(?P<expr> +expr: .*?)^ +for: (?P<time>\w+)\n(?P<rest>.*?)(?=^ *- |\Z|^$)", re.M | re.S)
+ALERT = re.compile(
+    r"(?P<head>^ +- alert: (?P<name>\w+)\n)(?P<expr> +expr: .*?)^ +for: (?P<time>\w+)\n(?P<rest>.*?)(?=^ *- |\Z|^$)", re.M | re.S
+)
 RECORDS = re.compile(r"^  - name: roomcast-objectives\n.*?^\n", re.M | re.S)
 # What an alert is made to be, and what the unit tests then get where they want something else.
 MUTANTS = {

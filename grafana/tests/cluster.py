@@ -113,7 +113,7 @@ class Cluster:
                 name, self.programs["gateway"], "--node-id", name, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
                 "--config", "rooms.toml", "--redis", f"redis://127.0.0.1:{redis}", *flags,
             ))  # fmt: skip
-            line = until(f"{name} listens", lambda: re.search(r'.*"message": *"listening".*', self.log(name)))
+            line = until(f"{name} listens", lambda name=name: re.search(r'.*"message": *"listening".*', self.log(name)))
             public, private = re.findall(r'127\.0\.0\.1:\d+', line.group())
             self.urls.append(f"ws://{public}")
             self.admin.append(private)

@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
 
 from cluster import NODES, Cluster, until
 from consistency import ROOT, Count, alerts, dashboards, findings, mutants, panels_of, tidied
@@ -43,6 +42,11 @@ PROVOKED = {
         "How much of Redis does a publish take?", "How many people does a message reach?",
     ],
 }  # fmt: skip
+# Alerts that must have noticed; for the others it was too short.
+WOKEN = [
+    ("RoomcastTakeover", "firing"), ("RoomcastTargetDown", "pending"), ("RoomcastBrokerDeaf", "pending"),
+    ("RoomcastPublishesFail", "pending"), ("RoomcastPublishBudgetBurnsFast", "pending"),
+]  # fmt: skip
 WINDOW = 30
 
 
@@ -176,12 +180,13 @@ def check_rules(cluster, count):
     for group in cluster.ask("rules")["groups"]:
         for rule in group["rules"]:
             count.check(f"rule {rule['name']}", None if rule["health"] == "ok" else rule.get("lastError"))
-    states = {one["metric"]["alertname"]: one["metric"]["alertstate"] for one in cluster.ask("query", query="ALERTS")["result"]}
+    recent = cluster.ask("query", query="max by (alertname, alertstate) (max_over_time(ALERTS[1m]))")["result"]
+    states = {(one["metric"]["alertname"], one["metric"]["alertstate"]) for one in recent}
     for alert in cluster.ask("alerts")["alerts"]:
         texts = " ".join(alert["annotations"].values())
         count.check(f"texts of {alert['labels']['alertname']}", texts if "error expanding" in texts or "<no value>" in texts else None)
-    count.check("RoomcastTakeover fires", None if states.get("RoomcastTakeover") == "firing" else states)
-    count.check("RoomcastTargetDown is coming", None if "RoomcastTargetDown" in states else states)
+    for alert, state in WOKEN:
+        count.check(f"{alert} was {state}", None if (alert, state) in states else states)
 
 
 def check_runbook(cluster, count):
