@@ -14,6 +14,7 @@ use crate::cli::{self, Command, Output, Refusal};
 use crate::embedded::Embedded;
 use crate::engine::{self, Watcher};
 use crate::live::LiveDisplay;
+use crate::report::words::printable;
 use crate::report::{self, Happening, Live, Report, Threshold};
 
 /// Does it, and gives the exit code.
@@ -51,10 +52,11 @@ async fn load(run: cli::Run) -> Result<u8> {
         display.finish();
         report?
     };
+    let code = publish(&report, &output)?;
     if let Some(embedded) = embedded {
         embedded.stop().await?;
     }
-    publish(&report, &output)
+    Ok(code)
 }
 
 /// The display knows no engine, and the engine no display.
@@ -86,22 +88,28 @@ async fn pass_on_signals(interrupt: UnboundedSender<()>) -> io::Result<()> {
     }
 }
 
-/// Writes the report wherever it is wanted, the summary to standard output; to the quiet only why the run did not pass.
+/// Says the report in words, and writes it wherever it is wanted. All of that is tried, whatever fails: the load is
+/// over, and nobody can look again.
 fn publish(report: &Report, output: &Output) -> Result<u8> {
-    if let Some(path) = &output.json {
-        report::write(path, report)?;
-    }
-    if let Some(path) = &output.html {
-        write_page(path, report)?;
-    }
-    if output.quiet {
+    let told = tell(report, output.quiet);
+    let json = output.json.as_deref().map_or(Ok(()), |path| report::write(path, report).context("--json"));
+    let html = output.html.as_deref().map_or(Ok(()), |path| write_page(path, report));
+    let failed = [told, json, html].into_iter().filter_map(Result::err).map(|error| format!("{error:#}"));
+    let failed: Vec<String> = failed.collect();
+    anyhow::ensure!(failed.is_empty(), failed.join("; "));
+    Ok(report.verdict.exit_code())
+}
+
+/// The summary, to standard output; to the quiet only why the run did not pass.
+fn tell(report: &Report, quiet: bool) -> Result<()> {
+    if quiet {
         for reason in &report.because {
-            writeln!(io::stderr(), "loadtest: {reason}").context("standard error")?;
+            writeln!(io::stderr(), "loadtest: {}", printable(reason)).context("standard error")?;
         }
     } else {
         report::summary(report, &mut io::stdout().lock()).context("standard output")?;
     }
-    Ok(report.verdict.exit_code())
+    Ok(())
 }
 
 fn write_page(path: &Path, report: &Report) -> Result<()> {

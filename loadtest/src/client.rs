@@ -4,11 +4,16 @@
 //! schedule: the pacer tells it what is due.
 
 mod decode;
+mod entry;
 mod life;
 mod memo;
+mod nodes;
 mod notes;
 mod publisher;
 mod session;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,8 +24,11 @@ use std::task::Waker;
 use roomcast_protocol::RoomName;
 
 use self::memo::Memo;
+use self::nodes::Nodes;
 pub use self::notes::Notes;
 use self::publisher::Publisher;
+pub use self::watch::LOOK;
+use self::watch::{Cut, Looks};
 use crate::audit::{Audit, Seat};
 use crate::clock::Clock;
 use crate::plan::Plan;
@@ -52,6 +60,17 @@ impl Gauges {
     }
 }
 
+/// Held by a task: a panic ends only the task, and without a word. The run must not go on as if nothing were missing.
+pub struct EndsRun<'a>(pub &'a Gauges);
+
+impl Drop for EndsRun<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.give_up("a part of the load tester panicked, see above; please report it".to_owned());
+        }
+    }
+}
+
 /// A publish, or with number 0 the join, that must be tried again: for the pacer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Retry {
@@ -75,8 +94,8 @@ pub struct Floor {
     scratch: RefCell<Vec<u8>>,
     encoded: RefCell<Vec<u8>>,
     memo: RefCell<Memo>,
-    /// Node ids met so far, by [`node_hash`]: few.
-    nodes: RefCell<Vec<(u32, Arc<str>)>>,
+    nodes: RefCell<Nodes>,
+    looks: Looks,
 }
 
 impl Floor {
@@ -94,24 +113,14 @@ impl Floor {
             encoded: RefCell::default(),
             memo: RefCell::new(Memo::new()),
             nodes: RefCell::default(),
+            looks: Looks::default(),
         }
     }
 
-    /// The one copy of a node's id on this thread.
-    fn node(&self, id: &str) -> (u32, Arc<str>) {
-        let hash = node_hash(id);
-        let mut nodes = self.nodes.borrow_mut();
-        if let Some(known) = nodes.iter().find(|(_, known)| &**known == id) {
-            return known.clone();
-        }
-        nodes.push((hash, Arc::from(id)));
-        (hash, Arc::from(id))
+    /// A look begins: every client is to be [watched](Client::watch). To be called every [`LOOK`].
+    pub fn look(&self) {
+        self.looks.next();
     }
-}
-
-/// The same in all processes.
-fn node_hash(id: &str) -> u32 {
-    crc32fast::hash(id.as_bytes())
 }
 
 /// Where a client is in its room.
@@ -139,6 +148,10 @@ struct State {
     gone_at_ns: u64,
     /// Messages up to this seq are older than the last join.
     joined_seq: u64,
+    /// The look in which the connection was opened or the join sent, until it is answered.
+    awaits_since: Option<u32>,
+    /// How often the server said it would ping; 0 if it did not.
+    ping_interval_ms: u64,
     /// The server asked to come back after so long.
     come_back_ms: Option<u64>,
 }
@@ -164,7 +177,9 @@ pub struct Client {
     me: RefCell<State>,
     link: RefCell<Option<Box<Link>>>,
     waker: RefCell<Option<Waker>>,
-    drop_now: Cell<bool>,
+    /// The look in which something was last received.
+    heard: Cell<u32>,
+    cut: Cell<Option<Cut>>,
     /// The run is over for it: connections that end now are none that were lost.
     concluded: Cell<bool>,
 }
@@ -191,11 +206,14 @@ impl Client {
                 joining_since_ns: 0,
                 gone_at_ns: 0,
                 joined_seq: 0,
+                awaits_since: None,
+                ping_interval_ms: 0,
                 come_back_ms: None,
             }),
             link: RefCell::new(None),
             waker: RefCell::new(None),
-            drop_now: Cell::new(false),
+            heard: Cell::new(0),
+            cut: Cell::new(None),
             concluded: Cell::new(false),
         }))
     }
@@ -223,7 +241,7 @@ impl Client {
     pub fn retry(&self, retry: Retry) {
         let mut me = self.me.borrow_mut();
         match retry.number {
-            0 if me.presence == Presence::Out && me.node_id.is_some() => {
+            0 if me.presence == Presence::Out && me.node_id.is_some() && me.awaits_since.is_none() => {
                 let join = self.join_frame(&mut me);
                 drop(me);
                 self.send_text(&join);
@@ -243,8 +261,7 @@ impl Client {
     pub fn break_off(&self) -> bool {
         let open = self.link.borrow().is_some();
         if open {
-            self.drop_now.set(true);
-            self.wake();
+            self.cut(Cut::Storm);
         }
         open
     }

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use roomcast_protocol::Mode;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -266,7 +266,13 @@ impl<'a> Run<'a> {
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).collect::<Vec<_>>());
         for ended in joined.await? {
-            ended.map_err(|_| anyhow!("a load thread panicked"))??;
+            // What the others and it did so far is still worth a report.
+            let why = match ended {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_) => "it panicked".to_owned(),
+            };
+            self.collector.problem(format!("a load thread ended: {why}"));
         }
         while let Ok(tick) = self.ticks.try_recv() {
             self.take_tick(&tick);
@@ -274,7 +280,9 @@ impl<'a> Run<'a> {
         if let Some(reason) = self.gauges.fatal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             self.collector.problem(reason);
         }
-        self.audit.flush_log()?;
+        if let Err(error) = self.audit.flush_log() {
+            self.collector.problem(format!("{error:#}"));
+        }
         self.info.finished_ms = self.now_ms();
         self.info.interrupted = self.interrupted > 0;
         self.generator.cpu_seconds = machine::cpu_seconds();

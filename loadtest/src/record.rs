@@ -54,7 +54,7 @@ impl Latency {
 pub enum Count {
     /// Connections that reached `welcome`.
     Connected,
-    /// Attempts that did not.
+    /// Attempts that did not, for whatever reason.
     ConnectFailed,
     /// Connections that ended against our will.
     Disconnected,
@@ -84,7 +84,7 @@ pub enum Count {
     Foreign,
     /// Other frames.
     OtherFrames,
-    /// `error` frames that answer no publish, and frames we could not read.
+    /// `error` frames that answer no publish, and frames we could not read or that do not belong where they came.
     OtherErrors,
     BytesIn,
     BytesOut,

@@ -3,6 +3,8 @@
 //!
 //! Called by clients. It shares no code with the gateway's sockets: what audits a node must not share its mistakes.
 
+#[cfg(test)]
+pub mod fake;
 mod frames;
 mod handshake;
 mod link;

@@ -133,6 +133,7 @@ pub(super) fn scrape(text: &str) -> Result<String, String> {
     let wrong = || "expected http://host:port/metrics, or host:port".to_owned();
     let rest = match text.split_once("://") {
         Some(("http", rest)) => rest,
+        Some(("https", _)) => return Err("metrics are read without TLS: expected http://host:port/metrics".to_owned()),
         Some(_) => return Err(wrong()),
         None => text,
     };
@@ -172,7 +173,8 @@ mod tests {
     fn metrics_pages_are_completed() {
         assert_eq!(scrape("node-1:8081").as_deref(), Ok("http://node-1:8081/metrics"));
         assert_eq!(scrape("http://h:1/a/m").as_deref(), Ok("http://h:1/a/m"));
-        for bad in ["", "http://", "https://h", "u:p@h", "h x"] {
+        assert!(scrape("https://h:1/metrics").is_err_and(|words| words.contains("without TLS")));
+        for bad in ["", "http://", "HTTPS://h", "u:p@h", "h x"] {
             assert!(scrape(bad).is_err(), "{bad:?}");
         }
     }

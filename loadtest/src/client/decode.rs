@@ -34,8 +34,10 @@ pub(super) struct Fields<'a> {
     recovery: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     mode: Option<Cow<'a, str>>,
+    /// Each to be parsed on its own: what is wrong in one is no matter of the others, and fields are many times the size
+    /// of what may stand for a message.
     #[serde(borrow, default)]
-    pub(super) messages: Vec<Fields<'a>>,
+    pub(super) messages: Vec<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) code: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -48,6 +50,8 @@ pub(super) struct Fields<'a> {
     pub(super) after_ms: u64,
     #[serde(borrow, default)]
     pub(super) node_id: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(super) ping_interval_ms: u64,
     #[serde(default)]
     pub(super) limits: Option<Limits>,
 }

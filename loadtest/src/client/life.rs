@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::{Client, Output, Presence};
+use super::watch::Cut;
+use super::{Client, EndsRun, Output, Presence};
 use crate::plan::Target;
 use crate::record::{Count, Reason};
 use crate::wire::{Closed, ConnectError, Frame, Request};
@@ -15,12 +16,20 @@ use crate::wire::{Closed, ConnectError, Frame, Request};
 enum End {
     Closed(Closed),
     /// We broke it off.
-    Dropped,
+    Cut(Cut),
+}
+
+/// Longest time that a server's wish to come back later is followed. Who asks for more has no use for us.
+const LONGEST_AWAY: Duration = Duration::from_mins(5);
+
+fn asked_ns(after_ms: u64) -> u64 {
+    Duration::from_millis(after_ms).min(LONGEST_AWAY).as_nanos() as u64
 }
 
 impl Client {
     /// Connects when `due_ns` comes, and whenever the connection is lost, until it is concluded.
     pub async fn live(self: Rc<Self>, due_ns: u64) {
+        let _guard = EndsRun(&self.floor.gauges);
         let mut due_ns = due_ns;
         let mut attempt: u32 = 0;
         loop {
@@ -93,6 +102,9 @@ impl Client {
             let mut me = self.me.borrow_mut();
             me.node_id = None;
             me.connecting_since_ns = due_ns;
+            me.ping_interval_ms = 0;
+            me.awaits_since = Some(self.floor.looks.now());
+            self.heard.set(self.floor.looks.now());
         }
         let mut output = Output::default();
         link.feed(&rest, &mut |frame| self.take_frame(&mut self.me.borrow_mut(), &frame, &mut output));
@@ -112,8 +124,8 @@ impl Client {
     }
 
     fn poll_session(&self, cx: &mut Context<'_>) -> Poll<End> {
-        if self.drop_now.take() {
-            return Poll::Ready(End::Dropped);
+        if let Some(why) = self.cut.take() {
+            return Poll::Ready(End::Cut(why));
         }
         let mut output = Output::default();
         loop {
@@ -121,7 +133,10 @@ impl Client {
             self.answer(std::mem::take(&mut output));
             *self.waker.borrow_mut() = Some(cx.waker().clone());
             match ready!(polled) {
-                Ok(read) => self.floor.recorder.count(Count::BytesIn, read as u64),
+                Ok(read) => {
+                    self.heard.set(self.floor.looks.now());
+                    self.floor.recorder.count(Count::BytesIn, read as u64);
+                }
                 Err(closed) => return Poll::Ready(End::Closed(closed)),
             }
         }
@@ -144,36 +159,67 @@ impl Client {
         floor.gauges.connections.fetch_sub(1, Relaxed);
         let mut me = self.me.borrow_mut();
         let node = me.node_id.take();
-        if me.presence == Presence::Joined {
+        me.awaits_since = None;
+        let was_joined = me.presence == Presence::Joined;
+        if was_joined {
             me.presence = Presence::Out;
             me.seat.away(&floor.audit);
             floor.gauges.joined.fetch_sub(1, Relaxed);
         }
         self.forget_what_cannot_be_retried(&mut me);
         let now = floor.clock.now_ns();
-        let asked = me.come_back_ms.take().map(|ms| Duration::from_millis(ms).as_nanos() as u64);
+        let asked = me.come_back_ms.take().map(asked_ns);
         let back = match end {
-            End::Dropped => {
-                floor.recorder.count(Count::Dropped, 1);
-                now
-            }
-            End::Closed(closed) => {
-                floor.recorder.count(Count::Disconnected, 1);
-                floor.recorder.because(Reason::Close, &words(closed));
-                floor.notes.borrow_mut().gone.add(node.as_deref().unwrap_or("unknown"), 1);
-                now + asked.unwrap_or_else(|| self.backoff_ns(attempt))
-            }
+            End::Cut(Cut::Storm) => now,
+            _ => now + asked.unwrap_or_else(|| self.backoff_ns(attempt)),
         };
+        self.tell_of(end, node.as_deref());
         // Waiting as the server asked is not the cluster's latency; our own backoff is.
-        me.gone_at_ns = if asked.is_some() { back } else { now };
+        if asked.is_some() && (was_joined || me.gone_at_ns > 0) {
+            me.gone_at_ns = back;
+        } else if was_joined {
+            me.gone_at_ns = now;
+        }
         back
+    }
+
+    /// Counts a connection that ended; without a welcome it was none.
+    fn tell_of(&self, end: &End, node: Option<&str>) {
+        let recorder = &self.floor.recorder;
+        match (end, node) {
+            (End::Cut(Cut::Storm), _) => recorder.count(Count::Dropped, 1),
+            (_, None) => {
+                recorder.count(Count::ConnectFailed, 1);
+                recorder.because(Reason::ConnectFailure, &words(end));
+            }
+            (_, Some(node)) => {
+                recorder.count(Count::Disconnected, 1);
+                recorder.because(Reason::Close, &words(end));
+                self.floor.notes.borrow_mut().gone.add(node, 1);
+            }
+        }
+        if matches!(end, End::Cut(Cut::NoJoined)) {
+            recorder.because(Reason::ConnectFailure, Cut::NoJoined.words());
+        }
     }
 }
 
-fn words(closed: &Closed) -> String {
-    match closed {
-        Closed::By(code, reason) if reason.is_empty() => format!("{code}"),
-        Closed::By(code, reason) => format!("{code} {reason}"),
-        Closed::Lost(reason) => format!("lost: {reason}"),
+fn words(end: &End) -> String {
+    match end {
+        End::Closed(Closed::By(code, reason)) if reason.is_empty() => format!("{code}"),
+        End::Closed(Closed::By(code, reason)) => format!("{code} {reason}"),
+        End::Closed(Closed::Lost(reason)) => format!("lost: {reason}"),
+        End::Cut(why) => why.words().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_followed_for_minutes_and_not_for_ever() {
+        assert_eq!(asked_ns(1500), 1_500_000_000);
+        assert_eq!(asked_ns(u64::MAX), 300_000_000_000);
     }
 }

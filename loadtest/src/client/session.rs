@@ -2,14 +2,14 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use roomcast_protocol::{Mode, Recovery};
+use roomcast_protocol::Mode;
 
 use super::decode::Fields;
 use super::memo::Known;
 use super::publisher::{Envelope, Publisher, read_id, write_frame};
 use super::{Client, Output, Presence, Retry, State};
 use crate::payload::{self, PayloadError, Stamp};
-use crate::record::{Count, Latency, Reason};
+use crate::record::{Count, Latency, Reason, Tally};
 use crate::wire::Frame;
 
 /// How every `message` frame begins.
@@ -21,7 +21,7 @@ const UNKNOWN: u64 = 0;
 /// Stands for all that were never sent, in a [`Retry`].
 pub(super) const UNSENT: u32 = u32::MAX;
 /// The `ref` of a join; publishes have their numbers, which begin with 1.
-const JOIN: u32 = 0;
+pub(super) const JOIN: u32 = 0;
 
 impl Client {
     /// Takes one frame; what is to be sent in answer is added to `output`.
@@ -79,7 +79,7 @@ impl Client {
     }
 
     /// A message that says it is of a room that the client is not in.
-    fn take_astray(&self, me: &mut State, known: &Known) {
+    pub(super) fn take_astray(&self, me: &mut State, known: &Known) {
         let audit = &self.floor.audit;
         match &known.stamp {
             Some(stamp) if stamp.room != self.room => audit.misplaced(self.index, self.room, stamp),
@@ -102,7 +102,7 @@ impl Client {
     }
 
     /// Reads a message and holds it against what others saw of its room.
-    fn read_message(&self, fields: &Fields<'_>) -> Option<Known> {
+    pub(super) fn read_message(&self, fields: &Fields<'_>) -> Option<Known> {
         let floor = &self.floor;
         let name = fields.room.as_deref()?;
         let room = name.rsplit('-').next().and_then(|index| index.parse().ok());
@@ -113,7 +113,7 @@ impl Client {
             Ok(stamp) if stamp.run == floor.plan.run => Some(stamp),
             Ok(_) | Err(PayloadError::NotOurs) => None,
             Err(PayloadError::Corrupted) => {
-                let words = format!("message {} is damaged", fields.id.as_deref().unwrap_or("without id"));
+                let words = format!("message {} is damaged", cut(fields.id.as_deref().unwrap_or("without id")));
                 floor.audit.corrupted(self.index, self.room, &words);
                 // Its id still tells which one it is, so that it does not count as lost as well.
                 read_id(floor.plan.run, fields.id.as_deref()?).map(|(publisher, number)| Stamp {
@@ -133,112 +133,15 @@ impl Client {
         Some(Known { room, stamp, place })
     }
 
-    fn take_welcome(&self, me: &mut State, fields: &Fields<'_>, output: &mut Output) {
-        let floor = &self.floor;
-        let (hash, id) = floor.node(fields.node_id.as_deref().unwrap_or("unknown"));
-        (me.node, me.node_id) = (hash, Some(id));
-        let now = floor.clock.now_ns();
-        floor.recorder.count(Count::Connected, 1);
-        floor.recorder.took(Latency::Connect, now.saturating_sub(me.connecting_since_ns));
-        if let Some(limits) = &fields.limits {
-            self.check_limits(limits.publish_rate, limits.message_bytes);
-        }
-        if me.presence != Presence::Away {
-            output.frames.push(self.join_frame(me));
-        }
-    }
-
-    /// A cluster that allows less than the plan wants makes every figure meaningless: say so at once.
-    fn check_limits(&self, rate: u32, bytes: usize) {
-        let plan = &self.floor.plan;
-        let own = plan.rate / f64::from(plan.publishers.max(1));
-        if rate > 0 && own > f64::from(rate) {
-            self.floor.gauges.give_up(format!(
-                "each publisher is to send {own:.1} messages a second, and the cluster allows {rate}: \
-                 use more publishers, a lower rate, or raise the gateway's publish-rate"
-            ));
-        }
-        let largest = plan.sizes.0.iter().map(|(size, _)| *size).max().unwrap_or(0) + 256;
-        if bytes > 0 && largest > bytes && plan.rate > 0.0 {
-            self.floor.gauges.give_up(format!(
-                "messages of up to {largest} bytes with their frame, and the cluster allows {bytes}: \
-                 use a smaller --size, or raise the gateway's max-message-bytes"
-            ));
-        }
-    }
-
-    pub(super) fn join_frame(&self, me: &mut State) -> Vec<u8> {
-        me.joining_since_ns = self.floor.clock.now_ns();
-        let room = &self.room_name;
-        match me.seat.since() {
-            Some(place) => format!(
-                r#"{{"type":"join","room":"{room}","ref":{JOIN},"since":{{"term":"{}","seq":{}}}}}"#,
-                place.term, place.seq
-            ),
-            None => format!(r#"{{"type":"join","room":"{room}","ref":{JOIN}}}"#),
-        }
-        .into_bytes()
-    }
-
-    fn take_joined(&self, me: &mut State, fields: &Fields<'_>, output: &mut Output) {
-        let floor = &self.floor;
-        if fields.mode() != Some(floor.plan.mode) {
-            floor.gauges.give_up(format!(
-                "room {} is {}, and --mode says otherwise: the gateway's room patterns decide; choose a --prefix",
-                self.room_name,
-                if floor.plan.mode == Mode::Durable { "not durable" } else { "not ephemeral" },
-            ));
-        }
-        let recovery = fields.recovery().unwrap_or(Recovery::Fresh);
-        let term = fields.term();
-        me.seat.joined(&floor.audit, recovery, term.as_ref(), fields.seq);
-        for message in &fields.messages {
-            self.take_replayed(me, message);
-        }
-        me.joined_seq = fields.seq.unwrap_or(0);
-        me.presence = Presence::Joined;
-        floor.gauges.joined.fetch_add(1, Relaxed);
-        floor.recorder.count(Count::Joined, 1);
-        self.time_join(me);
-        if !matches!(recovery, Recovery::Fresh | Recovery::Resumed) {
-            floor.notes.borrow_mut().breaks.add(fields.recovery_word(), 1);
-        }
-        output.joined = true;
-    }
-
-    fn time_join(&self, me: &mut State) {
-        let floor = &self.floor;
-        let now = floor.clock.now_ns();
-        let gone_at = std::mem::take(&mut me.gone_at_ns);
-        if gone_at == 0 {
-            floor.recorder.took(Latency::Join, now.saturating_sub(me.joining_since_ns));
-        } else {
-            floor.recorder.took(Latency::Resume, now.saturating_sub(gone_at));
-            let node = me.node_id.as_deref().unwrap_or("unknown");
-            floor.notes.borrow_mut().back.add(node, 1);
-        }
-    }
-
-    fn take_replayed(&self, me: &mut State, message: &Fields<'_>) {
-        let floor = &self.floor;
-        match self.read_message(message) {
-            Some(known) if known.room != Some(self.room) => self.take_astray(me, &known),
-            Some(Known { stamp: Some(stamp), place, .. }) => {
-                me.seat.replayed(&floor.audit, &stamp, place.as_ref());
-                floor.recorder.count(Count::Replayed, 1);
-            }
-            Some(Known { place, .. }) => {
-                floor.recorder.count(Count::Foreign, 1);
-                me.seat.foreign(&floor.audit, place.as_ref());
-            }
-            None => floor.audit.corrupted(self.index, self.room, "a message within joined has no room or data"),
-        }
-    }
-
     fn take_ack(&self, me: &mut State, fields: &Fields<'_>) {
         let floor = &self.floor;
         let Some(number) = fields.number() else { return };
-        let Some(pending) = me.publisher.as_deref_mut().and_then(|publisher| publisher.settle(number)) else { return };
+        let Some(publisher) = me.publisher.as_deref_mut() else { return };
+        if publisher.get(number).is_some_and(|pending| pending.sent == 0) {
+            self.out_of_place();
+            return;
+        }
+        let Some(pending) = publisher.settle(number) else { return };
         floor.recorder.took(Latency::Ack, floor.clock.now_ns().saturating_sub(pending.intended_ns));
         floor.recorder.count(Count::Acked, 1);
         if fields.duplicate {
@@ -257,8 +160,12 @@ impl Client {
         let Some(publisher) = me.publisher.as_deref_mut() else { return };
         floor.recorder.count(Count::PublishErrors, 1);
         floor.recorder.because(Reason::PublishError, code);
-        let Some(sent) = publisher.get(number).map(|pending| pending.sent) else { return };
+        let Some(pending) = publisher.get(number) else { return };
+        let sent = pending.sent;
         if fields.retryable && floor.plan.mode == Mode::Durable {
+            if std::mem::replace(&mut pending.refused, true) {
+                return;
+            }
             let wait = RETRY_NS << u32::from(sent).min(4);
             let at_ns = floor.clock.now_ns() + rand::random_range(wait / 2..=wait);
             floor.retries.borrow_mut().push(Retry { at_ns, client: self.slot, number, sent });
@@ -270,12 +177,13 @@ impl Client {
     }
 
     /// What is no answer to a publish: a join that was refused, or something we should not have sent.
-    fn take_other_error(&self, me: &State, code: &str, fields: &Fields<'_>) {
+    fn take_other_error(&self, me: &mut State, code: &str, fields: &Fields<'_>) {
         let floor = &self.floor;
         floor.recorder.count(Count::OtherErrors, 1);
-        let words = format!("{code}: {}", fields.message.as_deref().unwrap_or_default());
+        let words = format!("{}: {}", cut(code), cut(fields.message.as_deref().unwrap_or_default()));
         floor.recorder.because(Reason::ConnectFailure, &words);
-        if me.presence != Presence::Out {
+        // One that was refused already is tried again as it is.
+        if me.presence != Presence::Out || me.node_id.is_none() || me.awaits_since.take().is_none() {
             return;
         }
         if fields.retryable {
@@ -288,6 +196,16 @@ impl Client {
 
     fn take_reset(&self, me: &mut State, fields: &Fields<'_>) {
         let floor = &self.floor;
+        let is_ours = fields.room.as_deref() == Some(self.room_name.as_str());
+        match me.presence {
+            Presence::Joined if is_ours => {}
+            // It was on its way when the client left.
+            Presence::Away if is_ours => return,
+            _ => {
+                self.out_of_place();
+                return;
+            }
+        }
         if let (Some(reason), Some(seq)) = (fields.recovery(), fields.seq) {
             me.seat.reset(&floor.audit, reason, fields.term().as_ref(), seq);
         }
@@ -327,6 +245,7 @@ impl Client {
         floor.recorder.count(if pending.sent == 0 { Count::Sent } else { Count::Retried }, 1);
         floor.audit.published(self.index, self.room, number, pending.sent);
         pending.sent = pending.sent.saturating_add(1);
+        pending.refused = false;
         let mut frame = Vec::new();
         write_frame(&Envelope { plan: &floor.plan, room_name: self.room_name.as_str() }, &stamp, &mut frame);
         self.send_text(&frame);
@@ -369,6 +288,11 @@ impl Client {
     }
 }
 
-fn parse(text: &[u8]) -> Option<Fields<'_>> {
+/// Of what a server says, as much as anybody wants to read.
+fn cut(words: &str) -> &str {
+    &words[..words.floor_char_boundary(Tally::LONGEST)]
+}
+
+pub(super) fn parse(text: &[u8]) -> Option<Fields<'_>> {
     serde_json::from_str(simdutf8::basic::from_utf8(text).ok()?).ok()
 }

@@ -48,13 +48,14 @@ pub(super) async fn scrape(url: String, clock: Clock, out: UnboundedSender<Scrap
 
 async fn get(url: &str) -> Result<String> {
     let uri: Uri = url.parse()?;
-    let host = uri.host().context("no host in the address")?.to_owned();
-    let stream = TcpStream::connect((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80))).await?;
+    let authority = uri.authority().context("no host in the address")?;
+    let (host, port) = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
+    let stream = TcpStream::connect((host, port)).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let path =
         uri.path_and_query().map_or("/metrics", |path| if path.as_str() == "/" { "/metrics" } else { path.as_str() });
-    let request = Request::get(path).header("host", host).body(Empty::<Bytes>::new())?;
+    let request = Request::get(path).header("host", authority.as_str()).body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await.map_err(anyhow::Error::from_boxed)?;
@@ -122,5 +123,25 @@ mod tests {
     fn what_is_no_metric_counts_as_nothing() {
         let raw = Raw::read("<html>process_cpu_seconds_total NaN\nroomcast_connections x", 1);
         assert_eq!((raw.cpu_seconds, raw.connections), (0.0, 0.0));
+    }
+
+    #[tokio::test]
+    async fn a_page_is_asked_for_by_its_whole_address() {
+        use std::io::{Read as _, Write as _};
+
+        for host in ["127.0.0.1", "[::1]"] {
+            let listener = std::net::TcpListener::bind(format!("{host}:0")).expect("bound");
+            let authority = listener.local_addr().expect("an address").to_string();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("accepted");
+                let mut asked = vec![0; 4096];
+                let read = stream.read(&mut asked).expect("asked");
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabc\n").expect("answered");
+                String::from_utf8_lossy(&asked[..read]).to_lowercase()
+            });
+            assert_eq!(get(&format!("http://{authority}/metrics")).await.expect("a page"), "abc\n");
+            let asked = server.join().expect("served");
+            assert!(asked.contains(&format!("host: {authority}\r\n")), "{asked}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Whole runs against a gateway within the test.
 
+mod hostile;
+
 use super::*;
 use crate::embedded::Embedded;
 use crate::record::Latency;
@@ -15,10 +17,14 @@ impl Watcher for Nobody {
 
 async fn carry_out(mut plan: Plan) -> Report {
     let embedded = Embedded::start(&mut plan).expect("a gateway");
-    let (_interrupt, interrupts) = unbounded_channel();
-    let report = run(plan, &mut Nobody, interrupts).await.expect("a report");
+    let report = carry_out_there(plan).await;
     embedded.stop().await.expect("stopped");
     report
+}
+
+async fn carry_out_there(plan: Plan) -> Report {
+    let (_interrupt, interrupts) = unbounded_channel();
+    run(plan, &mut Nobody, interrupts).await.expect("a report")
 }
 
 fn count(report: &Report, what: Count) -> u64 {
@@ -62,8 +68,26 @@ async fn a_cluster_that_is_not_there_is_no_result() {
         connect_timeout: Duration::from_millis(300),
         ..Plan::sample()
     };
-    let (_interrupt, interrupts) = unbounded_channel();
-    let report = run(plan, &mut Nobody, interrupts).await.expect("a report");
+    let report = carry_out_there(plan).await;
     assert!(report.problems[0].contains("connection refused"), "{:?}", report.problems);
-    let _ = Verdict::Invalid;
+    assert_eq!(report.verdict, Verdict::Invalid);
+}
+
+/// The gateway's own defaults allow neither.
+#[tokio::test]
+async fn a_gateway_of_our_own_takes_large_messages_and_many_at_once() {
+    let sizes = crate::plan::Sizes(vec![(200_000, 1)]);
+    let plan = Plan { sizes, rooms: 1, members: 3, publishers: 1, rate: 10.0, ..Plan::sample() };
+    let report = carry_out(plan).await;
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(count(&report, Count::Received), 3 * count(&report, Count::Due));
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_costs_the_verdict_and_not_the_report() {
+    let plan = Plan { log: Some("/dev/full".into()), rate: 50.0, ..Plan::sample() };
+    let report = carry_out(plan).await;
+    assert!(count(&report, Count::Received) > 0);
+    assert_eq!(report.verdict, Verdict::Invalid);
+    assert!(report.problems[0].contains("log"), "{:?}", report.problems);
 }

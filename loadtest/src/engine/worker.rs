@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::control::{Control, Phase};
 use super::pacer::Pacer;
 use crate::audit::Audit;
-use crate::client::{Client, Floor, Gauges, Notes};
+use crate::client::{self, Client, EndsRun, Floor, Gauges, Notes};
 use crate::clock::Clock;
 use crate::plan::{Churn, Plan, Storm};
 use crate::record::Interval;
@@ -19,6 +19,8 @@ use crate::wire::Connector;
 
 /// How often a settling thread looks whether anything is still owed to its clients.
 const LOOK: Duration = Duration::from_millis(50);
+/// Clients that are looked at before others get their turn.
+const LOOKED_AT_ONCE: usize = 256;
 /// How long goodbyes may take to leave.
 const GOODBYE: Duration = Duration::from_millis(100);
 
@@ -62,17 +64,18 @@ pub(super) fn run(seed: Seed) -> Result<()> {
 
 async fn work(runtime: &LocalRuntime, seed: Seed) -> Result<()> {
     let Seed { index, plan, audit, gauges, clock, connector, control, ticks, members } = seed;
-    let floor = Rc::new(Floor::new(Arc::clone(&plan), audit, gauges, clock, connector));
+    let floor = Rc::new(Floor::new(Arc::clone(&plan), audit, Arc::clone(&gauges), clock, connector));
     let clients = members.iter().enumerate().map(|(slot, (room, member))| Client::new(&floor, slot, *room, *member));
     let clients: Rc<[Rc<Client>]> = clients.collect::<Option<Vec<_>>>().context("a room name is not valid")?.into();
     runtime.spawn_local(report_each_second(Rc::clone(&floor), ticks.clone()));
+    runtime.spawn_local(guarded(&gauges, watch(Rc::clone(&floor), Rc::clone(&clients))));
     let pacer = runtime.spawn_local(Pacer::new(Rc::clone(&floor), Rc::clone(&clients), control.clone()).run());
-    runtime.spawn_local(connect(Rc::clone(&floor), Rc::clone(&clients), control.clone()));
+    runtime.spawn_local(guarded(&gauges, connect(Rc::clone(&floor), Rc::clone(&clients), control.clone())));
     if let Some(storm) = plan.storm {
-        runtime.spawn_local(storms(Rc::clone(&floor), Rc::clone(&clients), control.clone(), storm));
+        runtime.spawn_local(guarded(&gauges, storms(Rc::clone(&floor), Rc::clone(&clients), control.clone(), storm)));
     }
     if let Some(churn) = plan.churn {
-        runtime.spawn_local(churning(Rc::clone(&floor), Rc::clone(&clients), control.clone(), churn));
+        runtime.spawn_local(guarded(&gauges, churning(Rc::clone(&floor), Rc::clone(&clients), control.clone(), churn)));
     }
     tokio::select! {
         () = control.reached(Phase::Settling) => {}
@@ -95,6 +98,14 @@ async fn work(runtime: &LocalRuntime, seed: Seed) -> Result<()> {
     Ok(())
 }
 
+fn guarded<T: Future<Output = ()>>(gauges: &Arc<Gauges>, task: T) -> impl Future<Output = ()> + use<T> {
+    let gauges = Arc::clone(gauges);
+    async move {
+        let _guard = EndsRun(&gauges);
+        task.await;
+    }
+}
+
 fn send_tick(floor: &Floor, ticks: &UnboundedSender<Tick>, at_s: u64) {
     // The main thread ends last.
     let _ = ticks.send(Tick { at_s, interval: floor.recorder.drain(), notes: floor.notes.take() });
@@ -105,6 +116,20 @@ async fn report_each_second(floor: Rc<Floor>, ticks: UnboundedSender<Tick>) {
         let second = floor.clock.now_ns() / 1_000_000_000;
         tokio::time::sleep_until(floor.clock.instant((second + 1) * 1_000_000_000).into()).await;
         send_tick(&floor, &ticks, second);
+    }
+}
+
+/// Looks at every client, again and again; a few at a time, so that nothing else is late.
+async fn watch(floor: Rc<Floor>, clients: Rc<[Rc<Client>]>) {
+    loop {
+        tokio::time::sleep(client::LOOK).await;
+        floor.look();
+        for some in clients.chunks(LOOKED_AT_ONCE) {
+            for client in some {
+                client.watch();
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::words::{bytes, duration, grouped, latency, rate, short};
+use super::words::{bytes, duration, grouped, latency, printable, rate, short};
 use super::{AuditReport, Finding, Report, Verdict};
 use crate::record::{Count, Latency};
 
@@ -346,12 +346,6 @@ fn listed(reasons: &BTreeMap<String, u64>) -> String {
 fn counted(number: u64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {what}{plural}", grouped(number))
-}
-
-/// What servers and files say must not steer the terminal.
-fn printable(text: &str) -> String {
-    const LONGEST: usize = 300;
-    text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -66,7 +66,9 @@ impl Incoming {
             if header.rsv1 || header.rsv2 || header.rsv3 || header.mask.is_some() {
                 return Err(WireError::Protocol("a reserved bit, or a mask"));
             }
-            if length > MOST_BYTES as u64 || self.message.len() > MOST_BYTES {
+            let is_data = matches!(header.opcode, OpCode::Data(_));
+            let held = if is_data { self.message.len() as u64 } else { 0 };
+            if length.saturating_add(held) > MOST_BYTES as u64 {
                 return Err(WireError::TooBig);
             }
             let begin = at + cursor.position() as usize;
@@ -209,6 +211,20 @@ mod tests {
         ] {
             assert!(all(&mut Incoming::default(), &bytes).is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn fragments_are_held_up_to_the_longest_message() {
+        let mut incoming = Incoming::default();
+        let head = |opcode: u8| [&[opcode, 127, 0, 0, 0, 0][..], &(1u32 << 20).to_be_bytes()].concat();
+        let fragment = vec![b'x'; 1 << 20];
+        for number in 0..16 {
+            assert_eq!(all(&mut incoming, &head(u8::from(number == 0))), Ok(Vec::new()));
+            assert_eq!(all(&mut incoming, &fragment), Ok(Vec::new()));
+        }
+        assert_eq!(incoming.message.len(), MOST_BYTES);
+        assert_eq!(all(&mut incoming, &server(0x89, b"p")), Ok(vec!["Ping([112])".to_owned()]), "between fragments");
+        assert_eq!(all(&mut incoming, &head(0x00)), Err(WireError::TooBig), "before it is taken in");
     }
 
     #[test]

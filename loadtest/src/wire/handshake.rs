@@ -42,7 +42,7 @@ impl From<std::io::Error> for ConnectError {
 pub struct Request<'a> {
     pub address: SocketAddr,
     pub source: Option<IpAddr>,
-    /// For `Host` and the certificate.
+    /// For `Host` and the certificate. An IPv6 address stands without brackets.
     pub host: &'a str,
     pub port: u16,
     pub tls: bool,
@@ -89,7 +89,7 @@ impl Connector {
         let mut stream = open(request.address, request.source).await?;
         let mut tls = None;
         if request.tls {
-            let name = ServerName::try_from(request.host.trim_matches(['[', ']']).to_owned())
+            let name = ServerName::try_from(request.host.to_owned())
                 .map_err(|_| ConnectError::NotWebSocket("the host is no name a certificate can have"))?;
             let mut session = ClientConnection::new(Arc::clone(&self.tls), name)
                 .map_err(|error| ConnectError::Io(error.to_string()))?;
@@ -127,7 +127,9 @@ fn head(request: &Request<'_>, key: &str) -> String {
     use std::fmt::Write as _;
 
     let default_port = if request.tls { 443 } else { 80 };
-    let mut head = format!("GET {} HTTP/1.1\r\nHost: {}", request.path, request.host);
+    // What has a colon is an IPv6 address, and would run into the port.
+    let (open, close) = if request.host.contains(':') { ("[", "]") } else { ("", "") };
+    let mut head = format!("GET {} HTTP/1.1\r\nHost: {open}{}{close}", request.path, request.host);
     if request.port != default_port {
         let _ = write!(head, ":{}", request.port);
     }

@@ -13,6 +13,10 @@ use super::frames::{Frame, Incoming, Kind, encode};
 /// Reads before others get their turn.
 const READS_AT_ONCE: usize = 8;
 
+/// Bytes waiting for the socket from which on pings have no answer: who does not read our pongs needs no more of them.
+/// More than publishes alone let wait.
+const MOST_WAITING_FOR_PONGS: usize = 2 * 1024 * 1024;
+
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Closed {
@@ -46,6 +50,7 @@ impl Link {
     pub fn feed(&mut self, bytes: &[u8], on: &mut dyn FnMut(Frame<'_>)) {
         let (backlog, closed, tls, stream) = (&mut self.backlog, &mut self.closed, &mut self.tls, &self.stream);
         let fed = self.incoming.feed(bytes, &mut |frame| match frame {
+            Frame::Ping(_) if backlog.len() >= MOST_WAITING_FOR_PONGS => {}
             Frame::Ping(payload) => {
                 let mut pong = Vec::new();
                 encode(Kind::Pong, payload, &mut pong);

@@ -154,3 +154,39 @@ async fn a_refusal_tells_its_status_and_words() {
     assert_eq!(refused, Some(ConnectError::Refused(503, "too many connections".to_owned())));
     server.join().expect("served");
 }
+
+#[tokio::test]
+async fn an_ipv6_address_stands_in_brackets() {
+    let listener = TcpListener::bind("[::1]:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let server = std::thread::spawn(move || serve(listener.accept().expect("accepted").0));
+    let asked = Request { source: None, host: "::1", ..request(address, false) };
+    talk(&Connector::new(None).expect("a connector"), asked).await;
+    let (asked, _) = server.join().expect("served");
+    assert_eq!(asked.headers()["host"], format!("[::1]:{}", address.port()));
+}
+
+/// A server that asks for more pongs than it reads.
+#[tokio::test]
+async fn pongs_that_nobody_reads_do_not_pile_up() {
+    const PINGS: usize = 400_000;
+    let (listener, address) = listen();
+    let server = std::thread::spawn(move || {
+        let mut socket = tungstenite::accept(listener.accept().expect("accepted").0).expect("a handshake");
+        let ping = [&[0x89, 125][..], &[b'x'; 125]].concat().repeat(1000);
+        for _ in 0..PINGS / 1000 {
+            socket.get_mut().write_all(&ping).expect("it reads");
+        }
+        socket.send(Message::text("done")).expect("it reads");
+        socket
+    });
+    let (mut link, rest) =
+        Connector::new(None).expect("a connector").connect(request(address, false)).await.expect("connected");
+    link.feed(&rest, &mut |_| {});
+    assert_eq!(texts(&mut link, &mut Vec::new(), 1).await, None);
+    let socket = server.join().expect("it got everything rid of");
+    // Far below the 52 MB of all pongs, of which the socket took a part.
+    assert!(link.backlog() > 0, "the sockets took everything, the test shows nothing");
+    assert!(link.backlog() <= 4 * 1024 * 1024, "{} bytes wait", link.backlog());
+    drop(socket);
+}

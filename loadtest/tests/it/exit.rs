@@ -1,6 +1,7 @@
 //! How a run ends: exit codes, words, Ctrl-C.
 
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use roomcast_loadtest::record::Count;
 
@@ -117,4 +118,42 @@ async fn an_interrupted_run_ends_with_a_whole_report() {
     assert!(outcome.report().run.interrupted);
     assert!(outcome.count(Count::Acked) >= 50 && outcome.count(Count::Due) == outcome.count(Count::Acked));
     assert!(outcome.report().run.load_ended_ms > outcome.report().run.load_started_ms);
+}
+
+/// Hours of load must not be lost because a disk is full at their end.
+#[tokio::test]
+async fn a_report_that_cannot_be_written_still_prints_its_summary() {
+    let args = ["fanout", "--self", "--members", "2", "--duration", "1s", "--max-lag", "1m", "--json", "/dev/full"];
+    let outcome = Loadtest::plain(&args).with(&["--html", "report.html"]).run().await.exits(2);
+    assert!(outcome.stdout.trim_end().ends_with("passed"), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("/dev/full"), "{}", outcome.stderr);
+    assert!(outcome.file("report.html").is_file(), "the other file can be written");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_makes_the_run_invalid() {
+    let args = ["fanout", "--self", "--members", "2", "--duration", "1s", "--max-lag", "1m", "--json", "report.json"];
+    let outcome = Loadtest::plain(&args).with(&["--log", "/dev/full"]).run().await.exits(3);
+    assert!(outcome.stdout.contains("log is incomplete"), "{}", outcome.stdout);
+    assert!(outcome.count(Count::Received) > 0);
+}
+
+/// A server's words end in a terminal, which obeys control characters.
+#[tokio::test]
+async fn what_a_server_says_cannot_steer_the_terminal() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("ws://{}", server.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = server.accept().await {
+            let mut asked = [0; 4096];
+            let _ = stream.read(&mut asked).await;
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n\x1b[31m go!").await;
+        }
+    });
+    let args = ["chat", "--target", &target, "--rooms", "1", "--members", "2", "--connect-timeout", "1s"];
+    for quiet in [&[][..], &["--quiet"]] {
+        let outcome = Loadtest::plain(&args).with(quiet).run().await.exits(3);
+        let words = outcome.stdout + &outcome.stderr;
+        assert!(words.contains("403") && words.contains("go!") && !words.contains('\x1b'), "{words:?}");
+    }
 }
