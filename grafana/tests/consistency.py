@@ -82,10 +82,12 @@ def whole(name, dashboard):
         yield "has no description"
     if "roomcast" not in dashboard.get("tags", []):
         yield "lacks the tag roomcast"
-    others = {f"/d/roomcast-{path.stem}" for path in dashboards()} - {f"/d/roomcast-{name}"}
-    links = {link["url"] for link in dashboard["links"] if link["includeVars"] and link["keepTime"]}
+    # Not with all variables: Overview of one node is none, and Node of all is not, either.
+    passed = "&".join(f"${{{variable}:queryparam}}" for variable in ("datasource", "namespace", "job"))
+    others = {f"/d/roomcast-{path.stem}?{passed}" for path in dashboards() if path.stem != name}
+    links = {link["url"] for link in dashboard["links"] if not link["includeVars"] and link["keepTime"]}
     if links != others:
-        yield f"does not link to {sorted(others - links)} with variables and time"
+        yield f"does not link to {sorted(others - links)} with time, and {sorted(links - others)} is not asked for"
     variables = [variable["name"] for variable in dashboard["templating"]["list"]]
     for wanted in ("datasource", "namespace", "job", "instance"):
         if wanted not in variables:
