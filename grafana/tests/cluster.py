@@ -55,7 +55,7 @@ def fetch(url, **query):
 class Cluster:
     def __init__(self, programs, rules):
         self.programs, self.rules = programs, Path(rules).resolve()
-        self.started = []
+        self.started, self.loads = [], []
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory(prefix="roomcast-dashboards-")
@@ -68,6 +68,9 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
+        for process in self.loads:
+            # It would settle its audit first.
+            process.kill()
         for process in reversed(self.started):
             if process.poll() is None:
                 process.terminate()
@@ -102,7 +105,7 @@ class Cluster:
         self.redis = self.run("redis", *self.redis_command)
         until("redis-server answers", lambda: "Ready to accept connections" in self.log("redis"))
         (self.work / "rooms.toml").write_text(ROOMS)
-        self.nodes, self.urls, admin = [], [], []
+        self.nodes, self.urls, self.admin = [], [], []
         flags = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
         for number in range(NODES):
             name = f"node-{number}"
@@ -110,13 +113,13 @@ class Cluster:
                 name, self.programs["gateway"], "--node-id", name, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
                 "--config", "rooms.toml", "--redis", f"redis://127.0.0.1:{redis}", *flags,
             ))  # fmt: skip
-            line = until(f"{name} listens", lambda: re.search(r'.*"message": *"listening".*', self.log(name)))
+            line = until(f"{name} listens", lambda name=name: re.search(r'.*"message": *"listening".*', self.log(name)))
             public, private = re.findall(r'127\.0\.0\.1:\d+', line.group())
             self.urls.append(f"ws://{public}")
-            admin.append(private)
+            self.admin.append(private)
         exporter = f"127.0.0.1:{free_port()}"
         self.run("exporter", "prometheus-redis-exporter", "-redis.addr", f"redis://127.0.0.1:{redis}", "-web.listen-address", exporter)
-        self.start_prometheus({"chat": admin, "redis": [exporter]})
+        self.start_prometheus({"chat": self.admin, "redis": [exporter]})
 
     def start_prometheus(self, targets):
         jobs = [
@@ -135,7 +138,7 @@ class Cluster:
 
     def load(self, name, *arguments, nodes=None):
         targets = [word for url in nodes or self.urls for word in ("--target", url)]
-        return self.run(name, self.programs["loadtest"], *arguments, *targets)
+        self.loads.append(self.run(name, self.programs["loadtest"], *arguments, *targets))
 
     def kill(self, node):
         self.nodes[node].send_signal(signal.SIGKILL)

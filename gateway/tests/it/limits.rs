@@ -51,6 +51,10 @@ async fn connections_are_limited() {
     for _ in 0..3 {
         inside.push(Client::enter(&node, &room()).await.0);
     }
+    // What alerts compare the connections with.
+    let limits =
+        (node.metric("roomcast_connections_limit", &[]).await, node.metric("roomcast_connect_rate_limit", &[]).await);
+    assert_eq!(limits, (3.0, 2000.0));
     let (response, _) = upgrade(node.addr, "/ws/a", &[]).await;
     assert_eq!(response.status, 503, "{response:?}");
     assert!(response.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{response:?}");
