@@ -22,6 +22,7 @@ use crate::telemetry::metrics::Metrics;
 mod failover;
 mod faults;
 mod history;
+mod ids;
 mod leases;
 mod messages;
 mod presence;
