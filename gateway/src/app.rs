@@ -3,6 +3,7 @@
 //! Called by main with settings that were checked; tests call it with port 0. Listeners are bound before any thread
 //! starts, so that a port in use is an error of [`start`], not of a running node.
 
+mod descriptors;
 mod farewell;
 
 use std::net::SocketAddr;
@@ -41,7 +42,9 @@ pub struct Node {
 pub fn start(settings: Settings) -> Result<Node> {
     let settings = Arc::new(settings);
     warn_of_sabotage(&settings);
+    descriptors::make_room(settings.max_connections, settings.workers);
     let metrics = Metrics::new();
+    tell_limits(&settings, &metrics);
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
     let first = listen(settings.listen)
@@ -68,6 +71,13 @@ pub fn start(settings: Settings) -> Result<Node> {
     let farewell = tokio::spawn(farewell::tell(Arc::clone(&settings), metrics, lifecycle.clone()));
     lifecycle.advance(Stage::Running);
     Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing })
+}
+
+/// What the load is compared with: alerts cannot read settings.
+fn tell_limits(settings: &Settings, metrics: &Metrics) {
+    let signed = |limit| i64::try_from(limit).unwrap_or(i64::MAX);
+    metrics.sockets.connections_limit.set(signed(settings.max_connections));
+    metrics.sockets.connect_rate_limit.set(settings.connect_rate.into());
 }
 
 fn warn_of_sabotage(settings: &Settings) {
@@ -149,7 +159,7 @@ fn handshake_rules(settings: &Settings) -> Result<HandshakeRules> {
 }
 
 fn broker_choice(settings: &Settings) -> BrokerChoice {
-    match &settings.redis {
+    match settings.redis_with_passwords() {
         None => BrokerChoice::Memory(Memory::new()),
         Some(url) => BrokerChoice::Redis(RedisOptions {
             ca_pem: settings.redis_ca.clone(),
@@ -157,6 +167,7 @@ fn broker_choice(settings: &Settings) -> BrokerChoice {
             timeout: settings.redis_timeout,
             connect_timeout: settings.redis_connect_timeout,
             keep_echo: settings.sabotage.contains(&Fault::KeepEcho),
+            no_terms: settings.sabotage.contains(&Fault::NoTerms),
             ..RedisOptions::new(url.as_str(), settings.node_id.clone())
         }),
     }

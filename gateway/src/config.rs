@@ -4,6 +4,7 @@
 mod error;
 mod file;
 mod parse;
+mod password;
 mod print;
 mod redis_url;
 mod rooms;
@@ -12,6 +13,7 @@ mod settings;
 mod source;
 
 pub use error::{ConfigError, Origin, WrongValue};
+pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};
 pub use rooms::{RoomPolicies, RoomPolicy};

@@ -1,7 +1,7 @@
 //! Life, death and exit code of a node. Everything else is in the library.
 //!
 //! Exit codes: 0 after a drain, 1 when the node failed or did not end in time, 2 for bad usage, and 128 + its number
-//! (130, 143) when a second signal cut the drain short.
+//! (130, 143) when a second signal cut the drain short. Of `probe`: 0 when the node is well, 1 when it is not.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -10,6 +10,7 @@ use anyhow::Result;
 use roomcast_gateway::app;
 use roomcast_gateway::config::{Action, LogFormat, Settings};
 use roomcast_gateway::lifecycle::Stage;
+use roomcast_gateway::server::probe::{self, ProbeError};
 use roomcast_gateway::telemetry::logs;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -23,6 +24,11 @@ fn main() -> ExitCode {
         Ok(Action::Run(settings)) => *settings,
         Ok(Action::Print(text)) => {
             return ExitCode::from(u8::from(std::io::stdout().write_all(text.as_bytes()).is_err()));
+        }
+        Ok(Action::Probe { settings, live }) => return probe(&settings, live),
+        Ok(Action::Pause(duration)) => {
+            std::thread::sleep(duration);
+            return ExitCode::SUCCESS;
         }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "gateway: {error}");
@@ -42,6 +48,20 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Asks the node that runs with these settings. Health checks keep what is said here.
+fn probe(settings: &Settings, live: bool) -> ExitCode {
+    match probe::ask(settings.admin_listen, live) {
+        Ok(word) => {
+            let _ = writeln!(std::io::stdout(), "{word}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "gateway: {error}");
+            ExitCode::from(if matches!(error, ProbeError::NoPort(_)) { 2 } else { 1 })
         }
     }
 }

@@ -10,6 +10,7 @@ mod http;
 mod listener;
 mod outcome;
 pub mod pages;
+pub mod probe;
 
 use std::rc::Rc;
 use std::sync::Arc;

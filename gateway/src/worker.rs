@@ -22,7 +22,7 @@ use crate::broker::{Broker, BrokerError, BrokerStats, Event, Memory, RedisBroker
 use crate::config::Settings;
 use crate::hub::{Inbox, Parts, Post, Shard};
 use crate::lifecycle::{BrokerFlag, Lifecycle, Stage};
-use crate::server::{Admission, Context, HandshakeRules, serve};
+use crate::server::{Admission, Context, HandshakeOutcome, HandshakeRules, serve};
 use crate::session::{self, Floor};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::trace::Tracing;
@@ -198,6 +198,9 @@ fn door(
 ) -> Rc<Context> {
     let lifecycle = floor.lifecycle.clone();
     let floor = Rc::clone(floor);
+    for outcome in HandshakeOutcome::ALL {
+        metrics.sockets.handshakes.with_label_values(&[outcome.label()]);
+    }
     Context::new(
         rules,
         admission,

@@ -72,6 +72,19 @@ pub enum Recovery {
     UnknownTerm,
 }
 
+impl Recovery {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Resumed => "resumed",
+            Self::Gap => "gap",
+            Self::Diverged => "diverged",
+            Self::UnknownTerm => "unknown_term",
+        }
+    }
+}
+
 /// The answer to a join, but for its lists.
 #[derive(Debug, Clone, Copy)]
 pub struct JoinedHead<'a> {

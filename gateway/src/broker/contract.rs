@@ -25,6 +25,7 @@ mod history;
 mod ids;
 mod leases;
 mod messages;
+mod passwords;
 mod presence;
 mod scripts;
 mod sharding;

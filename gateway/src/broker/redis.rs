@@ -70,6 +70,8 @@ pub struct RedisOptions {
     pub connect_timeout: Duration,
     /// Sabotage (off): gives the hub this node's own ephemeral messages, too.
     pub keep_echo: bool,
+    /// Sabotage (off): all that is published here is of one term, on whatever dataset.
+    pub no_terms: bool,
     /// Shared by all workers of a node, so that one of them speaks for all.
     pub said: Said,
 }
@@ -85,6 +87,7 @@ impl RedisOptions {
             timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             keep_echo: false,
+            no_terms: false,
             said: Said::default(),
         }
     }
@@ -99,6 +102,7 @@ pub struct RedisBroker {
     scripts: Scripts,
     topology: Topology,
     stats: BrokerStats,
+    no_terms: bool,
 }
 
 impl RedisBroker {
@@ -128,7 +132,8 @@ impl RedisBroker {
             doubt: Arc::default(),
         };
         let topology = Topology::start(&url, recipe)?;
-        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats })
+        let no_terms = options.no_terms;
+        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, no_terms })
     }
 
     /// Publishing and subscription.

@@ -108,7 +108,7 @@ pub(super) fn explain(command: &clap::Command, layer: &Layer, error: &clap::Erro
     ConfigError::Value(Box::new(WrongValue {
         flag: setting.flag(),
         env: setting.env(),
-        value: parse::redact(value),
+        value: setting.shown(value),
         origin: layer.get(setting.id()).map_or(Origin::Flag, |given| given.origin.clone()),
         expected: expected(error),
     }))

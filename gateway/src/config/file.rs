@@ -39,10 +39,9 @@ enum RuleMode {
 }
 
 pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, ConfigError> {
-    // The parser's error quotes the line, which may be the one with the password.
-    let broken = |problem: String| ConfigError::File { path: path.to_owned(), problem: super::parse::redact(&problem) };
+    let broken = |problem: String| ConfigError::File { path: path.to_owned(), problem };
     let text = std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
-    let mut table: toml::Table = toml::from_str(&text).map_err(|error| broken(error.to_string()))?;
+    let mut table: toml::Table = toml::from_str(&text).map_err(|error| broken(located(&text, &error)))?;
     let rooms = match table.remove("rooms") {
         Some(Value::Array(entries)) => rules(path, entries)?,
         Some(_) => return Err(broken("rooms: expected [[rooms]] tables".to_owned())),
@@ -62,8 +61,19 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
     Ok(Content { layer, rooms })
 }
 
+/// Where and what, without the line itself, which may be the one with the password.
+fn located(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, column) = (before.split('\n').count(), before.rsplit('\n').next().unwrap_or_default().chars().count());
+    format!("line {line}, column {}: {}", column + 1, error.message())
+}
+
 fn kind(setting: &Setting<'_>) -> &'static str {
-    if setting.is_list() { "a list of texts" } else { "a text, a number or a boolean" }
+    match setting {
+        _ if setting.is_list() => "a list of texts",
+        _ if setting.is_secret() => "a text in quotes",
+        _ => "a text, a number or a boolean",
+    }
 }
 
 /// The value as the texts that a flag would have; none if it is of the wrong kind.
@@ -74,6 +84,8 @@ fn texts(setting: &Setting<'_>, value: &Value) -> Option<Vec<String>> {
         }
         Value::String(text) if text.is_empty() && setting.is_optional() => Some(Vec::new()),
         Value::String(text) => Some(vec![text.clone()]),
+        // Written as a number, a password may not read back as the same characters.
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) if setting.is_secret() => None,
         Value::Integer(number) => Some(vec![number.to_string()]),
         Value::Float(number) => Some(vec![number.to_string()]),
         Value::Boolean(flag) => Some(vec![flag.to_string()]),

@@ -8,7 +8,7 @@ use toml::Value;
 
 use super::error::expected;
 use super::source::{Cli, Loaded, Setting, origin};
-use super::{RoomPolicies, RoomPolicy, parse};
+use super::{RoomPolicies, RoomPolicy};
 
 /// The settings in force as a TOML file, each with its origin. What is not set stands there as a comment.
 pub(super) fn effective(loaded: &Loaded) -> String {
@@ -16,7 +16,9 @@ pub(super) fn effective(loaded: &Loaded) -> String {
         String::from("# Settings in force. Passwords are hidden: put them back before use with --config.\n\n");
     for setting in Setting::all(&loaded.command).filter(|setting| setting.id() != "config") {
         let raw = loaded.matches.get_raw(setting.id()).into_iter().flatten();
-        let values: Vec<String> = raw.map(|value| parse::redact(&value.to_string_lossy())).collect();
+        // An empty password is none.
+        let raw = raw.filter(|value| !(setting.is_secret() && value.is_empty()));
+        let values: Vec<String> = raw.map(|value| setting.shown(&value.to_string_lossy())).collect();
         if setting.0.is_hide_set() && values.is_empty() {
             continue;
         }
@@ -74,7 +76,8 @@ pub fn reference_table() -> String {
         };
         let help = setting.0.get_help().map(ToString::to_string).unwrap_or_default();
         let help = help.trim_end_matches('.');
-        let accepts = bounds(&command, &setting).unwrap_or_else(|| "a path".to_owned()).replace('|', "\\|");
+        let anything = if setting.is_secret() { "any text" } else { "a path" };
+        let accepts = bounds(&command, &setting).unwrap_or_else(|| anything.to_owned()).replace('|', "\\|");
         let (flag, env) = (setting.flag(), setting.env());
         let _ = writeln!(text, "| `{flag}` | `{env}` | {default} | {accepts} | {help}. |");
     }

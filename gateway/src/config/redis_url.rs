@@ -6,7 +6,11 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
+use super::Password;
 use super::parse::redact;
+
+/// The option that gives it, among those behind the `?`.
+const SENTINEL_PASSWORD: &str = "sentinel_password=";
 
 const FORMS: &str = "expected redis://[user[:password]@]host[:port][/db], redis+sentinel://[user[:password]@]\
                      host[:port],.../master[/db] or redis+cluster://[user[:password]@]host[:port],...; rediss for TLS";
@@ -21,6 +25,8 @@ pub struct RedisUrl {
     credentials: String,
     /// `/db` or nothing.
     database: String,
+    /// Whether there is a `sentinel_user` and no password for it.
+    lacks_sentinel_password: bool,
 }
 
 /// How many servers there are and how they share the work.
@@ -56,6 +62,29 @@ impl RedisUrl {
     /// How many servers there are, and how to find them.
     pub fn topology(&self) -> &RedisTopology {
         &self.topology
+    }
+
+    /// True for a `sentinel_user` that still needs a password: Redis would not be told of it.
+    pub(super) fn lacks_sentinel_password(&self) -> bool {
+        self.lacks_sentinel_password
+    }
+
+    /// The same with these passwords, for the servers that hold data and for sentinels, in place of its own.
+    pub(super) fn with_passwords(&self, data: Option<&Password>, sentinels: Option<&Password>) -> Self {
+        let mut text = self.text.clone();
+        if let Some(password) = data {
+            let user = self.credentials.split([':', '@']).next().unwrap_or_default();
+            let credentials = format!("://{user}:{}@", password.escaped());
+            text = text.replacen(&format!("://{}", self.credentials), &credentials, 1);
+        }
+        if let Some(password) = sentinels {
+            let (front, options) = text.split_once('?').unwrap_or((&text, ""));
+            let others = options.split('&').filter(|it| !it.is_empty() && !it.starts_with(SENTINEL_PASSWORD));
+            let password = format!("{SENTINEL_PASSWORD}{}", password.escaped());
+            text = format!("{front}?{}", others.chain([&*password]).collect::<Vec<_>>().join("&"));
+        }
+        // What was put in is escaped, so it reads as before.
+        text.parse().unwrap_or_else(|_| self.clone())
     }
 
     /// The URL of one server that holds data, with passwords.
@@ -96,6 +125,7 @@ impl FromStr for RedisUrl {
             tls,
             credentials: parts.credentials.map(|it| format!("{it}@")).unwrap_or_default(),
             database: String::new(),
+            lacks_sentinel_password: false,
         };
         match kind {
             "" if parts.hosts.contains(',') => {
@@ -105,9 +135,9 @@ impl FromStr for RedisUrl {
             "" => Ok(url(RedisTopology::Standalone)),
             "+sentinel" => {
                 let (master, database) = parts.master()?;
-                let sentinels = parts.sentinels(tls)?;
+                let (sentinels, lacks_sentinel_password) = parts.sentinels(tls)?;
                 let topology = RedisTopology::Sentinel { sentinels, master: master.to_owned() };
-                Ok(Self { database, ..url(topology) })
+                Ok(Self { database, lacks_sentinel_password, ..url(topology) })
             }
             "+cluster" if !matches!(parts.path, "" | "/" | "/0") || parts.options.is_some() => {
                 Err("expected nothing behind the hosts of redis+cluster://: a cluster has one database".into())
@@ -167,7 +197,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn sentinels(&self, tls: bool) -> Result<Vec<String>, String> {
+    /// A URL for each, and whether they have a user without a password.
+    fn sentinels(&self, tls: bool) -> Result<(Vec<String>, bool), String> {
         let (mut user, mut password) = ("", None);
         for option in self.options.into_iter().flat_map(|options| options.split('&')) {
             match option.split_once('=') {
@@ -182,14 +213,14 @@ impl<'a> Parts<'a> {
         }
         let credentials = match password {
             Some(password) => format!("{user}:{password}@"),
-            None if user.is_empty() => String::new(),
-            None => return Err("expected sentinel_password beside sentinel_user".into()),
+            None => String::new(),
         };
         let url = |(host, port): (String, u16)| {
             let host = if host.contains(':') { format!("[{host}]") } else { host };
             format!("{}://{credentials}{host}:{port}", scheme(tls))
         };
-        Ok(self.addresses(26379)?.into_iter().map(url).collect())
+        let lacks_password = password.is_none() && !user.is_empty();
+        Ok((self.addresses(26379)?.into_iter().map(url).collect(), lacks_password))
     }
 }
 
@@ -253,6 +284,31 @@ mod tests {
     }
 
     #[test]
+    fn passwords_of_their_own_take_the_place_of_those_in_the_url() {
+        let [data, sentinels]: [Password; 2] = ["/?#@:&% \n\"ß$", "&=?%"].map(|text| text.parse().expect("any"));
+        let of = |text: &str| parsed(text).with_passwords(Some(&data), Some(&sentinels));
+        let escaped = "%2F%3F%23%40%3A%26%25%20%0A%22%C3%9F%24";
+        for (text, full) in [
+            ("redis://h", format!("redis://:{escaped}@h?")),
+            ("redis://h:1/2", format!("redis://:{escaped}@h:1/2?")),
+            ("rediss://u@h", format!("rediss://u:{escaped}@h?")),
+            ("redis://u:old@h/0?protocol=resp3", format!("redis://u:{escaped}@h/0?protocol=resp3&")),
+        ] {
+            assert_eq!(of(text).as_str(), format!("{full}sentinel_password=%26%3D%3F%25"));
+            assert_eq!(parsed(text).with_passwords(None, None).as_str(), text);
+        }
+        let url = of("rediss+sentinel://u:old@a,b:7/m/3?sentinel_password=old&sentinel_user=s");
+        let RedisTopology::Sentinel { sentinels: all, .. } = url.topology() else { panic!("another topology") };
+        assert_eq!(all, &["rediss://s:%26%3D%3F%25@a:26379", "rediss://s:%26%3D%3F%25@b:7"]);
+        assert_eq!(url.server("h", 1), format!("rediss://u:{escaped}@h:1/3"));
+        assert!(parsed("redis+sentinel://a/m?sentinel_user=s").lacks_sentinel_password());
+        assert!(!url.lacks_sentinel_password());
+        let url = parsed("redis+cluster://a:7000,b").with_passwords(Some(&data), None);
+        assert_eq!(url.server("c", 1), format!("redis://:{escaped}@c:1"));
+        assert_eq!((url.to_string(), format!("{data:?}")), ("redis+cluster://:***@a:7000,b".into(), "***".into()));
+    }
+
+    #[test]
     fn a_cluster_has_seeds() {
         let url = parsed("redis+cluster://:p@a:7000,b/0");
         let RedisTopology::Cluster { seeds } = url.topology() else { panic!("another topology") };
@@ -279,7 +335,6 @@ mod tests {
             ("redis+sentinel://:secret@a:1:2/m", "host[:port]"),
             ("redis+sentinel://:secret@a/m?password=secret", "sentinel_password"),
             ("redis+sentinel://:secret@a/m?sentinel_password=secret@b", "%40"),
-            ("redis+sentinel://:secret@a/m?sentinel_user=u", "beside sentinel_user"),
             ("redis+cluster://:secret@a/1", "one database"),
             ("redis+cluster://:secret@a/0?x", "one database"),
             ("redis+cluster://:se/secret@a", "one database"),

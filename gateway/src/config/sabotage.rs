@@ -5,8 +5,8 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 /// What is expected of one fault, for error messages.
-const EXPECTED: &str = "expected faults such as drop=1000: keep-echo, no-repair, no-dedupe, drop=N, repeat=N, swap=N, \
-                        corrupt=N, misroute=N or lose-bus=N with N from 1 to 1000000";
+const EXPECTED: &str = "expected faults such as drop=1000: keep-echo, no-repair, no-dedupe, no-terms, drop=N, repeat=N, \
+                        swap=N, corrupt=N, misroute=N or lose-bus=N with N from 1 to 1000000";
 /// The largest N: beyond, nobody would ever see the fault.
 const MOST: u64 = 1_000_000;
 
@@ -19,6 +19,8 @@ pub enum Fault {
     NoRepair,
     /// Durable messages that were seen before are delivered again, and ids of publishes are not checked.
     NoDedupe,
+    /// Every durable message is of one term, whatever became of Redis and its data in between.
+    NoTerms,
     /// Not delivered to the members.
     Drop(NonZeroU64),
     /// Delivered twice.
@@ -39,6 +41,7 @@ impl fmt::Display for Fault {
             Self::KeepEcho => f.write_str("keep-echo"),
             Self::NoRepair => f.write_str("no-repair"),
             Self::NoDedupe => f.write_str("no-dedupe"),
+            Self::NoTerms => f.write_str("no-terms"),
             Self::Drop(every) => write!(f, "drop={every}"),
             Self::Repeat(every) => write!(f, "repeat={every}"),
             Self::Swap(every) => write!(f, "swap={every}"),
@@ -61,7 +64,9 @@ pub(super) fn fault(text: &str) -> Result<Fault, String> {
         ("corrupt", Some(every)) => Some(Fault::Corrupt(every)),
         ("misroute", Some(every)) => Some(Fault::Misroute(every)),
         ("lose-bus", Some(every)) => Some(Fault::LoseBus(every)),
-        _ => [Fault::KeepEcho, Fault::NoRepair, Fault::NoDedupe].into_iter().find(|fault| fault.to_string() == text),
+        _ => [Fault::KeepEcho, Fault::NoRepair, Fault::NoDedupe, Fault::NoTerms]
+            .into_iter()
+            .find(|fault| fault.to_string() == text),
     };
     found.ok_or_else(|| EXPECTED.to_owned())
 }
@@ -76,6 +81,7 @@ mod tests {
             "keep-echo",
             "no-repair",
             "no-dedupe",
+            "no-terms",
             "drop=3",
             "repeat=1",
             "swap=1000000",

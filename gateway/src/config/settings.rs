@@ -15,7 +15,7 @@ use super::parse::{
     address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
 };
 use super::sabotage::fault;
-use super::{Fault, RedisUrl, RoomPolicies};
+use super::{Fault, Password, RedisTopology, RedisUrl, RoomPolicies};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -37,6 +37,14 @@ pub struct Settings {
     /// Redis that joins the nodes, `rediss://` for TLS. Without it the node runs alone, in memory
     #[arg(long, value_parser = redis_url)]
     pub redis: Option<RedisUrl>,
+
+    /// Password of Redis, instead of one in the URL, which keeps the user. Any characters, none escaped
+    #[arg(long, allow_hyphen_values = true)]
+    pub redis_password: Option<Password>,
+
+    /// Password of the sentinels, instead of one in the URL, which keeps `sentinel_user`. Any characters, none escaped
+    #[arg(long, allow_hyphen_values = true)]
+    pub redis_sentinel_password: Option<Password>,
 
     /// File of PEM certificates that a `rediss://` server is verified against, instead of the built-in roots
     #[arg(long)]
@@ -255,6 +263,7 @@ impl Settings {
             "redis_ca",
             "nothing, unless --redis is a rediss:// URL".to_owned(),
         )?;
+        self.check_passwords()?;
         need(
             !self.sabotage.contains(&Fault::KeepEcho) || self.redis.is_some(),
             "sabotage",
@@ -274,5 +283,31 @@ impl Settings {
             "max_connections_per_address",
             format!("at most --max-connections ({})", self.max_connections),
         )
+    }
+
+    fn check_passwords(&self) -> Result<(), (&'static str, String)> {
+        let url = self.redis.as_ref();
+        let is_watched = url.is_some_and(|url| matches!(url.topology(), RedisTopology::Sentinel { .. }));
+        let [data, sentinels] = self.passwords();
+        if data.is_some() && url.is_none() {
+            return Err(("redis_password", "nothing, unless --redis is given".to_owned()));
+        }
+        if sentinels.is_some() && !is_watched {
+            return Err(("redis_sentinel_password", "nothing, unless --redis is a redis+sentinel:// URL".to_owned()));
+        }
+        if sentinels.is_none() && url.is_some_and(RedisUrl::lacks_sentinel_password) {
+            return Err(("redis", "sentinel_password beside sentinel_user, or --redis-sentinel-password".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn passwords(&self) -> [Option<&Password>; 2] {
+        [&self.redis_password, &self.redis_sentinel_password].map(|password| Password::given(password.as_ref()))
+    }
+
+    /// Where Redis is, with the passwords that were given apart from its URL.
+    pub fn redis_with_passwords(&self) -> Option<RedisUrl> {
+        let [data, sentinels] = self.passwords();
+        self.redis.as_ref().map(|url| url.with_passwords(data, sentinels))
     }
 }

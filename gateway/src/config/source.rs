@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use super::error::{WrongValue, explain, most_similar};
-use super::{ConfigError, Origin, Settings, file, parse, print};
+use super::password::HIDDEN;
+use super::{ConfigError, Origin, Password, Settings, file, parse, print};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "ROOMCAST_";
@@ -30,6 +32,14 @@ pub(super) struct Cli {
     /// What to do
     #[arg(value_enum, default_value = "run")]
     command: Verb,
+
+    /// With pause: for how long, such as 5s
+    #[arg(required_if_eq("command", "pause"), value_parser = parse::duration("0s", "1h"))]
+    duration: Option<Duration>,
+
+    /// With probe: asks only whether the node lives (/healthz), not whether it is ready to serve (/readyz)
+    #[arg(long)]
+    live: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,6 +48,11 @@ enum Verb {
     Run,
     /// Prints the settings in force as a file for --config, each with its origin
     Config,
+    /// Asks the running node of these settings whether it is ready, within 2s. Exits with 0 if it is, else with 1 and
+    /// the reason on stderr
+    Probe,
+    /// Waits for the duration that follows, then exits with 0. Where there is no shell to sleep in
+    Pause,
     /// Prints the version
     Version,
 }
@@ -49,6 +64,15 @@ pub enum Action {
     Run(Box<Settings>),
     /// Print this to stdout and exit with 0.
     Print(String),
+    /// Ask the node that runs with these settings how it is.
+    Probe {
+        /// Its settings.
+        settings: Box<Settings>,
+        /// Ask only whether it lives.
+        live: bool,
+    },
+    /// Wait for so long and exit with 0.
+    Pause(Duration),
 }
 
 /// Values of one setting, as text; an empty list says "not set".
@@ -71,7 +95,7 @@ impl Setting<'_> {
     }
 
     fn is_builtin(&self) -> bool {
-        matches!(self.id(), "help" | "version")
+        matches!(self.id(), "help" | "version" | "live")
     }
 
     /// The key in the file.
@@ -97,6 +121,16 @@ impl Setting<'_> {
     /// Whether an empty value says "not set".
     pub(super) fn is_optional(&self) -> bool {
         self.0.get_default_values().is_empty()
+    }
+
+    /// Whether no value of it may ever be shown.
+    pub(super) fn is_secret(&self) -> bool {
+        self.0.get_value_parser().type_id() == std::any::TypeId::of::<Password>()
+    }
+
+    /// `value` as it may be shown.
+    pub(super) fn shown(&self, value: &str) -> String {
+        if self.is_secret() { HIDDEN.to_owned() } else { parse::redact(value) }
     }
 
     fn given(&self, text: &str, origin: Origin) -> Given {
@@ -141,13 +175,23 @@ impl Settings {
             Err(error) => return Err(explain(&command, &Layer::new(), &error)),
         };
         let verb = typed.get_one::<Verb>("command").copied().unwrap_or(Verb::Run);
-        if verb == Verb::Version {
-            return Ok(Action::Print(command.render_version()));
+        let live = typed.get_flag("live");
+        let duration = typed.get_one::<Duration>("duration").copied();
+        if live && verb != Verb::Probe {
+            return Err(ConfigError::Usage("--live belongs to probe".to_owned()));
+        }
+        match (verb, duration) {
+            (Verb::Version, None) => return Ok(Action::Print(command.render_version())),
+            // Whatever the settings are: a node that is told to end must get its pause.
+            (Verb::Pause, Some(duration)) => return Ok(Action::Pause(duration)),
+            (_, Some(_)) => return Err(ConfigError::Usage("a duration belongs to pause".to_owned())),
+            (_, None) => {}
         }
         let loaded = read_layers(command, &typed, &args, environment, directory)?;
         Ok(match verb {
             Verb::Config => Action::Print(print::effective(&loaded)),
-            Verb::Run | Verb::Version => Action::Run(Box::new(loaded.settings)),
+            Verb::Probe => Action::Probe { settings: Box::new(loaded.settings), live },
+            Verb::Run | Verb::Pause | Verb::Version => Action::Run(Box::new(loaded.settings)),
         })
     }
 }
@@ -159,7 +203,7 @@ impl Default for Settings {
         let none = std::iter::empty::<(OsString, OsString)>();
         match Self::load([OsString::from("gateway")], none, Path::new("/nonexistent")).expect("valid defaults") {
             Action::Run(settings) => *settings,
-            Action::Print(_) => unreachable!("no verb was given"),
+            _ => unreachable!("no verb was given"),
         }
     }
 }
@@ -242,9 +286,7 @@ fn dotenv_layer(command: &clap::Command, directory: &Path) -> Result<Layer, Conf
     if !path.is_file() {
         return Ok(layer);
     }
-    // The error quotes the line, which may be the one with the password.
-    let problem = |error: dotenvy::Error| parse::redact(&error.to_string());
-    let broken = |error| ConfigError::File { path: path.clone(), problem: problem(error) };
+    let broken = |error| ConfigError::File { path: path.clone(), problem: line_problem(&path, error) };
     for line in dotenvy::from_path_iter(&path).map_err(broken)? {
         let (name, value) = line.map_err(broken)?;
         if name.starts_with(PREFIX) {
@@ -252,6 +294,15 @@ fn dotenv_layer(command: &clap::Command, directory: &Path) -> Result<Layer, Conf
         }
     }
     Ok(layer)
+}
+
+/// Where, but without the line itself, which may be the one with the password.
+fn line_problem(path: &Path, error: dotenvy::Error) -> String {
+    let dotenvy::Error::LineParse(part, _) = error else { return error.to_string() };
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let before = text.find(&part).and_then(|at| text.get(..at));
+    let place = before.map_or_else(|| "a line".to_owned(), |text| format!("line {}", text.split('\n').count()));
+    format!("{place} cannot be read: expected NAME=value, and quotes around a value with blanks or $ \" ' #")
 }
 
 fn add_variable(
@@ -294,7 +345,7 @@ fn value_error(
     ConfigError::Value(Box::new(WrongValue {
         flag: setting.as_ref().map_or_else(|| id.to_owned(), Setting::flag),
         env: setting.as_ref().map_or_else(String::new, Setting::env),
-        value: parse::redact(&raw.collect::<Vec<_>>().join(",")),
+        value: setting.map_or_else(String::new, |setting| setting.shown(&raw.collect::<Vec<_>>().join(","))),
         origin: origin(layer, matches, id),
         expected: format!("expected {expected}"),
     }))

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod passwords;
+
 fn os(text: &str) -> OsString {
     text.into()
 }
@@ -18,7 +20,7 @@ fn load_in(directory: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<Acti
 fn load(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, String> {
     match load_in(Path::new("/nonexistent"), args, env) {
         Ok(Action::Run(settings)) => Ok(*settings),
-        Ok(Action::Print(text)) => panic!("printed {text}"),
+        Ok(other) => panic!("not run: {other:?}"),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -51,7 +53,7 @@ fn a_flag_beats_the_environment_beats_dotenv_beats_the_file() {
     let env = [("ROOMCAST_WORKERS", "3"), ("ROOMCAST_REDIS_PREFIX", "env"), ("ROOMCAST_CONFIG", file)];
     let settings = match load_in(directory.path(), &["--workers", "4"], &env).expect("valid") {
         Action::Run(settings) => settings,
-        Action::Print(text) => panic!("{text}"),
+        other => panic!("not run: {other:?}"),
     };
     assert_eq!(settings.workers, 4);
     assert_eq!(settings.redis_prefix, "env");
@@ -264,7 +266,7 @@ fn passwords_are_never_shown() {
         (directory.path(), &[]),
     ] {
         let error = load_in(directory, args, &[]).expect_err("refused").to_string();
-        assert!(error.contains("user") && !error.contains("secret"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 }
 

@@ -268,7 +268,8 @@ impl Shard {
     }
 
     /// Brings what was read from `asked` on into the room's order. True when nothing more is missing.
-    fn bring_in(self: &Rc<Self>, home: &Rc<Home>, asked: &(Option<Term>, u64), history: History) -> bool {
+    fn bring_in(self: &Rc<Self>, home: &Rc<Home>, asked: &(Option<Term>, u64), mut history: History) -> bool {
+        self.believe_no_return(asked.1, &mut history);
         let mut steps = Vec::new();
         let mut state = home.state.borrow_mut();
         let keep = self.parts.settings.join_history as u64;

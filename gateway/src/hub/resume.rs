@@ -80,7 +80,7 @@ impl Shard {
         members: &[u8],
     ) {
         let messages = self.newest(&home.state.borrow());
-        let frame = joined_bytes(home, join, (recovery, rollback), members, &messages);
+        let frame = self.joined(home, join, (recovery, rollback), members, &messages);
         self.seat_one(home, join, frame);
     }
 
@@ -133,7 +133,7 @@ impl Shard {
                         message_frames(std::mem::take(&mut back.before), &messages)
                     } else {
                         let list = message_list(messages.iter().map(Vec::as_slice));
-                        joined_bytes(home, back.join, (Recovery::Resumed, None), back.members, &list)
+                        self.joined(home, back.join, (Recovery::Resumed, None), back.members, &list)
                     };
                     let position = home.state.borrow().sequencer.position(upto);
                     if upto >= home.state.borrow().sequencer.last() {
@@ -298,8 +298,7 @@ impl Shard {
         let state = home.state.borrow();
         let frame = reset_frame(&home.name, reason, state.sequencer.term(), state.sequencer.last());
         drop(state);
-        let label = if reason == Recovery::Gap { "gap" } else { "unknown_term" };
-        self.parts.totals.hub.resets.with_label_values(&[label]).inc();
+        self.parts.totals.hub.resets.with_label_values(&[reason.as_str()]).inc();
         frames::text(&frame, &mut back.before);
         self.seat_one(home, back.join, std::mem::take(&mut back.before).freeze());
     }
@@ -307,6 +306,31 @@ impl Shard {
     /// Bytes that may go to a member at once: half of what a connection may have queued.
     pub(super) fn replay_bytes(&self) -> usize {
         self.parts.settings.outbound_queue_bytes / 2
+    }
+
+    /// The `joined` frame of a joiner.
+    fn joined(
+        &self,
+        home: &Home,
+        join: &JoinRequest,
+        (recovery, rollback): (Recovery, Option<&Since>),
+        members: &[u8],
+        messages: &[u8],
+    ) -> Bytes {
+        let durable = home.is_durable();
+        let counted = if durable { recovery } else { Recovery::Fresh };
+        self.parts.totals.hub.joins.with_label_values(&[counted.as_str()]).inc();
+        let state = home.state.borrow();
+        let head = JoinedHead {
+            room: &home.name,
+            mode: home.policy.mode,
+            term: state.sequencer.term().filter(|_| durable),
+            seq: durable.then(|| state.sequencer.last()),
+            recovery,
+            rollback,
+            online: state.roll.online,
+        };
+        text_frame(&joined_frame(join.reference.as_deref(), &head, members, messages))
     }
 
     /// The newest messages that fit a frame.
@@ -319,28 +343,6 @@ impl Shard {
             skip
         }))
     }
-}
-
-/// The `joined` frame of a joiner.
-fn joined_bytes(
-    home: &Home,
-    join: &JoinRequest,
-    (recovery, rollback): (Recovery, Option<&Since>),
-    members: &[u8],
-    messages: &[u8],
-) -> Bytes {
-    let state = home.state.borrow();
-    let durable = home.is_durable();
-    let head = JoinedHead {
-        room: &home.name,
-        mode: home.policy.mode,
-        term: state.sequencer.term().filter(|_| durable),
-        seq: durable.then(|| state.sequencer.last()),
-        recovery,
-        rollback,
-        online: state.roll.online,
-    };
-    text_frame(&joined_frame(join.reference.as_deref(), &head, members, messages))
 }
 
 /// Each message as a frame of its own, behind `out`.

@@ -98,6 +98,13 @@ impl Shard {
         self.sabotage.as_ref().is_some_and(|sabotage| sabotage.0.contains(&fault))
     }
 
+    /// For `no-terms`: a room that went back is one of which nothing is new.
+    pub(super) fn believe_no_return(&self, asked: u64, history: &mut History) {
+        if self.commits(Fault::NoTerms) {
+            history.top = history.top.max(asked);
+        }
+    }
+
     /// For `lose-bus`: whether what the bus brought now did not come.
     pub(super) fn loses(&self, home: &Home) -> bool {
         let Some(sabotage) = &self.sabotage else { return false };

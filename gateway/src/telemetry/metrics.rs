@@ -69,6 +69,10 @@ pub struct NodeMetrics {
 pub struct SocketMetrics {
     /// Sockets open now.
     pub connections: IntGauge,
+    /// Sockets that may be open. Set once, by app.
+    pub connections_limit: IntGauge,
+    /// Sockets that are taken a second, 0 for no limit. Set once, by app.
+    pub connect_rate_limit: IntGauge,
     /// Sockets opened.
     pub connections_total: IntCounter,
     /// By `outcome`.
@@ -122,6 +126,8 @@ pub struct HubMetrics {
     pub sweep_finds: IntCounterVec,
     /// By `reason`.
     pub resets: IntCounterVec,
+    /// By `recovery`.
+    pub joins: IntCounterVec,
     /// Nodes with a lease, this one included.
     pub cluster_nodes: IntGauge,
     /// Their connections.
@@ -238,6 +244,9 @@ impl SocketMetrics {
     fn new(r: &mut Registrar) -> Self {
         Self {
             connections: r.gauge("connections", "WebSockets open now."),
+            connections_limit: r.gauge("connections_limit", "WebSockets that may be open: `max-connections`."),
+            connect_rate_limit: r
+                .gauge("connect_rate_limit", "WebSockets that are taken a second: `connect-rate`. 0: no limit."),
             connections_total: r.counter("connections_total", "WebSockets opened."),
             handshakes: r.counters("handshakes_total", "Handshakes, by how they ended.", &["outcome"]),
             closes: r.counters("closes_total", "Sessions ended, by the reason in the table of ends.", &["reason"]),
@@ -293,24 +302,38 @@ impl HubMetrics {
                  retried by the client.",
                 &["kind"],
             ),
-            gap_repairs: r.counters("gap_repairs_total", "Reads of history to fill a jump in seq.", &["outcome"]),
-            sweep_finds: r.counters(
+            gap_repairs: r.counters_of(
+                "gap_repairs_total",
+                "Reads of history to fill a jump in seq, by whether all of it was there.",
+                ("outcome", &["filled", "lost", "failed"]),
+            ),
+            sweep_finds: r.counters_of(
                 "sweep_finds_total",
                 "Rooms read again because the sweep found them elsewhere than their members: `behind` the stream (a last \
                  message was lost), `ahead` of it, or in another `term`.",
-                &["reason"],
+                ("reason", &["behind", "ahead", "term"]),
             ),
-            resets: r.counters("resets_total", "`reset` frames: members were told of a break.", &["reason"]),
+            resets: r.counters_of(
+                "resets_total",
+                "`reset` frames: members were told of a break.",
+                ("reason", &["gap", "diverged", "unknown_term"]),
+            ),
+            joins: r.counters_of(
+                "joins_total",
+                "Joins, by what the client was told: `fresh` it asked for no more, `resumed` it missed nothing, the \
+                 others are breaks. In ephemeral rooms all are `fresh`.",
+                ("recovery", &["fresh", "resumed", "gap", "diverged", "unknown_term"]),
+            ),
             cluster_nodes: r.gauge("cluster_nodes", "Nodes that live, as of this node's last beat."),
             cluster_connections: r.gauge("cluster_connections", "Their WebSockets, as of their own last beats."),
             leases_lost: r.counter(
                 "leases_lost_total",
                 "Times the lease on this node's members ran out or was forgotten; all of them entered anew.",
             ),
-            takeovers: r.counters(
+            takeovers: r.counters_of(
                 "takeovers_total",
                 "Dead nodes whose members this node removed, by how it ended; what failed is done again by some node.",
-                &["outcome"],
+                ("outcome", &["done", "failed"]),
             ),
         }
     }

@@ -76,12 +76,26 @@ fn commands_count_their_outcomes() {
 #[test]
 fn names_are_ours_in_base_units_and_labels_are_bounded() {
     let metrics = Metrics::new();
-    let allowed = ["code", "command", "kind", "mode", "origin", "outcome", "path", "reason", "version", "worker"];
+    let allowed =
+        ["code", "command", "kind", "mode", "origin", "outcome", "path", "reason", "recovery", "version", "worker"];
     for Row { name, kind, labels, help } in metrics.rows() {
         assert!(name.starts_with("roomcast_") || name.starts_with("process_"), "{name}");
         assert!(!["_ms", "_micros", "_kb"].iter().any(|unit| name.contains(unit)), "{name}");
         assert_eq!(name.ends_with("_total"), *kind == "counter", "{name}");
         assert!(labels.iter().all(|label| allowed.contains(&label.as_str())), "{name} {labels:?}");
         assert!(help.ends_with('.') && !help.contains('|'), "{name}: {help}");
+    }
+}
+
+#[test]
+fn what_alerts_watch_stands_at_zero_from_the_start() {
+    let metrics = Metrics::new();
+    for series in [
+        "roomcast_gap_repairs_total{outcome=\"lost\"}",
+        "roomcast_resets_total{reason=\"diverged\"}",
+        "roomcast_sweep_finds_total{reason=\"behind\"}",
+        "roomcast_takeovers_total{outcome=\"done\"}",
+    ] {
+        assert!(value(&metrics, series).abs() < f64::EPSILON, "{series}");
     }
 }

@@ -59,6 +59,15 @@ impl Registrar {
         self.added(IntCounterVec::new(opts(name, help), labels), "counter")
     }
 
+    /// A counter for each of `values`, at zero: a rate over a series that begins with its first event misses that event.
+    pub(super) fn counters_of(&mut self, name: &str, help: &str, (label, values): (&str, &[&str])) -> IntCounterVec {
+        let counters = self.counters(name, help, &[label]);
+        for value in values {
+            counters.with_label_values(&[value]);
+        }
+        counters
+    }
+
     pub(super) fn seconds_by(&mut self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
         self.added(CounterVec::new(opts(name, help), labels), "counter")
     }

@@ -195,3 +195,19 @@ async fn an_echo_waits_for_who_does_not_read_yet() {
     };
     within("all echoes", async { tokio::join!(speak, hear) }).await;
 }
+
+#[tokio::test]
+async fn more_files_are_opened_than_the_shell_allows_at_first() {
+    let node = Node::start_under("-Sn 64", &["--max-connections", "500"]).await;
+    let mut inside = Vec::new();
+    for _ in 0..200 {
+        inside.push(Client::enter(&node, &room()).await.0);
+    }
+    assert!(!node.log().contains("open files"), "{}", node.log());
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_raised_is_told() {
+    let node = Node::start_under("-n 300", &["--max-connections", "500"]).await;
+    assert!(node.log().contains("max-connections (500) needs more open files"), "{}", node.log());
+}

@@ -11,6 +11,7 @@ mod drain;
 mod heartbeat;
 mod hostile;
 mod limits;
+mod probe;
 mod protocol;
 mod sabotage;
 mod support;

@@ -77,6 +77,17 @@ async fn an_empty_redis_is_told_to_all() {
     assert!(told(&outcome, "unknown_term") >= MEMBERS, "{:#?}", outcome.report().audit);
 }
 
+/// The same on nodes that know nothing of terms, and repair what they miss as always: what has a seq that was seen
+/// before is no news to them, so what Redis stores under it now reaches nobody.
+#[tokio::test]
+async fn an_older_state_under_the_same_term_is_found() {
+    let mut redis = Redis::start_with(&["--appendonly", "no", "--dbfilename", "dump.rdb"]).await;
+    let outcome = through(&mut redis, true, &["--sabotage", "no-terms"]).await.exits(1);
+    assert!(outcome.found(Finding::Reordered) > 0, "{:?}", outcome.findings());
+    assert_eq!(outcome.found(Finding::SilentBreak), 0, "to them it is all one term: {:?}", outcome.findings());
+    assert_eq!(terms_ended(&redis).await, 0);
+}
+
 /// The same on nodes that believe every new term to go on where the old one was.
 #[tokio::test]
 async fn an_older_state_that_nobody_is_told_of_is_found() {

@@ -17,13 +17,14 @@ const PREFIX: &str = "roomcast_";
 /// What a Prometheus histogram makes of its name.
 const SERIES: &[&str] = &["_bucket", "_sum", "_count"];
 /// Calls whose first argument is a metric's name without the prefix.
-const MAKERS: &[&str] = &["counter", "counters", "gauge", "gauges", "histogram", "histograms", "seconds_by"];
+const MAKERS: &[&str] =
+    &["counter", "counters", "counters_of", "gauge", "gauges", "histogram", "histograms", "seconds_by"];
 /// Folders with queries.
 const QUERIES: &[&str] = &["grafana/", "k8s/", "helm/"];
 /// Crates and hosts, not metrics.
 const NOT_METRICS: &[&str] = &["roomcast_protocol", "roomcast_gateway", "roomcast_loadtest"];
-/// Flags that are no settings; the last is how a variable that Kubernetes adds for a service reads.
-const NOT_SETTINGS: &[&str] = &["--help", "--version", "--service-host"];
+/// Flags that are no settings: of clap, of `gateway probe`, and the last is how a variable that Kubernetes adds for a service reads.
+const NOT_SETTINGS: &[&str] = &["--help", "--version", "--live", "--service-host"];
 
 /// Name and where it stands first.
 type Names = BTreeMap<String, (String, usize)>;

@@ -10,7 +10,7 @@ use crate::broker::redis::ACL_COMMANDS;
 use crate::broker::{Beat, BrokerError, Farewell, PresenceOp, Range};
 
 /// Every kind of call once.
-async fn works(options: &RedisOptions) {
+pub(super) async fn works(options: &RedisOptions) {
     let (a, _from_a) = connect(options, 64).await;
     let (b, mut from_b) = connect(&RedisOptions { node: node("node-b"), ..options.clone() }, 64).await;
     let room = room("lobby");
@@ -50,7 +50,7 @@ async fn works(options: &RedisOptions) {
 }
 
 /// Whether it comes up within some attempts; `is_up` alone would only be early.
-async fn stays_down(options: &RedisOptions) {
+pub(super) async fn stays_down(options: &RedisOptions) {
     let (sender, _events) = Events::channel("node-a", 64);
     let options = RedisOptions { timeout: Duration::from_millis(700), ..options.clone() };
     let broker = RedisBroker::connect(&options, sender, stats()).expect("good options");

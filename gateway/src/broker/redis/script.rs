@@ -78,6 +78,10 @@ pub(super) fn number(value: &Value) -> Option<u64> {
     text(value)?.parse().ok()
 }
 
+/// For `no-terms`.
+const ONLY_TERM: &str = "0";
+const ONLY_DATASET: &str = "-";
+
 /// Runs the publish script.
 pub(super) async fn publish(
     broker: &RedisBroker,
@@ -95,9 +99,12 @@ pub(super) async fn publish(
             encoded.len()
         })
         .collect();
-    let term = Term::random();
+    let only = broker.no_terms.then(|| Term::new(ONLY_TERM).ok()).flatten();
+    let term = only.clone().unwrap_or_else(Term::random);
     let millis = |duration: std::time::Duration| (duration.as_millis() as u64).clamp(1, MAX_NUMBER);
     let fill = |command: &mut Cmd, identity: &str, confirmed: bool| {
+        // Whoever knows but one term takes every dataset for the one there always was.
+        let (identity, confirmed) = if only.is_some() { (ONLY_DATASET, true) } else { (identity, confirmed) };
         command.arg(keys.len()).arg(&keys).arg(&keys[0][..keys[0].len() - 2]);
         command.arg(broker.node.as_str()).arg(room.as_str()).arg(term.as_str());
         command.arg(identity).arg(if confirmed { "1" } else { "0" });

@@ -84,7 +84,7 @@ impl Sharded {
         Self::start(true)
     }
 
-    fn start(replicas: bool) -> Self {
+    pub(in crate::broker) fn start(replicas: bool) -> Self {
         let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
         let servers: Vec<Server> = (0..if replicas { 6 } else { 3 }).map(|_| Server::start(&args)).collect();
         for (at, server) in servers.iter().enumerate() {

@@ -47,9 +47,21 @@ impl Node {
 
     /// A node that listens and may not be ready.
     pub async fn launch(args: &[&str], toml: &str) -> Self {
+        Self::spawn(Command::new(binary()), args, toml).await
+    }
+
+    /// A ready node for which the shell sets a limit first, as in `ulimit -Sn 64`.
+    pub async fn start_under(limit: &str, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" \"$@\"")).arg(binary());
+        let node = Self::spawn(shell, args, "").await;
+        node.wait_ready(true).await;
+        node
+    }
+
+    async fn spawn(mut command: Command, args: &[&str], toml: &str) -> Self {
         // A directory of its own keeps a developer's .env out; so does the emptied environment.
         let dir = tempfile::tempdir().unwrap();
-        let mut command = Command::new(binary());
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
         if !toml.is_empty() {
             std::fs::write(dir.path().join("rooms.toml"), toml).unwrap();

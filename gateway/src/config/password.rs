@@ -1,0 +1,42 @@
+//! A password that is a setting of its own, and so may hold any characters. Must not know what it opens.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+/// What stands for a password wherever settings are shown.
+pub(super) const HIDDEN: &str = "***";
+
+/// A password. Shows itself as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// None if it is empty, which says "not set".
+    pub(super) fn given(password: Option<&Self>) -> Option<&Self> {
+        password.filter(|password| !password.0.is_empty())
+    }
+
+    /// As a part of a URL: everything that may mean something there is escaped.
+    pub(super) fn escaped(&self) -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        self.0.bytes().fold(String::with_capacity(self.0.len()), |text, byte| match byte {
+            byte if plain(byte) => text + char::from(byte).encode_utf8(&mut [0; 4]),
+            byte => text + &format!("%{byte:02X}"),
+        })
+    }
+}
+
+impl FromStr for Password {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
