@@ -4,6 +4,7 @@ mod absence;
 mod leases;
 mod links;
 mod outage;
+mod retries;
 mod spread;
 mod sweep;
 mod topology;

@@ -95,7 +95,7 @@ async fn numbers_agree_with_a_model(pair: Pair) {
     let lobby = room("lobby");
     let mut world = World::default();
     let mut saved = None;
-    for _ in 0..250 {
+    for _ in 0..400 {
         match random.random_range(0..40) {
             0 => saved = Some((pair.save(&lobby).await, world.clone())),
             1 => {
@@ -122,7 +122,7 @@ async fn numbers_agree_with_a_model(pair: Pair) {
 async fn one_call(pair: &Pair, world: &mut World, random: &mut StdRng) {
     let mut records = Vec::new();
     let mut meant = Vec::new();
-    for _ in 0..random.random_range(1..60) {
+    for _ in 0..random.random_range(1..90) {
         let who = (random.random_range(0..2), random.random_range(0..3));
         if random.random_bool(0.1) {
             let id = random.random_range(0..500);
