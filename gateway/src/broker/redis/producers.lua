@@ -5,14 +5,16 @@
 --   <term> <limit> <floor>;<first>-<last>,<first>-<last>;@<term> <number>:<seq> <number>:<seq>^<highest>@<term> ...
 --
 -- Behind the second ';' is a log: the newest messages in the order in which they were stored, under which term and seq.
--- Where a number is not the highest so far, '^' says which is. So a new message costs an APPEND of a few bytes, and that it
--- is new shows at the value's end. <term> is the log's last. A value that would become longer than <limit> is written
--- anew: its numbers are added to the ranges, and the log keeps the newest RESULTS.
+-- Where a number is not the highest so far, '^' says which is. So whether a message is new shows at the value's end, and
+-- remembering it is an APPEND of a few bytes. <term> is the log's last. A value that would become longer than <limit> is
+-- written anew: its numbers are added to the ranges, and the log keeps the newest RESULTS.
 --
 -- So every number from <floor> on is known exactly, in whatever order they came. When there are more than RANGES, the
 -- lowest are given up, and <floor> rises above them: a number below it that is found nowhere may have been stored or not.
 
-local RESULTS, RANGES, SMALL = 256, 32, 4096
+local RESULTS, RANGES = 256, 32
+-- Bytes up to which a value is written as a whole, which is one call less, and up to which a log is left as it is.
+local SHORT, SMALL = 256, 4096
 
 local producers = {}
 
@@ -67,24 +69,30 @@ local function note(key, text, place)
   known.new[#known.new + 1] = { text, place }
 end
 
--- The log's numbers are added to the ranges; of those, the highest are kept.
-local function add_ranges(known, log)
-  local all, run = {}, nil
+-- Adds the log's numbers to the ranges, of which the highest are kept. Gives the log without what is older than its newest
+-- entries.
+local function settle(known, log)
+  local ranges, run, entries, section = {}, nil, {}, nil
   for first, last in string.gmatch(known.ranges, '(%d+)%-(%d+)') do
-    all[#all + 1] = { tonumber(first), tonumber(last) }
+    ranges[#ranges + 1] = { tonumber(first), tonumber(last) }
   end
-  for text in string.gmatch(log, ' (%d+):') do
-    local number = tonumber(text)
-    if run and number == run[2] + 1 then
-      run[2] = number
+  for at, kind, word in string.gmatch(log, '()([@ ])(%w+)') do
+    if kind == '@' then
+      section = word
     else
-      run = { number, number }
-      all[#all + 1] = run
+      local number = tonumber(word)
+      if run and number == run[2] + 1 then
+        run[2] = number
+      else
+        run = { number, number }
+        ranges[#ranges + 1] = run
+      end
+      entries[#entries + 1] = { at, section }
     end
   end
-  table.sort(all, function(one, other) return one[1] < other[1] end)
-  local merged = {}
-  for _, range in ipairs(all) do
+  table.sort(ranges, function(one, other) return one[1] < other[1] end)
+  local merged, kept = {}, {}
+  for _, range in ipairs(ranges) do
     local before = merged[#merged]
     if before and range[1] <= before[2] + 1 then
       before[2] = math.max(before[2], range[2])
@@ -92,26 +100,14 @@ local function add_ranges(known, log)
       merged[#merged + 1] = range
     end
   end
-  local given_up, kept = #merged - RANGES, {}
+  local given_up = math.max(#merged - RANGES, 0)
   if given_up > 0 then
     known.floor = math.max(known.floor, merged[given_up][2] + 1)
   end
-  for at = math.max(given_up, 0) + 1, #merged do
+  for at = given_up + 1, #merged do
     kept[#kept + 1] = int(merged[at][1]) .. '-' .. int(merged[at][2])
   end
   known.ranges = table.concat(kept, ',')
-end
-
--- The log without what is older than its newest entries.
-local function shorten(log)
-  local entries, term = {}, nil
-  for at, kind, word in string.gmatch(log, '()([@ ])(%w+)') do
-    if kind == '@' then
-      term = word
-    else
-      entries[#entries + 1] = { at, term }
-    end
-  end
   local first = entries[#entries - RESULTS + 1]
   return first and '@' .. first[2] .. string.sub(log, first[1]) or log
 end
@@ -131,14 +127,13 @@ local function remember(term, before, window)
     added = table.concat(added)
     if added == '' then
       -- It only asked again.
-    elseif known.term == term and #known.value + #added <= known.limit then
+    elseif known.term == term and #known.value > SHORT and #known.value + #added <= known.limit then
       redis.call('APPEND', key, added)
       redis.call('PEXPIRE', key, window)
     else
       local log = string.sub(known.value, known.log) .. (known.term == term and '' or '@' .. term) .. added
       if #log > SMALL then
-        add_ranges(known, log)
-        log = shorten(log)
+        log = settle(known, log)
       end
       local limit = math.max(SMALL, 2 * (#log + #known.ranges))
       local head = term .. ' ' .. int(limit) .. ' ' .. int(known.floor) .. ';' .. known.ranges .. ';'

@@ -201,6 +201,26 @@ async fn what_is_kept_of_a_producer_is_bounded() {
     assert!(value(&server, "run").expect("remembered").contains(";0-"), "one range");
 }
 
+/// Run with `--nocapture` for the figures.
+#[tokio::test(flavor = "local")]
+async fn numbers_take_a_fraction_of_what_ids_take() {
+    let server = Server::start(&[]);
+    let (a, _events) = connect(&server.options("node-a"), 1024).await;
+    let memory = |pattern: &str| {
+        let keys: Vec<String> = server.command(&["KEYS", pattern]);
+        keys.iter().map(|key| server.command::<u64>(&["MEMORY", "USAGE", key])).sum::<u64>()
+    };
+    for count in [1, 10, 100, 300, 1000] {
+        let _: String = server.command(&["FLUSHALL"]);
+        for number in 0..count {
+            publish(&a, &[idempotent(&format!("0000beef-7-{number}"), "x"), numbered("0000beef-7", number)]).await;
+        }
+        let (ids, numbers) = (memory("rc:{lobby}:i:*"), memory("rc:{lobby}:n:*"));
+        println!("{count} messages: {ids} bytes as ids, {numbers} as numbers");
+        assert!(count < 100 || numbers * 5 < ids, "{count} messages: {ids} bytes as ids, {numbers} as numbers");
+    }
+}
+
 #[tokio::test(flavor = "local")]
 async fn no_more_is_given_up_than_has_to_be() {
     let server = Server::start(&[]);
