@@ -17,7 +17,7 @@ async fn store(node: &Node, room: &RoomName, count: usize, told: bool) -> Publis
     if told {
         let first = match published.outcomes[0] {
             crate::broker::Outcome::Stored { seq } => seq,
-            crate::broker::Outcome::Duplicate { .. } => panic!("new"),
+            ref known => panic!("not new: {known:?}"),
         };
         let term = published.term.clone();
         let run = super::Run { term, first_seq: first, ts: 0, records, own: false };

@@ -36,6 +36,15 @@ pub enum Network {
     Slow(Duration),
     /// What is published does not reach subscribers; all else does.
     Deaf,
+    /// Redis hears everything and does it, but what it answers on connections to publish on does not arrive.
+    Mute,
+}
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Calls,
+    Answers,
 }
 
 /// A proxy to one Redis; connections end when it is dropped.
@@ -89,11 +98,12 @@ fn link(near: TcpStream, far: TcpStream, seen: &watch::Receiver<Network>) {
     far.set_nodelay(true).unwrap();
     let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
     let subscribes = Arc::new(AtomicBool::new(false));
-    tokio::spawn(pump(from_near, to_far, seen.clone(), Arc::clone(&subscribes)));
-    tokio::spawn(pump(from_far, to_near, seen.clone(), subscribes));
+    tokio::spawn(pump(Way::Calls, from_near, to_far, seen.clone(), Arc::clone(&subscribes)));
+    tokio::spawn(pump(Way::Answers, from_far, to_near, seen.clone(), subscribes));
 }
 
 async fn pump(
+    way: Way,
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
@@ -124,6 +134,7 @@ async fn pump(
             Network::Silent(Links::All) => false,
             Network::Silent(Links::Subscribing) => !subscribes.load(Ordering::Relaxed),
             Network::Silent(Links::Publishing) => subscribes.load(Ordering::Relaxed),
+            Network::Mute => way == Way::Calls || subscribes.load(Ordering::Relaxed),
             _ => true,
         };
         if network.wait_for(passes).await.is_err() || to.write_all(&chunk).await.is_err() {
