@@ -3,7 +3,7 @@ ARGS ?=
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help run load test lint fmt tidy deny doc conformance bench fuzz ci
+.PHONY: help run load test lint fmt tidy deny doc conformance chart bench fuzz ci
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ doc: ## the API documentation, warnings denied
 
 conformance: ## the Autobahn cases of RFC 6455 alone (ARGS="--cases 6.4." narrows them)
 	@scripts/conformance.sh $(ARGS)
+
+chart: ## what is derived from the Helm chart: k8s/, its README, its copies of dashboards and alerts (ARGS=--check only looks)
+	@scripts/chart.sh $(ARGS)
 
 bench: ## the benchmarks, short form, 5 minutes (ARGS="fanout --long" chooses); docs/benchmarks.md says what they measure
 	@cargo bench --package roomcast-gateway --bench gateway -- $(ARGS)

@@ -49,6 +49,7 @@ suite browser gateway/tests/cluster.sh 2 http target/debug/gateway node gateway/
 suite dashboards .cache/venv/bin/python grafana/tests/dashboards.py target/debug/gateway target/debug/loadtest
 suite alerts .cache/venv/bin/python grafana/tests/alerts.py
 suite report node loadtest/tests/browser/report.mjs target/debug/loadtest
+suite chart scripts/chart-test.sh
 
 for words in ${broken[@]+"${broken[@]}"}; do echo "test: $words"; done
 echo "$passed passed, $failed failed"

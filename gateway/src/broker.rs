@@ -21,6 +21,7 @@ pub mod lease;
 pub mod memory;
 pub mod presence;
 pub mod redis;
+pub mod signs;
 pub mod state;
 pub mod stats;
 
@@ -29,6 +30,7 @@ pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use redis::{RedisBroker, RedisOptions};
+pub use signs::Signs;
 pub use state::{MAX_TOPS, Top, Trouble};
 pub use stats::BrokerStats;
 
@@ -79,8 +81,9 @@ pub trait Broker {
     /// [`History::boundaries`] says how far each earlier term still holds.
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError>;
 
-    /// Where durable rooms stand, in the order of `rooms`; not all at one moment. At most [`MAX_TOPS`].
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError>;
+    /// Where durable rooms stand, in the order of `rooms`; not all at one moment. At most [`MAX_TOPS`]. None for a room
+    /// whose server does not say, an error if no server does.
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError>;
 
     /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
     ///
@@ -120,6 +123,9 @@ pub trait Broker {
 
     /// What is wrong; nothing while this worker can publish and heard itself within the last 5 s.
     fn trouble(&self) -> Option<Trouble>;
+
+    /// What is worth a look, as it happens.
+    fn signs(&self) -> &Signs;
 
     /// True while nothing is wrong.
     fn is_up(&self) -> bool {

@@ -29,7 +29,9 @@ mod presence;
 mod scripts;
 mod sharding;
 mod terms;
+mod tls;
 mod trust;
+mod wishes;
 
 /// The longest any wait of a test lasts before it fails.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);

@@ -23,7 +23,7 @@ use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
     MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp,
-    PresenceReply, Published, Pulse, Range, Record, Top, Trouble, check_ops, check_records, check_rooms,
+    PresenceReply, Published, Pulse, Range, Record, Signs, Top, Trouble, check_ops, check_records, check_rooms,
 };
 use crate::config::RoomPolicy;
 
@@ -53,6 +53,8 @@ pub struct MemoryBroker {
     peer: Arc<Peer>,
     stats: BrokerStats,
     sweeper: JoinHandle<()>,
+    /// Nothing ever changes here.
+    signs: Signs,
 }
 
 /// Where a worker's events go.
@@ -75,7 +77,7 @@ impl Memory {
     pub fn handle(&self, node: NodeId, events: mpsc::Sender<Event>, stats: BrokerStats) -> MemoryBroker {
         let peer = Arc::new(Peer { node, events, behind: AtomicBool::new(false), stats: stats.clone() });
         let sweeper = tokio::spawn(sweep_regularly(Arc::downgrade(&self.store)));
-        MemoryBroker { store: Arc::clone(&self.store), peer, stats, sweeper }
+        MemoryBroker { store: Arc::clone(&self.store), peer, stats, sweeper, signs: Signs::default() }
     }
 
     /// Rooms held now.
@@ -260,10 +262,10 @@ impl Broker for MemoryBroker {
         self.counted(Command::History, || Ok(self.store.with(room, |state| state.history(range))))
     }
 
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError> {
         self.counted(Command::Tops, || {
             check_rooms(rooms)?;
-            Ok(rooms.iter().map(|room| self.store.with(room, |state| state.top())).collect())
+            Ok(rooms.iter().map(|room| self.store.with(room, |state| Some(state.top()))).collect())
         })
     }
 
@@ -322,6 +324,10 @@ impl Broker for MemoryBroker {
 
     fn trouble(&self) -> Option<Trouble> {
         None
+    }
+
+    fn signs(&self) -> &Signs {
+        &self.signs
     }
 }
 

@@ -35,6 +35,18 @@ struct Settled<'a> {
     duplicate: bool,
 }
 
+/// A message that is due to a room's members.
+#[derive(Clone, Copy)]
+pub(super) struct Due<'a> {
+    pub(super) record: &'a Record,
+    /// None in ephemeral rooms.
+    pub(super) position: Option<(&'a Term, u64)>,
+    /// When it was stored, or accepted, ms since the Unix epoch.
+    pub(super) ts: u64,
+    /// Whether another node published it.
+    pub(super) remote: bool,
+}
+
 /// Microseconds since the Unix epoch, by this node's clock.
 pub fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
@@ -208,7 +220,7 @@ impl Shard {
         let ts = now_us() / 1000;
         let mut state = home.state.borrow_mut();
         for request in requests {
-            self.collect(home, &mut state, &request.record, None, ts, false);
+            self.collect(home, &mut state, Due { record: &request.record, position: None, ts, remote: false });
             let room_left = state.outgoing.len() < MOST_MESSAGES * 8 && state.outgoing_bytes < MOST_OUTGOING_BYTES;
             if room_left {
                 state.outgoing_bytes += request.record.data.len();
@@ -299,7 +311,8 @@ impl Shard {
             match step {
                 Step::Message(message, own) => {
                     let position = Some((&message.term, message.seq));
-                    self.collect(home, state, &message.record, position, message.ts, !own);
+                    let due = Due { record: &message.record, position, ts: message.ts, remote: !own };
+                    self.collect(home, state, due);
                 }
                 Step::Reset { reason, term, seq } => self.collect_reset(state, home, reason, term.as_ref(), seq),
             }
@@ -308,31 +321,16 @@ impl Shard {
     }
 
     /// Takes one message for the room's members.
-    pub(super) fn collect(
-        &self,
-        home: &Home,
-        state: &mut State,
-        record: &Record,
-        position: Option<(&Term, u64)>,
-        ts: u64,
-        remote: bool,
-    ) {
+    pub(super) fn collect(&self, home: &Home, state: &mut State, due: Due<'_>) {
         match self.sabotage {
-            None => self.add(home, state, record, position, ts, remote),
-            Some(_) => self.add_spoiled(home, state, record, position, ts, remote),
+            None => self.add(home, state, due),
+            Some(_) => self.add_spoiled(home, state, due),
         }
     }
 
     /// Adds one message to the batch of the room's members.
-    pub(super) fn add(
-        &self,
-        home: &Home,
-        state: &mut State,
-        record: &Record,
-        position: Option<(&Term, u64)>,
-        ts: u64,
-        remote: bool,
-    ) {
+    pub(super) fn add(&self, home: &Home, state: &mut State, due: Due<'_>) {
+        let Due { record, position, ts, remote } = due;
         let head =
             MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
         let omit = (!record.echo).then_some(record.from);
