@@ -55,31 +55,26 @@ def fetch(url, **query):
 class Cluster:
     def __init__(self, programs, rules):
         self.programs, self.rules = programs, Path(rules).resolve()
-        self.started, self.loads = [], []
+        self.started = []
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory(prefix="roomcast-dashboards-")
         self.work = Path(self.directory.name)
         try:
             self.start()
-        except BaseException:
-            self.__exit__(None, None, None)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
         return self
 
-    def __exit__(self, *_):
-        for process in self.loads:
-            # It would settle its audit first.
-            process.kill()
-        for process in reversed(self.started):
-            if process.poll() is None:
-                process.terminate()
+    def __exit__(self, kind, *_):
+        if kind:
+            for log in sorted(self.work.glob("*.log")):
+                print(f"-- {log.name}", *log.read_text().splitlines()[-5:], sep="\n")
+        # Nothing here is worth a drain, or an audit that settles.
         for process in self.started:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
         self.directory.cleanup()
 
     def run(self, name, *command):
@@ -138,7 +133,7 @@ class Cluster:
 
     def load(self, name, *arguments, nodes=None):
         targets = [word for url in nodes or self.urls for word in ("--target", url)]
-        self.loads.append(self.run(name, self.programs["loadtest"], *arguments, *targets))
+        return self.run(name, self.programs["loadtest"], *arguments, *targets)
 
     def kill(self, node):
         self.nodes[node].send_signal(signal.SIGKILL)
