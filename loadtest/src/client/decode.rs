@@ -32,6 +32,8 @@ pub(super) struct Fields<'a> {
     pub(super) duplicate: bool,
     #[serde(borrow, default)]
     recovery: Option<Cow<'a, str>>,
+    #[serde(default)]
+    rollback: Option<Rollback>,
     #[serde(borrow, default)]
     mode: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -50,6 +52,11 @@ pub(super) struct Fields<'a> {
     pub(super) node_id: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) limits: Option<Limits>,
+}
+
+#[derive(Deserialize)]
+struct Rollback {
+    seq: u64,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +81,11 @@ impl Fields<'_> {
     /// The `ref` as the number of a publish.
     pub(super) fn number(&self) -> Option<u32> {
         self.reference?.get().parse().ok()
+    }
+
+    /// Up to where what the client had in its term still stands.
+    pub(super) fn rollback(&self) -> Option<u64> {
+        self.rollback.as_ref().map(|rollback| rollback.seq)
     }
 
     pub(super) fn mode(&self) -> Option<Mode> {
