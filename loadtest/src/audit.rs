@@ -135,7 +135,7 @@ impl Audit {
                 rooms.push(tally);
             }
         }
-        tally::settled(AuditReport { undecided, lost_acked, rooms, ..self.ledger.report() })
+        tally::settled(AuditReport { lost_acked, undecided, rooms, ..self.ledger.report() })
     }
 
     /// Writes what is left of the log.

@@ -94,7 +94,7 @@ async fn of_many_only_the_one_that_sips_is_closed() {
         fast.settle().await;
     }
     assert_eq!(sipping.await.unwrap(), Some(4408));
-    assert_eq!(node.metric("roomcast_slow_consumers_total", &[]).await, 1.0);
+    assert_eq!(node.metric("roomcast_slow_consumers_total", &[]).await as u64, 1);
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn all_come_back_and_leave_nothing_behind() {
         "{clients} back, p99 {} us, the last after {} us; {reads} reads, {most} allowed; {:.1} MiB a node before, {:.1} after",
         resume.value_at_quantile(0.99),
         resume.max(),
-        memory / 3.0 / 1048576.0,
-        after / 3.0 / 1048576.0
+        memory / 3.0 / 1_048_576.0,
+        after / 3.0 / 1_048_576.0
     );
 }
