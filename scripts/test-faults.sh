@@ -4,7 +4,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 scripts/need.sh cargo cc redis-server network faketime || exit 1
-cargo build --quiet --package roomcast-gateway --bin gateway && cargo test --quiet --workspace --no-run || exit 1
+cargo build --quiet --package roomcast-gateway --bin gateway &&
+  cargo test --quiet --package roomcast-gateway --package roomcast-loadtest --test it --no-run || exit 1
 
 logs=.cache/logs
 seed=${FAULT_SEED:-$(date +%s)}
