@@ -1,4 +1,5 @@
-//! A network between the gateway and Redis that can be made bad: silent, slow, or deaf to what is published.
+//! A network between the gateway and Redis, or its clients, that can be made bad: silent, slow, or deaf to what is
+//! published. The load tester's tests use it, too.
 
 use std::{
     sync::{
@@ -57,9 +58,14 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn to(redis: &Redis) -> Self {
+        Self::to_port(redis.port()).await
+    }
+
+    /// To whatever listens there.
+    pub async fn to_port(port: u16) -> Self {
+        let target = Arc::new(AtomicU16::new(port));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let target = Arc::new(AtomicU16::new(redis.port()));
         let (network, seen) = watch::channel(Network::Good);
         let to = Arc::clone(&target);
         let task = tokio::spawn(async move {
@@ -72,8 +78,12 @@ impl Proxy {
         Self { port, target, network, task }
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port())
     }
 
     /// From now on the network is like this, also for connections that stand.
