@@ -3,7 +3,7 @@ ARGS ?=
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help run load test compose-test lint fmt tidy deny doc conformance bench fuzz ci
+.PHONY: help run load test compose-test test-faults lint fmt tidy deny doc conformance chart bench fuzz ci
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -17,8 +17,11 @@ load: ## build (release) and run the load tester (ARGS="chat --self"); ARGS="--h
 test: ## every test: cargo, RFC 6455 conformance, Python interop, browser (installs what is missing)
 	@scripts/test.sh
 
-compose-test: ## docker-compose.yml on real containers, 10 minutes: scaling, failures, upgrade, audited (installs docker)
+compose-test: ## docker-compose.yml on real containers, 5 minutes and the image's build: scaling, failures, upgrade, audited (installs docker)
 	@scripts/compose-test.sh
+
+test-faults: ## the long forms of the fault tests, a quarter of an hour (FAULT_SEED=N repeats the random ones)
+	@scripts/test-faults.sh
 
 lint: ## fmt, clippy, tidy, deny, rustdoc, shellcheck
 	@scripts/lint.sh
@@ -37,6 +40,9 @@ doc: ## the API documentation, warnings denied
 
 conformance: ## the Autobahn cases of RFC 6455 alone (ARGS="--cases 6.4." narrows them)
 	@scripts/conformance.sh $(ARGS)
+
+chart: ## what is derived from the Helm chart: k8s/, its README, its copies of dashboards and alerts (ARGS=--check only looks)
+	@scripts/chart.sh $(ARGS)
 
 bench: ## the benchmarks, short form, 5 minutes (ARGS="fanout --long" chooses); docs/benchmarks.md says what they measure
 	@cargo bench --package roomcast-gateway --bench gateway -- $(ARGS)

@@ -67,15 +67,16 @@ unpacked() {
   rm -rf "$dir"
 }
 
-venv() {
-  local list=scripts/requirements.txt stamp=$cache/venv/.installed
-  if [ -x "$cache/venv/bin/python" ] && cmp -s "$list" "$stamp"; then return; fi
+venv() { # [folder list]
+  local folder=$cache/${1:-venv} list=scripts/${2:-requirements.txt} stamp
+  stamp=$folder/.installed
+  if [ -x "$folder/bin/python" ] && cmp -s "$list" "$stamp"; then return; fi
   program python3
   python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
-  say "making .cache/venv with $(tr '\n' ' ' <"$list")"
-  rm -rf "$cache/venv"
-  python3 -m venv "$cache/venv"
-  "$cache/venv/bin/pip" install --quiet --disable-pip-version-check -r "$list"
+  say "making .cache/${folder##*/} with $(tr '\n' ' ' <"$list")"
+  rm -rf "$folder"
+  python3 -m venv "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$list"
   cp "$list" "$stamp"
 }
 
@@ -123,6 +124,25 @@ go_tool() {
   echo "$2" >"$stamp"
 }
 
+# The definitions of the custom resources that the chart makes, as their own projects publish them.
+crds() {
+  local go module rest dir wanted stamp=$cache/crds/.installed
+  wanted="github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml
+github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml
+sigs.k8s.io/gateway-api@v1.5.1 config/crd/standard/gateway.networking.k8s.io_httproutes.yaml
+github.com/kedacore/keda/v2@v2.21.0 config/crd/bases/keda.sh_scaledobjects.yaml"
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
+  go=$(go_toolchain)
+  say "fetching custom resource definitions into .cache/crds"
+  rm -rf "$cache/crds" && mkdir -p "$cache/crds"
+  while read -r module rest; do
+    dir=$(cd "$cache" && GOTOOLCHAIN=local GOFLAGS=-mod=mod "$go" mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p')
+    [ -n "$dir" ] || die "could not fetch $module"
+    cat "$dir/$rest" >"$cache/crds/${rest##*/}"
+  done <<<"$wanted"
+  echo "$wanted" >"$stamp"
+}
+
 # Built with go install, helm believes its cluster to be 1.20: the version is told as its own Makefile tells it.
 helm() {
   local is=helm.sh/helm/v3 minor=37
@@ -143,19 +163,23 @@ for thing in "$@"; do
     cargo) has cargo || die "cargo missing: install Rust (the version stands in Cargo.toml)" ;;
     cc) has cc || apt_install gcc libc6-dev; program make ;;
     c++) program c++ g++ ;;
-    redis-server | chromium | shellcheck | make | debootstrap) program "$thing" ;;
+    redis-server | chromium | shellcheck | make | debootstrap | faketime) program "$thing" ;;
+    network) program unshare util-linux; program ip iproute2; program iptables ;;
     python) program python3 ;;
     prometheus) unpacked prometheus prometheus promtool ;;
     redis-exporter) unpacked prometheus-redis-exporter prometheus-redis-exporter ;;
     node) program node nodejs ;;
     docker) container_engine ;;
     venv) venv ;;
+    venv-chart) venv venv-chart requirements-chart.txt ;;
     node_modules) node_modules ;;
     fmt) component fmt rustfmt ;;
     clippy) component clippy clippy ;;
     cargo-deny) cargo_tool cargo-deny 0.20.2 ;;
     cargo-fuzz) cargo_tool cargo-fuzz 0.13.2 ;;
     helm) helm ;;
+    kustomize) go_tool kustomize v5.7.1 sigs.k8s.io/kustomize/kustomize/v5 "" ;;
+    crds) crds ;;
     *) die "does not know '$thing'" ;;
   esac
 done

@@ -17,6 +17,7 @@ mod checks;
 #[cfg(test)]
 mod contract;
 pub mod envelope;
+pub mod ids;
 pub mod lease;
 pub mod memory;
 pub mod presence;
@@ -26,6 +27,7 @@ pub mod state;
 pub mod stats;
 
 use checks::{check_ops, check_records, check_rooms};
+pub use ids::Subject;
 pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
@@ -56,9 +58,14 @@ pub const MAX_EVICTION: usize = 128;
 pub trait Broker {
     /// Stores a turn's messages of one durable room under the next seqs and tells the other nodes, all in one step.
     ///
-    /// Outcomes come in the order of `records`. New messages of one call get contiguous seqs. A message whose
-    /// `idempotent` id was stored within the policy's window is not stored again. At most [`MAX_BATCH`] records; none is
-    /// an error of the caller ([`BrokerError::Rejected`]).
+    /// Outcomes come in the order of `records`. New messages of one call get contiguous seqs. At most [`MAX_BATCH`]
+    /// records; none is an error of the caller ([`BrokerError::Rejected`]).
+    ///
+    /// A message whose `idempotent` id was stored for its `subject` before is not stored again. A plain id is remembered for
+    /// the policy's window. An id `<producer>#<number>` is remembered until the window has passed since that producer's
+    /// last new message: exactly, in whatever order the numbers come and however many are left out, as long as they make
+    /// no more than 32 ranges, and with the results of the last 256. What lies below the 32 highest ranges may be
+    /// [`Outcome::Stale`].
     async fn publish(&self, room: &RoomName, policy: &RoomPolicy, records: &[Record])
     -> Result<Published, BrokerError>;
 
@@ -222,6 +229,8 @@ pub struct Record {
     pub id: MessageId,
     /// The client chose the id, so a retry may come.
     pub idempotent: bool,
+    /// Whose id it is. Not stored and not sent on: nobody's in all that is read.
+    pub subject: Subject,
     /// Who sent it.
     pub from: ClientId,
     /// The sender's display name at that moment. At most 64 bytes.
@@ -239,7 +248,7 @@ pub struct Record {
 /// What became of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// The term of the messages stored now. If all were duplicates: that of the first.
+    /// The term of the messages stored now. If none was: the room's, that of a duplicate, or if it has none any.
     pub term: Term,
     /// The broker's clock, ms since the Unix epoch.
     pub ts: u64,
@@ -262,6 +271,10 @@ pub enum Outcome {
         /// Seq of the first time.
         seq: u64,
     },
+    /// Stored before, too long ago to say where.
+    Known,
+    /// A number so far behind its producer's that nobody knows whether it was stored. It was not now.
+    Stale,
 }
 
 /// What comes from the other nodes and, for durable rooms and presence, possibly as this node's own echo.

@@ -4,8 +4,8 @@
 //! and `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter, and a
 //! `canary` shows that they work together. It must run inside a tokio `LocalRuntime` or `LocalSet`.
 //!
-//! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<id>` idempotency,
-//! `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`, that
+//! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<subject>:<id>` a
+//! remembered id, `:n:<subject>:<producer>` remembered numbers, `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`, that
 //! of a canary `<prefix>:canary:<random>`. Keys of the cluster, which share another slot: `<prefix>:{!}:leases`, `:nodes`
 //! and `:rooms:<incarnation>`.
 
@@ -49,7 +49,7 @@ mod tops;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
-     +info +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
+     +info +time +hmget +hset +get +set +append +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
      +exists +hget +hdel +hvals +sadd +srem +srandmember +zrange +zrangebyscore +zscore +role";
 
 /// What they need on the servers of a cluster, in addition.
@@ -104,8 +104,8 @@ pub struct RedisBroker {
     scripts: Scripts,
     topology: Topology,
     stats: BrokerStats,
-    no_terms: bool,
     signs: Arc<Signs>,
+    no_terms: bool,
 }
 
 impl RedisBroker {
@@ -138,7 +138,7 @@ impl RedisBroker {
         };
         let topology = Topology::start(&url, recipe)?;
         let no_terms = options.no_terms;
-        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, no_terms, signs })
+        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, signs, no_terms })
     }
 
     /// Publishing and subscription.

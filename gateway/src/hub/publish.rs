@@ -28,6 +28,10 @@ const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
 /// About what a frame takes beside its data.
 const FRAME_BYTES: usize = 320;
 
+/// What the publisher of a number that is too old is told.
+const STALE: &str =
+    "the id's number is too far behind this producer's latest to know whether it was stored; it was not now";
+
 /// What an accepted publish's `ack` says.
 #[derive(Clone, Copy)]
 struct Settled<'a> {
@@ -178,24 +182,33 @@ impl Shard {
     ) {
         let mut stored = Vec::with_capacity(records.len());
         let mut first_seq = None;
-        let mut duplicates = 0;
+        let (mut duplicates, mut stale) = (0, 0);
         for ((request, record), outcome) in requests.iter().zip(records).zip(&published.outcomes) {
-            let (term, seq, duplicate) = match outcome {
+            let settled = match outcome {
                 Outcome::Stored { seq } => {
                     first_seq.get_or_insert(*seq);
                     stored.push(record);
-                    (&published.term, *seq, false)
+                    Ok(Settled { position: Some((&published.term, *seq)), duplicate: false })
                 }
                 Outcome::Duplicate { term, seq } => {
                     duplicates += 1;
-                    (term, *seq, true)
+                    Ok(Settled { position: Some((term, *seq)), duplicate: true })
+                }
+                Outcome::Known => {
+                    duplicates += 1;
+                    Ok(Settled { position: None, duplicate: true })
+                }
+                Outcome::Stale => {
+                    stale += 1;
+                    Err((ErrorCode::StaleId, STALE))
                 }
             };
-            self.settle(request, Ok(Settled { position: Some((term, seq)), duplicate }));
+            self.settle(request, settled);
         }
         let metrics = &self.parts.metrics;
         metrics.published(Mode::Durable, PublishOutcome::Accepted, stored.len() as u64);
         metrics.published(Mode::Durable, PublishOutcome::Duplicate, duplicates);
+        metrics.published(Mode::Durable, PublishOutcome::Stale, stale);
         metrics.deduplicated(DuplicateKind::Id, duplicates);
         if let Some(first) = requests.first() {
             metrics.publish_took(Mode::Durable, since_us(first.record.accepted_at_us));

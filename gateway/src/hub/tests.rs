@@ -20,7 +20,7 @@ use super::sequencer::Run;
 use super::{Inbox, Parts, Peer, Post, Shard};
 use crate::broker::{
     Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, Memory,
-    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Signs, Top, Trouble,
+    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -259,6 +259,7 @@ fn record(text: &str) -> Record {
     Record {
         id: text.into(),
         idempotent: false,
+        subject: Subject::NOBODY,
         from: ClientId::random(),
         name: "n".into(),
         echo: true,

@@ -6,6 +6,7 @@ mod leases;
 mod links;
 mod outage;
 mod restored;
+mod retries;
 mod spread;
 mod sweep;
 mod topology;

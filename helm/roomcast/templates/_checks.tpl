@@ -16,11 +16,14 @@
 {{- if and $external.url $external.urlKey -}}
 {{- fail "\nexternalRedis.url and externalRedis.urlKey are both set. Keep one of them." -}}
 {{- end -}}
-{{- if and $external.urlKey (not $external.existingSecret) -}}
-{{- fail "\nexternalRedis.urlKey is a key of externalRedis.existingSecret, which is not set." -}}
+{{- if and (or $external.urlKey $external.sentinelPasswordKey) (not $external.existingSecret) -}}
+{{- fail "\nexternalRedis.urlKey and sentinelPasswordKey are keys of externalRedis.existingSecret, which is not set." -}}
+{{- end -}}
+{{- if and $external.sentinelPasswordKey $external.url (not (contains "+sentinel://" $external.url)) -}}
+{{- fail "\nexternalRedis.sentinelPasswordKey is set, but externalRedis.url names no sentinels (redis+sentinel://)." -}}
 {{- end -}}
 {{- if or (regexMatch "//[^/@]*:[^/@]*@" $external.url) (contains "sentinel_password=" $external.url) -}}
-{{- fail "\nexternalRedis.url has a password, and would show it to everyone who may read the Deployment. Put the password into a Secret and name it in externalRedis.existingSecret (and passwordKey); a URL with other secret parts into the same one, under externalRedis.urlKey." -}}
+{{- fail "\nexternalRedis.url has a password, and would show it to everyone who may read the Deployment. Put the password into a Secret and name it in externalRedis.existingSecret, with its key in passwordKey, or sentinelPasswordKey for that of the sentinels." -}}
 {{- end -}}
 {{- if and (or $external.ca.existingSecret $external.ca.existingConfigMap) (not $external.urlKey) (not (hasPrefix "rediss" $external.url)) -}}
 {{- fail "\nexternalRedis.ca is set, but externalRedis.url does not begin with rediss: nothing would be verified." -}}
@@ -44,5 +47,88 @@
 {{- $rolling := default dict $v.deployment.strategy.rollingUpdate -}}
 {{- if and (eq (toString $rolling.maxUnavailable) "0") (eq (toString $rolling.maxSurge) "0") -}}
 {{- fail "\ndeployment.strategy: maxUnavailable and maxSurge are both 0, so no rollout could begin." -}}
+{{- end -}}
+
+{{- if and $v.autoscaling.enabled $v.keda.enabled -}}
+{{- fail "\nautoscaling.enabled and keda.enabled are both set: two would fight over the number of nodes. Keep one of them." -}}
+{{- end -}}
+{{- range $key, $scaling := dict "autoscaling" $v.autoscaling "keda" $v.keda -}}
+{{- if $scaling.enabled -}}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
+{{- fail (printf "\n%s.minReplicas (%d) is more than maxReplicas (%d)." $key (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
+{{- end -}}
+{{- if not (or $scaling.targetCPU $scaling.targetMemory $scaling.connections.enabled $scaling.metrics $scaling.triggers) -}}
+{{- fail (printf "\n%s.enabled needs something to look at: targetCPU or connections." $key) -}}
+{{- end -}}
+{{- if and $scaling.targetCPU (not (hasKey (default dict (default dict $v.resources).requests) "cpu")) -}}
+{{- fail (printf "\n%s.targetCPU is a percentage of resources.requests.cpu, which is not set." $key) -}}
+{{- end -}}
+{{- if and $scaling.targetMemory (not (hasKey (default dict (default dict $v.resources).requests) "memory")) -}}
+{{- fail (printf "\n%s.targetMemory is a percentage of resources.requests.memory, which is not set." $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.keda.enabled $v.keda.connections.enabled (not $v.keda.connections.serverAddress) -}}
+{{- fail "\nkeda.connections.serverAddress is not set: KEDA must know where Prometheus is, such as http://prometheus-operated.monitoring:9090." -}}
+{{- end -}}
+{{- $limit := int (default 20000 $v.config.maxConnections) -}}
+{{- range $key, $scaling := dict "autoscaling" $v.autoscaling "keda" $v.keda -}}
+{{- if and $scaling.enabled $scaling.connections.enabled (ge (int $scaling.connections.target) $limit) -}}
+{{- fail (printf "\n%s.connections.target (%d) is not below config.maxConnections (%d): nodes would refuse clients before another one is started." $key (int $scaling.connections.target) $limit) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if $v.podDisruptionBudget.enabled -}}
+{{- $budget := $v.podDisruptionBudget -}}
+{{- $least := int $v.replicaCount -}}
+{{- if $v.autoscaling.enabled }}{{ $least = int $v.autoscaling.minReplicas }}{{ end -}}
+{{- if $v.keda.enabled }}{{ $least = int $v.keda.minReplicas }}{{ end -}}
+{{- if and (not (kindIs "invalid" $budget.minAvailable)) (not (hasSuffix "%" (toString $budget.minAvailable))) (ge (int $budget.minAvailable) $least) -}}
+{{- fail (printf "\npodDisruptionBudget.minAvailable (%d) allows none of %d nodes to go: no machine could be drained. Use maxUnavailable: 1." (int $budget.minAvailable) $least) -}}
+{{- end -}}
+{{- if and (kindIs "invalid" $budget.minAvailable) (or (kindIs "invalid" $budget.maxUnavailable) (has (toString $budget.maxUnavailable) (list "0" "0%"))) -}}
+{{- fail "\npodDisruptionBudget.maxUnavailable must be 1 or more: otherwise no machine could be drained." -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and $v.ingress.enabled (not $v.ingress.hosts) -}}
+{{- fail "\ningress.enabled needs ingress.hosts, such as [{host: chat.example.com}]." -}}
+{{- end -}}
+{{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
+{{- fail "\nhttpRoute.enabled needs httpRoute.parentRefs, such as [{name: public, namespace: gateways}]: a route without a Gateway does nothing." -}}
+{{- end -}}
+{{- $interval := include "roomcast.seconds" (default "25s" $v.config.pingInterval) | int -}}
+{{- $silence := include "roomcast.seconds" (default "45s" $v.config.pingTimeout) | int -}}
+{{- if and (or $v.config.pingInterval $v.config.pingTimeout) (gt $interval $silence) -}}
+{{- fail (printf "\nconfig.pingTimeout (%d s) must be longer than config.pingInterval (%d s)." $silence $interval) -}}
+{{- end -}}
+{{- if and $v.ingress.enabled (ne $v.ingress.preset "none") (le (int $v.ingress.idleSeconds) $interval) -}}
+{{- fail (printf "\ningress.idleSeconds (%d) must be longer than config.pingInterval (%d s): the proxy would end silent connections before their next ping." (int $v.ingress.idleSeconds) $interval) -}}
+{{- end -}}
+
+{{- if and $v.serviceMonitor.enabled (not $v.headlessService.enabled) -}}
+{{- fail "\nserviceMonitor.enabled needs headlessService.enabled: that is the Service it scrapes." -}}
+{{- end -}}
+{{- if and $v.prometheusRule.enabled (not (.Files.Get "files/alerts.yaml")) -}}
+{{- fail "\nThe chart has no files/alerts.yaml. It is copied from grafana/ by `make chart`." -}}
+{{- end -}}
+{{- if and $v.dashboards.enabled (not (.Files.Glob "files/dashboards/*.json")) -}}
+{{- fail "\nThe chart has no files/dashboards. They are copied from grafana/ by `make chart`." -}}
+{{- end -}}
+{{- if and (ne $v.service.type "LoadBalancer") (or $v.service.loadBalancerClass $v.service.loadBalancerSourceRanges) -}}
+{{- fail (printf "\nservice.loadBalancerClass and loadBalancerSourceRanges mean nothing to a Service of type %s." $v.service.type) -}}
+{{- end -}}
+{{- if and (eq $v.service.type "ClusterIP") (or $v.service.nodePort $v.service.externalTrafficPolicy) -}}
+{{- fail "\nservice.nodePort and externalTrafficPolicy mean nothing to a Service of type ClusterIP." -}}
+{{- end -}}
+
+{{- $ours := list "ROOMCAST_CONFIG" "ROOMCAST_NODE_ID" "ROOMCAST_WORKERS" "ROOMCAST_REDIS" "ROOMCAST_REDIS_PASSWORD" "ROOMCAST_REDIS_SENTINEL_PASSWORD" "ROOMCAST_REDIS_CA" "ROOMCAST_DRAIN_DELAY" "ROOMCAST_DRAIN_WINDOW" "ROOMCAST_SHUTDOWN_TIMEOUT" "ROOMCAST_LISTEN" "ROOMCAST_ADMIN_LISTEN" -}}
+{{- range $v.extraEnv -}}
+{{- if has .name $ours -}}
+{{- fail (printf "\nextraEnv sets %s, which the chart sets itself: use its own value (workers, redis, externalRedis, shutdown, listenAddress)." .name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.loadtest.enabled (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "\nloadtest.enabled needs Kubernetes 1.29; this is %s. docs/loadtest.md shows how to run it by hand." .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 {{- end -}}

@@ -81,3 +81,10 @@ annotations:
 {{- default "default" .Values.serviceAccount.name -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Selects all pods of the release, whatever they do. */}}
+{{- define "roomcast.siblings" -}}
+matchLabels:
+  app.kubernetes.io/instance: {{ .Release.Name }}
+  app.kubernetes.io/part-of: roomcast
+{{- end -}}

@@ -2,8 +2,8 @@
 
 {{/* Worker threads: as said, or as much CPU as the container may or should have. */}}
 {{- define "roomcast.workersEnv" -}}
-{{- $limits := default dict .Values.resources.limits -}}
-{{- $requests := default dict .Values.resources.requests -}}
+{{- $limits := default dict (default dict .Values.resources).limits -}}
+{{- $requests := default dict (default dict .Values.resources).requests -}}
 {{- if .Values.workers }}
 - name: ROOMCAST_WORKERS
   value: {{ .Values.workers | quote }}
@@ -50,4 +50,13 @@ topologySpreadConstraints:
     matchLabelKeys: [pod-template-hash]
   {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Where the load tester finds all nodes. */}}
+{{- define "roomcast.testTarget" -}}
+{{- if .Values.headlessService.enabled -}}
+ws://{{ include "roomcast.fullname" . }}-headless.{{ .Release.Namespace }}:8080
+{{- else -}}
+ws://{{ include "roomcast.fullname" . }}.{{ .Release.Namespace }}:{{ .Values.service.port }}
+{{- end -}}
 {{- end -}}

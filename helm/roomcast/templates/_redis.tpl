@@ -40,6 +40,11 @@
   valueFrom:
     secretKeyRef: {name: {{ $external.existingSecret }}, key: {{ $external.passwordKey }}}
 {{- end }}
+{{- if and $external.existingSecret $external.sentinelPasswordKey }}
+- name: ROOMCAST_REDIS_SENTINEL_PASSWORD
+  valueFrom:
+    secretKeyRef: {name: {{ $external.existingSecret }}, key: {{ $external.sentinelPasswordKey }}}
+{{- end }}
 {{- if or $external.ca.existingSecret $external.ca.existingConfigMap }}
 - name: ROOMCAST_REDIS_CA
   value: /etc/roomcast-ca/{{ $external.ca.key }}

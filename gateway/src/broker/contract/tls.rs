@@ -33,6 +33,7 @@ async fn sentinels_and_their_servers() {
     publish_at_last(&a, &room).await;
     from_b.resubscribed().await;
     assert!(group.servers[1].is_master());
+    assert!(a.signs().upheavals() > 0, "what the old master had not passed on is lost");
     let seq = stored(&publish_at_last(&a, &room).await.outcomes)[0];
     while first_seq(&from_b.messages().await) != seq {}
 }

@@ -67,6 +67,11 @@ async fn an_acl_user_with_few_rights_is_enough() {
     let at =
         |user: &str| RedisOptions { url: format!("redis://{user}@127.0.0.1:{}", server.port), ..server.options("a") };
     works(&at("roomcast:s3cret")).await;
+    let (counting, _events) = connect(&at("roomcast:s3cret"), 64).await;
+    for number in 0..60 {
+        let record = idempotent(&format!("p#{number}"), "x");
+        stored(&counting.publish(&room("numbers"), &policy(), &[record]).await.expect("published").outcomes);
+    }
     stays_down(&at("roomcast:wrong")).await;
     let foreign = RedisOptions { prefix: "other".into(), ..at("roomcast:s3cret") };
     let (sender, _events) = Events::channel("node-a", 64);

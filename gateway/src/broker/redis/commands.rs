@@ -169,7 +169,7 @@ impl Commands {
     pub(super) async fn read_identity(&self) -> Result<Arc<str>, Failure> {
         let read = async |mut connection: MultiplexedConnection| identity::read(&mut connection).await;
         let identity = self.run(64, read).await?;
-        self.shared.stands_on(Arc::clone(&identity));
+        self.shared.stands_on(&identity);
         *self.shared.identity.borrow_mut() = Arc::clone(&identity);
         Ok(identity)
     }
@@ -235,9 +235,9 @@ async fn send<T: FromRedisValue>(command: &Cmd, asking: bool, to: &mut Multiplex
 
 impl Shared {
     /// Notes which dataset answers, and tells if it is another than before.
-    fn stands_on(&self, dataset: Arc<str>) {
-        let before = self.dataset.replace(Some(Arc::clone(&dataset)));
-        if before.is_some_and(|before| before != dataset) {
+    fn stands_on(&self, dataset: &Arc<str>) {
+        let before = self.dataset.replace(Some(Arc::clone(dataset)));
+        if before.is_some_and(|before| before != *dataset) {
             tracing::warn!(server = self.server, "redis: another dataset than before");
             self.signs.upheaval();
         }
@@ -291,7 +291,7 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                 *shared.identity.borrow_mut() = for_scripts;
                 shared.suspect.set(false);
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
-                shared.stands_on(dataset);
+                shared.stands_on(&dataset);
                 shared.signs.stir();
                 tokio::select! {
                     () = lost.notified() => {}

@@ -18,6 +18,11 @@ pub(in crate::broker) struct Server {
     args: Vec<String>,
 }
 
+/// The server to test with: `REDIS_SERVER` names another.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
+
 impl Server {
     pub(in crate::broker) fn start(args: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().expect("a temporary directory"), args)
@@ -43,7 +48,7 @@ impl Server {
         let log = File::create(self.dir.path().join("log")).expect("a log file");
         let tls = self.is_tls();
         let (port, tls_port) = if tls { (0, self.port) } else { (self.port, 0) };
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         // A file of settings must come first.
         let (file, args) = self.args.split_at(usize::from(self.args.first().is_some_and(|arg| !arg.starts_with('-'))));
         command.args(file).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).args(args);

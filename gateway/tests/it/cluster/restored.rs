@@ -1,11 +1,11 @@
 //! A Redis that comes back as it was a moment ago: who came or went since is known again, although no beat was lost.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
 
 use super::nodes;
-use crate::support::{Client, Redis, eventually, room};
+use crate::support::{Client, Redis, room, within};
 
 #[tokio::test]
 async fn who_came_and_went_since_the_last_save_is_told_right_again() {
@@ -24,13 +24,17 @@ async fn who_came_and_went_since_the_last_save_is_told_right_again() {
     redis.resume().await;
 
     let here: BTreeSet<String> = [&ana, &bo].map(|client| client.id().to_owned()).into();
-    let asker = std::cell::RefCell::new(&mut ana);
-    eventually("the members to be those who are there", || async {
-        let mut ana = asker.borrow_mut();
-        ana.send(json!({"type": "members", "room": name, "ref": "who"})).await;
-        let answer = ana.answer(&json!("who")).await;
-        let known = answer["members"].as_array()?.iter().map(|one| one["id"].as_str().unwrap_or_default().to_owned());
-        (known.collect::<BTreeSet<_>>() == here).then_some(())
+    within("the members to be those who are there", async {
+        loop {
+            ana.send(json!({"type": "members", "room": name, "ref": "who"})).await;
+            let answer = ana.answer(&json!("who")).await;
+            let members = answer["members"].as_array().into_iter().flatten();
+            let known = members.map(|one| one["id"].as_str().unwrap_or_default().to_owned());
+            if known.collect::<BTreeSet<_>>() == here {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     })
     .await;
     for node in &nodes {

@@ -1,0 +1,147 @@
+"""A cluster under load with a Prometheus that scrapes it, for the tests of dashboards and alerts.
+
+Three gateways, a redis-server, its exporter, Prometheus with the project's rules, and load testers: all on free ports
+of the loopback, all ended when the block is left. Knows nothing of dashboards.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+DEADLINE = 60
+# Programs that scripts/need.sh did not install but unpack.
+TOOLS = Path(__file__).resolve().parents[2] / ".cache/tools/bin"
+NODES = 3
+ROOMS = '[[rooms]]\npattern = "cursor-*"\nmode = "ephemeral"\n'
+# A lease of seconds lets a takeover happen within a test, and a low limit lets handshakes be refused.
+SETTINGS = {"lease-beat": "500ms", "lease-expiry": "2s", "max-connections": "150", "log-format": "json"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(words, condition, deadline=DEADLINE):
+    """What the condition returns once that is true."""
+    end = time.monotonic() + deadline
+    while not (found := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"deadline passed: {words}")
+        time.sleep(0.1)
+    return found
+
+
+def fetch(url, **query):
+    if query:
+        url += "?" + urllib.parse.urlencode(query, doseq=True)
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
+class Cluster:
+    def __init__(self, programs, rules):
+        self.programs, self.rules = programs, Path(rules).resolve()
+        self.started = []
+
+    def __enter__(self):
+        self.directory = tempfile.TemporaryDirectory(prefix="roomcast-dashboards-")
+        self.work = Path(self.directory.name)
+        try:
+            self.start()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind:
+            for log in sorted(self.work.glob("*.log")):
+                print(f"-- {log.name}", *log.read_text().splitlines()[-5:], sep="\n")
+        # Nothing here is worth a drain, or an audit that settles.
+        for process in self.started:
+            process.kill()
+            process.wait()
+        self.directory.cleanup()
+
+    def run(self, name, *command):
+        """Starts a program that keeps running; its output goes to NAME.log."""
+        # An environment of its own keeps the developer's settings out.
+        with open(self.work / f"{name}.log", "w") as log:
+            words = [shutil.which(command[0], path=f"{os.environ['PATH']}:{TOOLS}") or command[0], *map(str, command[1:])]
+            process = subprocess.Popen(
+                words, cwd=self.work, stdout=log, stderr=log, env={"PATH": f"{os.environ['PATH']}:{TOOLS}"}
+            )
+        self.started.append(process)
+        return process
+
+    def log(self, name):
+        return (self.work / f"{name}.log").read_text()
+
+    def start(self):
+        redis = free_port()
+        self.redis_command = [
+            "redis-server", "--port", redis, "--bind", "127.0.0.1", "--dir", self.work, "--save", "", "--appendonly", "no",
+            "--maxmemory", "256mb", "--maxmemory-policy", "noeviction", "--slowlog-log-slower-than", "100",
+        ]  # fmt: skip
+        self.redis = self.run("redis", *self.redis_command)
+        until("redis-server answers", lambda: "Ready to accept connections" in self.log("redis"))
+        (self.work / "rooms.toml").write_text(ROOMS)
+        self.nodes, self.urls, self.admin = [], [], []
+        flags = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
+        for number in range(NODES):
+            name = f"node-{number}"
+            self.nodes.append(self.run(
+                name, self.programs["gateway"], "--node-id", name, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+                "--config", "rooms.toml", "--redis", f"redis://127.0.0.1:{redis}", *flags,
+            ))  # fmt: skip
+            line = until(f"{name} listens", lambda name=name: re.search(r'.*"message": *"listening".*', self.log(name)))
+            public, private = re.findall(r'127\.0\.0\.1:\d+', line.group())
+            self.urls.append(f"ws://{public}")
+            self.admin.append(private)
+        exporter = f"127.0.0.1:{free_port()}"
+        self.run("exporter", "prometheus-redis-exporter", "-redis.addr", f"redis://127.0.0.1:{redis}", "-web.listen-address", exporter)
+        self.start_prometheus({"chat": self.admin, "redis": [exporter]})
+
+    def start_prometheus(self, targets):
+        jobs = [
+            {"job_name": job, "static_configs": [{"targets": names, "labels": {"namespace": "test"}}]}
+            for job, names in targets.items()
+        ]
+        # JSON is YAML.
+        config = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": [str(self.rules)], "scrape_configs": jobs}
+        (self.work / "prometheus.json").write_text(json.dumps(config))
+        address = f"127.0.0.1:{free_port()}"
+        self.prometheus = f"http://{address}"
+        self.run(
+            "prometheus", "prometheus", "--config.file=prometheus.json", "--storage.tsdb.path=data", f"--web.listen-address={address}",
+        )  # fmt: skip
+        until("Prometheus is ready", lambda: "Server is ready" in self.log("prometheus"))
+
+    def load(self, name, *arguments, nodes=None):
+        targets = [word for url in nodes or self.urls for word in ("--target", url)]
+        return self.run(name, self.programs["loadtest"], *arguments, *targets)
+
+    def kill(self, node):
+        self.nodes[node].send_signal(signal.SIGKILL)
+        self.nodes[node].wait()
+
+    def ask(self, path, **query):
+        """What Prometheus' API answers; its data."""
+        answer = json.loads(fetch(f"{self.prometheus}/api/v1/{path}", **query))
+        if answer["status"] != "success":
+            raise ValueError(answer["error"])
+        return answer["data"]

@@ -1,0 +1,204 @@
+"""What stands around the nodes: Services, routes, scaling, budgets, policies, monitoring, helm test."""
+
+import pytest
+import yaml
+from conftest import CHART, chart, every, one
+
+FULL = CHART / "ci/full-values.yaml"
+EXTERNAL = CHART / "ci/external-values.yaml"
+
+
+# Services, Ingress, HTTPRoute
+
+def test_services():
+    objects = chart()
+    public = one(objects, "Service", "rc-roomcast")["spec"]
+    assert public["ports"] == [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}]
+    for name in ("rc-roomcast-internal", "rc-roomcast-headless"):
+        assert {port["name"]: port["port"] for port in one(objects, "Service", name)["spec"]["ports"]} == {"http": 8080, "admin": 8081}
+    assert one(objects, "Service", "rc-roomcast-headless")["spec"]["clusterIP"] == "None"
+    nodes = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    redis = one(objects, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+    for service in every(objects, "Service"):
+        selector = service["spec"]["selector"].items()
+        expected = redis if service["metadata"]["name"].endswith("-redis") else nodes
+        other = nodes if expected is redis else redis
+        assert selector <= expected.items() and not selector <= other.items()
+
+
+def test_a_load_balancer():
+    spec = one(chart("", FULL), "Service", "chat-service")["spec"]
+    assert spec["type"] == "LoadBalancer" and spec["loadBalancerClass"] == "service.k8s.aws/nlb"
+    assert spec["loadBalancerSourceRanges"] == ["192.0.2.0/24"] and spec["externalTrafficPolicy"] == "Local"
+    assert spec["ipFamilyPolicy"] == "PreferDualStack" and spec["ports"][0]["nodePort"] == 30443
+    assert spec["ports"][0]["appProtocol"] == "kubernetes.io/ws"
+
+
+@pytest.mark.parametrize("preset, annotation, value", [
+    ("haproxy", "haproxy.org/timeout-tunnel", "900s"),
+    ("haproxy-ingress", "haproxy-ingress.github.io/timeout-tunnel", "900s"),
+    ("nginx", "nginx.ingress.kubernetes.io/proxy-read-timeout", "900"),
+    ("nginx-inc", "nginx.org/proxy-read-timeout", "900s"),
+    ("alb", "alb.ingress.kubernetes.io/load-balancer-attributes", "idle_timeout.timeout_seconds=900"),
+])
+def test_ingress_presets(preset, annotation, value):
+    made = one(chart(f"ingress: {{enabled: true, preset: {preset}, idleSeconds: 900, hosts: [{{host: a.b}}]}}"), "Ingress")
+    assert made["metadata"]["annotations"][annotation] == value
+    own = f"ingress: {{enabled: true, preset: {preset}, annotations: {{{annotation}: mine}}, hosts: [{{host: a.b}}]}}"
+    assert one(chart(own), "Ingress")["metadata"]["annotations"][annotation] == "mine"
+
+
+def test_ingress():
+    spec = one(chart("", FULL), "Ingress")["spec"]
+    assert spec["ingressClassName"] == "haproxy" and spec["tls"][0]["secretName"] == "chat-tls"
+    assert [(rule["host"], rule["http"]["paths"][0]["path"], rule["http"]["paths"][0]["pathType"]) for rule in spec["rules"]] == [
+        ("chat.example.com", "/chat", "Exact"), ("chat.example.org", "/", "Prefix")]
+    backend = spec["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    assert backend == {"name": "chat-service", "port": {"name": "http"}}
+
+
+def test_http_route():
+    spec = one(chart("", EXTERNAL), "HTTPRoute")["spec"]
+    assert spec["parentRefs"] == [{"name": "public", "namespace": "gateways", "sectionName": "https"}]
+    rule = spec["rules"][0]
+    assert rule["backendRefs"] == [{"name": "rc-roomcast", "port": 80}]
+    assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"} and rule["filters"] and rule["matches"]
+    bare = one(chart("httpRoute: {enabled: true, parentRefs: [{name: p}]}"), "HTTPRoute")["spec"]["rules"][0]
+    assert not {"timeouts", "filters"} & bare.keys()
+
+
+# Scaling and disruption
+
+def test_hpa():
+    values = "autoscaling: {enabled: true, maxReplicas: 8, connections: {enabled: true, target: 15000}}"
+    objects = chart(values)
+    assert "replicas" not in one(objects, "Deployment")["spec"], "it would be set back at each upgrade"
+    spec = one(objects, "HorizontalPodAutoscaler")["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 8)
+    assert spec["scaleTargetRef"]["name"] == one(objects, "Deployment")["metadata"]["name"]
+    assert spec["metrics"] == [
+        {"type": "Pods", "pods": {"metric": {"name": "roomcast_connections"}, "target": {"type": "AverageValue", "averageValue": "15000"}}},
+        {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}]
+    down = spec["behavior"]["scaleDown"]
+    assert down == {"stabilizationWindowSeconds": 600, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 300}]}
+    full = one(chart("", FULL), "HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert full[0]["pods"]["target"]["averageValue"] == "1000000"
+    assert {metric["type"] for metric in full} == {"Pods", "Resource", "External"} and len(full) == 4
+
+
+def test_keda():
+    objects = chart("", EXTERNAL)
+    assert "replicas" not in one(objects, "Deployment")["spec"] and not every(objects, "HorizontalPodAutoscaler")
+    spec = one(objects, "ScaledObject")["spec"]
+    trigger = spec["triggers"][0]
+    assert trigger["metadata"]["query"] == 'sum(roomcast_connections{namespace="chat",job="rc"})'
+    assert trigger["metadata"]["threshold"] == "10000" and trigger["authenticationRef"] == {"name": "prometheus"}
+    assert trigger["metricType"] == "AverageValue" and spec["triggers"][1]["type"] == "cpu"
+    assert spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 600
+    own = chart("keda: {connections: {query: up}}", EXTERNAL)
+    assert one(own, "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"] == "up"
+
+
+def test_the_query_of_keda_is_that_of_the_monitor():
+    """`job` is what the ServiceMonitor makes of the label that it names."""
+    objects = chart("serviceMonitor: {enabled: true}")
+    spec = one(objects, "ServiceMonitor")["spec"]
+    service = one(objects, "Service", "rc-roomcast-headless")["metadata"]
+    assert service["labels"][spec["jobLabel"]] == "rc"
+    assert spec["selector"]["matchLabels"].items() <= service["labels"].items()
+    others = [made for made in every(objects, "Service") if made["metadata"]["name"] != "rc-roomcast-headless"]
+    for other in others:
+        assert not spec["selector"]["matchLabels"].items() <= other["metadata"]["labels"].items(), "scraped twice"
+    assert spec["namespaceSelector"] == {"matchNames": ["chat"]} and spec["endpoints"][0]["port"] == "admin"
+
+
+def test_budget():
+    spec = one(chart(), "PodDisruptionBudget")["spec"]
+    assert spec["maxUnavailable"] == 1 and "minAvailable" not in spec
+    spec = one(chart("", FULL), "PodDisruptionBudget")["spec"]
+    assert spec["minAvailable"] == "50%" and "maxUnavailable" not in spec
+    assert one(chart("", CHART / "ci/loadtest-values.yaml"), "PodDisruptionBudget")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+# Network policies
+
+def ports(rule):
+    return [port["port"] for port in rule["ports"]]
+
+
+def test_network_policy():
+    objects = chart()
+    spec = one(objects, "NetworkPolicy", "rc-roomcast")["spec"]
+    clients, admin = spec["ingress"]
+    assert ports(clients) == ["http"] and "from" not in clients
+    assert ports(admin) == ["admin"] and len(admin["from"]) == 2
+    dns, redis = spec["egress"]
+    assert ports(dns) == [53, 53] and "to" not in dns
+    assert ports(redis) == [6379]
+    redis_pod = one(objects, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+    assert redis["to"][0]["podSelector"]["matchLabels"].items() <= redis_pod.items()
+    server = one(objects, "NetworkPolicy", "rc-roomcast-redis")["spec"]
+    assert server["policyTypes"] == ["Ingress", "Egress"] and "egress" not in server
+    nodes = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert server["ingress"][0]["from"] == [{"podSelector": {"matchLabels": server["ingress"][0]["from"][0]["podSelector"]["matchLabels"]}}]
+    assert server["ingress"][0]["from"][0]["podSelector"]["matchLabels"].items() <= nodes.items()
+    assert not server["ingress"][0]["from"][0]["podSelector"]["matchLabels"].items() <= redis_pod.items()
+
+
+def test_network_policy_of_what_is_external():
+    spec = one(chart("", EXTERNAL), "NetworkPolicy", "rc-roomcast")["spec"]
+    assert spec["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "gateways"}
+    _, redis, collector, more = spec["egress"]
+    assert ports(redis) == [6379, 6380] and redis["to"] == [{"ipBlock": {"cidr": "10.0.9.0/24"}}]
+    assert ports(collector) == [4317] and collector["to"] and ports(more) == [443]
+    assert ports(spec["ingress"][2]) == [8081]
+
+
+@pytest.mark.parametrize("values, expected", [
+    ("externalRedis: {url: redis://r}", [6379]),
+    ("externalRedis: {url: 'redis://u@r:7000/3'}", [6379, 7000]),
+    ("externalRedis: {url: 'rediss+sentinel://a,b:5000/main'}", [6379, 26379, 5000]),
+    ("externalRedis: {url: redis://r}, networkPolicy: {redisPorts: [6400]}", [6400]),
+    ("externalRedis: {existingSecret: s, urlKey: u}", [6379]),
+])
+def test_ports_of_redis(values, expected):
+    spec = one(chart(f"{{redis: {{enabled: false}}, {values}}}"), "NetworkPolicy", "rc-roomcast")["spec"]
+    assert ports(spec["egress"][1]) == expected
+
+
+# Monitoring
+
+def test_rules():
+    source = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    made = one(chart("prometheusRule: {enabled: true, labels: {release: p}, namespace: monitoring}"), "PrometheusRule")
+    assert made["spec"]["groups"] == source["groups"] and made["metadata"]["namespace"] == "monitoring"
+    assert made["metadata"]["labels"]["release"] == "p"
+    names = [rule["alert"] for group in source["groups"] for rule in group["rules"] if "alert" in rule]
+    less = one(chart(f"prometheusRule: {{enabled: true, disable: [{names[0]}]}}"), "PrometheusRule")
+    assert [rule["alert"] for group in less["spec"]["groups"] for rule in group["rules"] if "alert" in rule] == \
+        [name for name in names if name != names[0]]
+    assert one(chart("", FULL), "PrometheusRule")["spec"]["groups"][-1]["name"] == "mine"
+
+
+def test_dashboards():
+    objects = chart("dashboards: {enabled: true, namespace: grafana, annotations: {grafana_folder: Chat}}")
+    made = [each for each in every(objects, "ConfigMap") if each["metadata"]["labels"].get("grafana_dashboard") == "1"]
+    files = sorted((CHART / "files/dashboards").glob("*.json"))
+    assert files and len(made) == len(files)
+    for each, file in zip(sorted(made, key=lambda each: each["metadata"]["name"]), files):
+        assert each["data"] == {f"roomcast-{file.name}": file.read_text().strip() + "\n"}
+        assert each["metadata"]["namespace"] == "grafana" and each["metadata"]["annotations"] == {"grafana_folder": "Chat"}
+
+
+# helm test
+
+def test_the_chat_across_nodes():
+    container = one(chart(), "Pod")["spec"]["containers"][0]
+    assert container["command"] == ["loadtest"]
+    assert "--target=ws://rc-roomcast-headless.chat:8080" in container["args"]
+    assert "--assert=delivery_cross.count>0" in container["args"], "one node would do"
+    assert one(chart(), "Pod")["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    alone = one(chart("{replicaCount: 1}"), "Pod")["spec"]["containers"][0]
+    assert not [word for word in alone["args"] if "cross" in word]
+    nowhere = one(chart("headlessService: {enabled: false}"), "Pod")["spec"]["containers"][0]
+    assert "--target=ws://rc-roomcast.chat:80" in nowhere["args"]
