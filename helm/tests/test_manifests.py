@@ -143,7 +143,8 @@ def test_packages():
         done = helm("package", str(CI[0].parents[1]), "--destination", folder)
         assert done.returncode == 0, done.stderr
         path = done.stdout.rsplit(" ", 1)[1].strip()
-        names = tarfile.open(path).getnames()
+        with tarfile.open(path) as package:
+            names = package.getnames()
     assert "roomcast/values.schema.json" in names and "roomcast/files/alerts.yaml" in names
     assert not [name for name in names if "/ci/" in name]
 

@@ -344,7 +344,7 @@ def test_the_chat_of_helm_test(cluster):
 def test_the_values_of_the_docs_are_values():
     """Every YAML example of docs/kubernetes.md that is for `--values` renders."""
     docs = (ROOT / "docs/kubernetes.md").read_text()
-    examples = re.findall(r"```yaml\n# values\n(.*?)```", docs, re.S)
+    examples = re.findall(r"```yaml\n# values\n(.*?)```", docs, re.DOTALL)
     assert len(examples) >= 5
     for example in examples:
         assert yaml.safe_load(example), example
