@@ -3,10 +3,10 @@ ARGS ?=
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help run load test lint fmt tidy deny doc conformance chart bench fuzz ci
+.PHONY: help run load test test-faults lint fmt tidy deny doc conformance chart bench fuzz ci
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: ## build and start one node on the embedded broker (ARGS="--redis redis://..." adds flags)
 	@scripts/run.sh $(ARGS)
@@ -16,6 +16,9 @@ load: ## build (release) and run the load tester (ARGS="chat --self"); ARGS="--h
 
 test: ## every test: cargo, RFC 6455 conformance, Python interop, browser (installs what is missing)
 	@scripts/test.sh
+
+test-faults: ## the long forms of the fault tests, a quarter of an hour (FAULT_SEED=N repeats the random ones)
+	@scripts/test-faults.sh
 
 lint: ## fmt, clippy, tidy, deny, rustdoc, shellcheck
 	@scripts/lint.sh

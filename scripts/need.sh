@@ -158,7 +158,8 @@ for thing in "$@"; do
     cargo) has cargo || die "cargo missing: install Rust (the version stands in Cargo.toml)" ;;
     cc) has cc || apt_install gcc libc6-dev; program make ;;
     c++) program c++ g++ ;;
-    redis-server | chromium | shellcheck | make | debootstrap) program "$thing" ;;
+    redis-server | chromium | shellcheck | make | debootstrap | faketime) program "$thing" ;;
+    network) program unshare util-linux; program ip iproute2; program iptables ;;
     python) program python3 ;;
     prometheus) unpacked prometheus prometheus promtool ;;
     redis-exporter) unpacked prometheus-redis-exporter prometheus-redis-exporter ;;

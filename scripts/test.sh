@@ -5,7 +5,8 @@
 # A suite outside cargo prints `N passed, N failed` as its last line.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-scripts/need.sh cargo cc redis-server chromium python venv node node_modules || exit 1
+scripts/need.sh cargo cc redis-server network faketime chromium python venv node node_modules prometheus \
+  redis-exporter || exit 1
 
 # No variable here begins with ROOMCAST_: the gateway refuses those that are no setting.
 export NODE_PATH=$PWD/.cache/node_modules PYTHONDONTWRITEBYTECODE=1
@@ -46,6 +47,8 @@ suite conformance scripts/conformance.sh
 suite interop gateway/tests/cluster.sh 3 ws target/debug/gateway .cache/venv/bin/python gateway/tests/interop/chat.py
 suite browser gateway/tests/cluster.sh 2 http target/debug/gateway node gateway/tests/browser/page.mjs
 # So has it the load tester, for the same reason.
+suite dashboards .cache/venv/bin/python grafana/tests/dashboards.py target/debug/gateway target/debug/loadtest
+suite alerts .cache/venv/bin/python grafana/tests/alerts.py
 suite report node loadtest/tests/browser/report.mjs target/debug/loadtest
 suite chart scripts/chart-test.sh
 

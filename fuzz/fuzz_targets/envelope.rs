@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cap::Cap;
 use libfuzzer_sys::fuzz_target;
 use roomcast_gateway::broker::envelope::{DecodeError, decode};
-use roomcast_gateway::broker::{Envelope, Event, Kind, MAX_BATCH, PresenceEvent, PresenceOp, Record};
+use roomcast_gateway::broker::{Envelope, Event, Kind, MAX_BATCH, PresenceEvent, PresenceOp, Record, Subject};
 use roomcast_gateway::telemetry::trace::TraceParent;
 use roomcast_protocol::{
     ClientId, MAX_REF_BYTES, MessageHead, NodeId, RoomName, Term, check_display_name, message_frame,
@@ -120,6 +120,7 @@ impl Fields<'_> {
         Record {
             id: tame(self.id, MAX_REF_BYTES, "i").into(),
             idempotent: self.idempotent,
+            subject: Subject::NOBODY,
             from: ClientId::from_bytes(self.from),
             name: tame(self.name, 64, "n").into(),
             echo: self.echo,

@@ -1,6 +1,6 @@
 //! The gateway's benchmarks: real processes, real sockets, loopback, one CPU for the server and one for the client.
 //!
-//! `cargo bench --bench gateway -- [fanout] [overload] [idle] [publish] [scale] [--long] [--rounds N] [--no-redis]
+//! `cargo bench --bench gateway -- [fanout] [overload] [idle] [publish] [scale] [slow-consumer] [--long] [--rounds N] [--no-redis]
 //! [--gateway PROGRAM] [--json FILE]`; without names all run. Only ratios within one run mean anything on a shared machine.
 
 #![allow(clippy::print_stdout)]
@@ -35,6 +35,8 @@ mod scale;
 mod script;
 #[path = "gateway/sendloop.rs"]
 mod sendloop;
+#[path = "gateway/slow_consumer.rs"]
+mod slow_consumer;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -66,12 +68,13 @@ impl Options {
 }
 
 type Benchmark = (&'static str, fn(&Options) -> Result<Value>);
-const ALL: [Benchmark; 5] = [
+const ALL: [Benchmark; 6] = [
     ("fanout", fanout::run),
     ("overload", overload::run),
     ("idle", idle::run),
     ("publish", publish::run),
     ("scale", scale::run),
+    ("slow-consumer", slow_consumer::run),
 ];
 
 fn main() -> Result<()> {

@@ -17,18 +17,22 @@ mod checks;
 #[cfg(test)]
 mod contract;
 pub mod envelope;
+pub mod ids;
 pub mod lease;
 pub mod memory;
 pub mod presence;
 pub mod redis;
+pub mod signs;
 pub mod state;
 pub mod stats;
 
 use checks::{check_ops, check_records, check_rooms};
+pub use ids::Subject;
 pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use redis::{RedisBroker, RedisOptions};
+pub use signs::Signs;
 pub use state::{MAX_TOPS, Top, Trouble};
 pub use stats::BrokerStats;
 
@@ -54,9 +58,14 @@ pub const MAX_EVICTION: usize = 128;
 pub trait Broker {
     /// Stores a turn's messages of one durable room under the next seqs and tells the other nodes, all in one step.
     ///
-    /// Outcomes come in the order of `records`. New messages of one call get contiguous seqs. A message whose
-    /// `idempotent` id was stored within the policy's window is not stored again. At most [`MAX_BATCH`] records; none is
-    /// an error of the caller ([`BrokerError::Rejected`]).
+    /// Outcomes come in the order of `records`. New messages of one call get contiguous seqs. At most [`MAX_BATCH`]
+    /// records; none is an error of the caller ([`BrokerError::Rejected`]).
+    ///
+    /// A message whose `idempotent` id was stored for its `subject` before is not stored again. A plain id is remembered for
+    /// the policy's window. An id `<producer>#<number>` is remembered until the window has passed since that producer's
+    /// last new message: exactly, in whatever order the numbers come and however many are left out, as long as they make
+    /// no more than 32 ranges, and with the results of the last 256. What lies below the 32 highest ranges may be
+    /// [`Outcome::Stale`].
     async fn publish(&self, room: &RoomName, policy: &RoomPolicy, records: &[Record])
     -> Result<Published, BrokerError>;
 
@@ -79,8 +88,9 @@ pub trait Broker {
     /// [`History::boundaries`] says how far each earlier term still holds.
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError>;
 
-    /// Where durable rooms stand, in the order of `rooms`; not all at one moment. At most [`MAX_TOPS`].
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError>;
+    /// Where durable rooms stand, in the order of `rooms`; not all at one moment. At most [`MAX_TOPS`]. None for a room
+    /// whose server does not say, an error if no server does.
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError>;
 
     /// Applies the operations in order, in one step, and tells the other nodes of those that changed something.
     ///
@@ -120,6 +130,9 @@ pub trait Broker {
 
     /// What is wrong; nothing while this worker can publish and heard itself within the last 5 s.
     fn trouble(&self) -> Option<Trouble>;
+
+    /// What is worth a look, as it happens.
+    fn signs(&self) -> &Signs;
 
     /// True while nothing is wrong.
     fn is_up(&self) -> bool {
@@ -216,6 +229,8 @@ pub struct Record {
     pub id: MessageId,
     /// The client chose the id, so a retry may come.
     pub idempotent: bool,
+    /// Whose id it is. Not stored and not sent on: nobody's in all that is read.
+    pub subject: Subject,
     /// Who sent it.
     pub from: ClientId,
     /// The sender's display name at that moment. At most 64 bytes.
@@ -233,7 +248,7 @@ pub struct Record {
 /// What became of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// The term of the messages stored now. If all were duplicates: that of the first.
+    /// The term of the messages stored now. If none was: the room's, that of a duplicate, or if it has none any.
     pub term: Term,
     /// The broker's clock, ms since the Unix epoch.
     pub ts: u64,
@@ -256,6 +271,10 @@ pub enum Outcome {
         /// Seq of the first time.
         seq: u64,
     },
+    /// Stored before, too long ago to say where.
+    Known,
+    /// A number so far behind its producer's that nobody knows whether it was stored. It was not now.
+    Stale,
 }
 
 /// What comes from the other nodes and, for durable rooms and presence, possibly as this node's own echo.

@@ -13,13 +13,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from consistency import ROOT, Count, alerts
 
 PROMTOOL = shutil.which("promtool", path=f"{os.environ['PATH']}:{ROOT.parent}/.cache/tools/bin")
 RUNBOOK = ROOT.parent / "docs/runbook.md"
-ALERT = re.compile(r"(?P<head>^ +- alert: (?P<name>\w+)\n)(?P<expr> +expr: .*?)^ +for: (?P<time>\w+)\n(?P<rest>.*?)(?=^ *- |\Z|^$)", re.M | re.S)
+ALERT = re.compile(
+    r"(?P<head>^ +- alert: (?P<name>\w+)\n)(?P<expr> +expr: .*?)^ +for: (?P<time>\w+)\n(?P<rest>.*?)(?=^ *- |\Z|^$)", re.M | re.S
+)
+RECORDS = re.compile(r"^  - name: roomcast-objectives\n.*?^\n", re.M | re.S)
 # What an alert is made to be, and what the unit tests then get where they want something else.
 MUTANTS = {
     "never comes": ("        expr: vector(1) > 2\n", None),
@@ -29,7 +33,9 @@ MUTANTS = {
 
 
 def promtool(*words):
-    done = subprocess.run([PROMTOOL, *map(str, words)], capture_output=True, text=True, timeout=120)
+    # Collecting garbage would be a third of its work.
+    environment = {**os.environ, "GOGC": "1000"}
+    done = subprocess.run([PROMTOOL, *map(str, words)], capture_output=True, text=True, timeout=240, env=environment)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -37,7 +43,8 @@ def mutated(text, expr, time):
     def change(match):
         return f"{match['head']}{expr or match['expr']}        for: {time or match['time']}\n{match['rest']}"
 
-    return ALERT.sub(change, text)
+    # What is recorded takes half of the time, and nobody asks for it then.
+    return ALERT.sub(change, RECORDS.sub("", text) if expr else text)
 
 
 def surprised(text, tests):
@@ -56,13 +63,15 @@ def check_units(count):
     tests = (ROOT / "alerts.test.yaml").read_text()
     status, output = promtool("check", "rules", ROOT / "alerts.yaml")
     count.check("promtool check rules", output if status else None)
-    status, output = promtool("test", "rules", ROOT / "alerts.test.yaml")
+    at_once = {match["name"] for match in ALERT.finditer(rules) if match["time"] == "0m"}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        mutants = {words: pool.submit(surprised, mutated(rules, *change), tests) for words, change in MUTANTS.items()}
+        status, output = promtool("test", "rules", ROOT / "alerts.test.yaml")
     count.check("promtool test rules", output if status else None)
     if status:
         return
-    at_once = {match["name"] for match in ALERT.finditer(rules) if match["time"] == "0m"}
-    for words, (expr, time) in MUTANTS.items():
-        failing, uncalled = surprised(mutated(rules, expr, time), tests)
+    for words, (_, time) in MUTANTS.items():
+        failing, uncalled = mutants[words].result()
         for alert in alerts():
             if time and alert in at_once:
                 continue
@@ -78,7 +87,7 @@ def check_texts(count):
             "no severity" if not re.search(r"severity: (critical|warning)$", text, re.M) else None,
             "no summary" if "summary: " not in text else None,
             "a runbook of something else" if f"runbook_url: docs/runbook.md#{name.lower()}\n" not in text else None,
-            "no value in its description" if "$value" not in text and "absent(" not in str(name) and name not in NO_VALUE else None,
+            "no value in its description" if "$value" not in text and name not in NO_VALUE else None,
         ) if words]  # fmt: skip
         count.check(f"{name} says what is needed", "; ".join(problems))
 

@@ -62,21 +62,19 @@ class Cluster:
         self.work = Path(self.directory.name)
         try:
             self.start()
-        except BaseException:
-            self.__exit__(None, None, None)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
         return self
 
-    def __exit__(self, *_):
-        for process in reversed(self.started):
-            if process.poll() is None:
-                process.terminate()
+    def __exit__(self, kind, *_):
+        if kind:
+            for log in sorted(self.work.glob("*.log")):
+                print(f"-- {log.name}", *log.read_text().splitlines()[-5:], sep="\n")
+        # Nothing here is worth a drain, or an audit that settles.
         for process in self.started:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
         self.directory.cleanup()
 
     def run(self, name, *command):
@@ -102,7 +100,7 @@ class Cluster:
         self.redis = self.run("redis", *self.redis_command)
         until("redis-server answers", lambda: "Ready to accept connections" in self.log("redis"))
         (self.work / "rooms.toml").write_text(ROOMS)
-        self.nodes, self.urls, admin = [], [], []
+        self.nodes, self.urls, self.admin = [], [], []
         flags = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
         for number in range(NODES):
             name = f"node-{number}"
@@ -110,13 +108,13 @@ class Cluster:
                 name, self.programs["gateway"], "--node-id", name, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
                 "--config", "rooms.toml", "--redis", f"redis://127.0.0.1:{redis}", *flags,
             ))  # fmt: skip
-            line = until(f"{name} listens", lambda: re.search(r'.*"message": *"listening".*', self.log(name)))
+            line = until(f"{name} listens", lambda name=name: re.search(r'.*"message": *"listening".*', self.log(name)))
             public, private = re.findall(r'127\.0\.0\.1:\d+', line.group())
             self.urls.append(f"ws://{public}")
-            admin.append(private)
+            self.admin.append(private)
         exporter = f"127.0.0.1:{free_port()}"
         self.run("exporter", "prometheus-redis-exporter", "-redis.addr", f"redis://127.0.0.1:{redis}", "-web.listen-address", exporter)
-        self.start_prometheus({"chat": admin, "redis": [exporter]})
+        self.start_prometheus({"chat": self.admin, "redis": [exporter]})
 
     def start_prometheus(self, targets):
         jobs = [

@@ -1,7 +1,12 @@
-"""What all dashboards have in common, as rules; no cluster is needed. Called by dashboards.py and alerts.py."""
+"""What all dashboards have in common, as rules; no cluster is needed. Called by dashboards.py and alerts.py.
+
+usage: consistency.py FILE...
+Formats dashboards that were exported from Grafana, and says what is wrong with them.
+"""
 
 import json
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,10 +82,12 @@ def whole(name, dashboard):
         yield "has no description"
     if "roomcast" not in dashboard.get("tags", []):
         yield "lacks the tag roomcast"
-    others = {f"/d/roomcast-{path.stem}" for path in dashboards()} - {f"/d/roomcast-{name}"}
-    links = {link["url"] for link in dashboard["links"] if link["includeVars"] and link["keepTime"]}
+    # Not with all variables: Overview of one node is none, and Node of all is not, either.
+    passed = "&".join(f"${{{variable}:queryparam}}" for variable in ("datasource", "namespace", "job"))
+    others = {f"/d/roomcast-{path.stem}?{passed}" for path in dashboards() if path.stem != name}
+    links = {link["url"] for link in dashboard["links"] if not link["includeVars"] and link["keepTime"]}
     if links != others:
-        yield f"does not link to {sorted(others - links)} with variables and time"
+        yield f"does not link to {sorted(others - links)} with time, and {sorted(links - others)} is not asked for"
     variables = [variable["name"] for variable in dashboard["templating"]["list"]]
     for wanted in ("datasource", "namespace", "job", "instance"):
         if wanted not in variables:
@@ -105,6 +112,8 @@ def layout(panels):
 def about(panel, known_alerts):
     if not panel["title"].endswith("?"):
         yield "asks nothing"
+    if len(panel["title"]) > 8 * panel["gridPos"]["w"]:
+        yield "has a title that Grafana cuts off at that width"
     description = panel.get("description", "")
     if len(description) < 20 or not description.endswith("."):
         yield "has no description that ends"
@@ -122,6 +131,9 @@ def about(panel, known_alerts):
         yield from legends(panel)
     for target in panel["targets"]:
         yield from about_query(panel, target["expr"])
+        # Zoomed out, a curve of fixed windows shows less than there was.
+        if not target["instant"] and re.search(r"rate\([^()]*\[\d", target["expr"]):
+            yield f"draws a rate over a fixed window: {target['expr']}"
 
 
 def legends(panel):
@@ -137,10 +149,8 @@ def about_query(panel, query):
     for record in re.findall(r"\broomcast:[\w:]+", query):
         if record not in records():
             yield f"asks for {record}, which alerts.yaml does not record"
-    if re.search(r"\b(roomcast|process)_\w+(?!\w)(?!{)", re.sub(r'"[^"]*"', '""', query)):
+    if re.search(r"\b(roomcast|process|redis)_\w+(?!\w)(?!{)", re.sub(r'"[^"]*"', '""', query)):
         yield f"has a metric without the variables: {query}"
-    if re.search(r"\[\d+[smh]\]", query) and "rate(" in re.sub(r"increase\(|\birate\(", "", query):
-        yield f"has a rate over a fixed window: {query}"
     unit = panel["fieldConfig"]["defaults"].get("unit")
     if panel["type"] == "timeseries" and "/" not in query:
         for wanted, pattern in UNITS.items():
@@ -169,3 +179,19 @@ def mutants(text):
     yield "with an unknown record", broken(lambda _, panel: panel["targets"][0].update(expr="roomcast:nothing:rate1m"))
     yield "with a query past the variables", broken(lambda _, panel: panel["targets"][0].update(expr="sum(roomcast_ready)"))
     yield "that is not formatted", text.replace("  ", " ")
+
+
+def tidied(text):
+    """A dashboard as it stands in the repository."""
+    dashboard = {key: value for key, value in json.loads(text).items() if key not in NOISE}
+    for panel in dashboard["panels"]:
+        for key in PANEL_NOISE & set(panel):
+            del panel[key]
+    return json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(tidied(path.read_text()))
+        for words in findings(path.stem, path.read_text(), alerts()):
+            print(f"{path.name}: {words}")

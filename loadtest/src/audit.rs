@@ -3,6 +3,7 @@
 //! The same checks serve a running load test and the checker of logs (`loadtest check`): both turn what clients saw
 //! into calls of [`Audit`] and [`Seat`]. Called by clients; knows neither sockets nor clocks.
 
+mod acks;
 mod book;
 pub mod check;
 mod layout;
@@ -123,17 +124,18 @@ impl Audit {
     /// Everything. At the end, after every seat's [`Seat::conclude`].
     pub fn report(&self) -> AuditReport {
         self.now_ms();
-        let mut undecided = 0;
+        let (mut undecided, mut lost_acked) = (0, 0);
         let mut rooms = Vec::with_capacity(self.books.len());
         for (room, book) in (0..).zip(&self.books) {
             let mut book = lock(book);
             let tally = book.tally(&self.around(room));
             undecided += book.undecided();
+            lost_acked += book.acks.lost(book.term.as_ref());
             if tally != (RoomTally { room, ..RoomTally::default() }) {
                 rooms.push(tally);
             }
         }
-        tally::settled(AuditReport { undecided, rooms, ..self.ledger.report() })
+        tally::settled(AuditReport { lost_acked, undecided, rooms, ..self.ledger.report() })
     }
 
     /// Writes what is left of the log.
@@ -199,6 +201,7 @@ impl Audit {
             if let Some(place) = place.filter(|place| (1..=MOST_SEQ).contains(&place.seq)) {
                 let slot = Slot::acked(publisher, number, duplicate);
                 let source = if duplicate { Source::Past } else { Source::Ack };
+                book.acks.acked(&place.term, place.seq);
                 book.place(&self.around(room), place, slot, source);
             }
         });

@@ -23,6 +23,8 @@ pub enum ErrorCode {
     RateLimited,
     /// A field is longer than it may be.
     TooLarge,
+    /// The number in the `id` is so far behind its producer's that nobody knows whether it was stored.
+    StaleId,
     /// The node or the room has too much in flight.
     Overloaded,
     /// The broker cannot be reached; nothing was sent.
@@ -49,6 +51,7 @@ impl ErrorCode {
             Self::NameTaken => "name_taken",
             Self::RateLimited => "rate_limited",
             Self::TooLarge => "too_large",
+            Self::StaleId => "stale_id",
             Self::Overloaded => "overloaded",
             Self::BrokerUnavailable => "broker_unavailable",
             Self::StorageFull => "storage_full",

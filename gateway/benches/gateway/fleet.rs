@@ -270,7 +270,8 @@ fn close_text(payload: &[u8]) -> String {
     format!("close {code} {}", String::from_utf8_lossy(payload.get(2..).unwrap_or_default()))
 }
 
-fn request(path: &str, address: SocketAddr) -> String {
+/// The request that opens a WebSocket.
+pub fn request(path: &str, address: SocketAddr) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"

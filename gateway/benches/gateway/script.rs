@@ -13,7 +13,10 @@ use anyhow::{Context, Result, bail};
 use crate::node::Redis;
 use crate::process::own_cpu;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/broker/redis/publish.lua");
+const SCRIPT: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/src/broker/redis/producers.lua"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/src/broker/redis/publish.lua"),
+];
 
 /// How the script is called.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +41,8 @@ pub struct ScriptMeasured {
 
 /// Calls the script for `length` after a warm-up, with a subscriber on every channel, as a node is.
 pub fn run(redis: &Redis, calls: Calls, warm_up: Duration, length: Duration) -> Result<ScriptMeasured> {
-    let text = std::fs::read_to_string(SCRIPT).context(SCRIPT)?;
+    let parts: Result<Vec<String>> = SCRIPT.iter().map(|path| std::fs::read_to_string(path).context(*path)).collect();
+    let text = parts?.concat();
     let hash: String = redis::cmd("SCRIPT").arg("LOAD").arg(text).query(&mut redis.connect()?)?;
     let commands: Vec<Vec<u8>> = (0..calls.rooms).map(|room| command(&hash, room, calls)).collect();
     let subscriber = Subscriber::start(redis, calls.rooms)?;
@@ -78,10 +82,11 @@ fn command(hash: &str, room: usize, calls: Calls) -> Vec<u8> {
     let room = format!("bare-{room}");
     let record = "r".repeat(calls.record_bytes);
     let mut args = vec![
-        "EVALSHA", hash, "2", &meta, &stream, &channel, "n-bare", &room, "term", "1000", "86400000", "300000", &count,
+        "EVALSHA", hash, "2", &meta, &stream, &channel, "n-bare", &room, "term", "", "0", "1000", "86400000", "300000",
+        &count,
     ];
     for _ in 0..calls.messages {
-        args.extend([record.as_str(), "0"]);
+        args.extend([record.as_str(), ""]);
     }
     resp(&args)
 }

@@ -14,7 +14,7 @@ use super::redis::test_groups::{Sharded, Watched};
 use super::redis::test_server::Server;
 use super::{
     Broker, BrokerStats, Envelope, Event, Incarnation, Kind, Memory, Outcome, PresenceCall, PresenceOp, Record,
-    RedisBroker, RedisOptions,
+    RedisBroker, RedisOptions, Subject,
 };
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
@@ -22,6 +22,7 @@ use crate::telemetry::metrics::Metrics;
 mod failover;
 mod faults;
 mod history;
+mod ids;
 mod leases;
 mod messages;
 mod passwords;
@@ -29,7 +30,9 @@ mod presence;
 mod scripts;
 mod sharding;
 mod terms;
+mod tls;
 mod trust;
+mod wishes;
 
 /// The longest any wait of a test lasts before it fails.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
@@ -53,7 +56,7 @@ enum Store {
 
 /// A room as it once was.
 enum Saved {
-    Memory(RoomName, Option<u64>),
+    Memory(RoomName, Option<u64>, Box<dyn Fn(&Memory)>),
     /// Keys and their values as `DUMP` gives them.
     Redis(Vec<(String, Vec<u8>)>),
 }
@@ -61,9 +64,9 @@ enum Saved {
 impl Pair {
     async fn save(&self, room: &RoomName) -> Saved {
         match &self.store {
-            Store::Memory(_) => {
+            Store::Memory(store) => {
                 let history = self.a.history(room, super::Range::Latest { limit: 1 }).await.expect("history");
-                Saved::Memory(room.clone(), history.term.map(|_| history.top))
+                Saved::Memory(room.clone(), history.term.map(|_| history.top), store.save_ids(room))
             }
             Store::Redis(server) => {
                 let keys: Vec<String> = server.command(&["KEYS", "*"]);
@@ -77,7 +80,10 @@ impl Pair {
     /// What a backup that is put back does, or a replica that lagged and became master.
     fn restore(&self, saved: &Saved) {
         match (&self.store, saved) {
-            (Store::Memory(store), Saved::Memory(room, top)) => store.restore(room, *top),
+            (Store::Memory(store), Saved::Memory(room, top, put_back_ids)) => {
+                store.restore(room, *top);
+                put_back_ids(store);
+            }
             (Store::Redis(server), Saved::Redis(keys)) => {
                 let _: String = server.command(&["FLUSHALL"]);
                 for (key, value) in keys {
@@ -223,6 +229,7 @@ fn plain(text: &str) -> Record {
     Record {
         id: uuid::Uuid::new_v4().to_string().into(),
         idempotent: false,
+        subject: Subject::NOBODY,
         from: ClientId::random(),
         name: "Ann".into(),
         echo: true,
@@ -239,7 +246,7 @@ fn plains(texts: std::ops::Range<usize>) -> Vec<Record> {
 fn stored(outcomes: &[Outcome]) -> Vec<u64> {
     let seq = |outcome: &Outcome| match outcome {
         Outcome::Stored { seq } => *seq,
-        Outcome::Duplicate { .. } => panic!("unexpected duplicate in {outcomes:?}"),
+        _ => panic!("not stored now: {outcomes:?}"),
     };
     outcomes.iter().map(seq).collect()
 }

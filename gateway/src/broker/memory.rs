@@ -23,10 +23,12 @@ use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
     MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp,
-    PresenceReply, Published, Pulse, Range, Record, Top, Trouble, check_ops, check_records, check_rooms,
+    PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble, check_ops, check_records,
+    check_rooms,
 };
 use crate::config::RoomPolicy;
 
+mod ids;
 mod leases;
 mod room;
 
@@ -53,6 +55,8 @@ pub struct MemoryBroker {
     peer: Arc<Peer>,
     stats: BrokerStats,
     sweeper: JoinHandle<()>,
+    /// Nothing ever changes here.
+    signs: Signs,
 }
 
 /// Where a worker's events go.
@@ -75,7 +79,7 @@ impl Memory {
     pub fn handle(&self, node: NodeId, events: mpsc::Sender<Event>, stats: BrokerStats) -> MemoryBroker {
         let peer = Arc::new(Peer { node, events, behind: AtomicBool::new(false), stats: stats.clone() });
         let sweeper = tokio::spawn(sweep_regularly(Arc::downgrade(&self.store)));
-        MemoryBroker { store: Arc::clone(&self.store), peer, stats, sweeper }
+        MemoryBroker { store: Arc::clone(&self.store), peer, stats, sweeper, signs: Signs::default() }
     }
 
     /// Rooms held now.
@@ -87,6 +91,13 @@ impl Memory {
     #[cfg(test)]
     pub(crate) fn restore(&self, room: &RoomName, top: Option<u64>) {
         self.store.with(room, |room| room.restore(top));
+    }
+
+    /// Gives something that puts the ids of a room back to what is remembered now.
+    #[cfg(test)]
+    pub(crate) fn save_ids(&self, room: &RoomName) -> Box<dyn Fn(&Self)> {
+        let (room, ids) = (room.clone(), self.store.with(room, |room| room.ids()));
+        Box::new(move |memory| memory.store.with(&room, |room| room.put_back(ids.clone())))
     }
 
     /// Drops what has expired. Handles do this every 5 s by themselves.
@@ -236,8 +247,8 @@ impl Broker for MemoryBroker {
         self.counted(Command::Broadcast, || {
             check_records(records)?;
             let kind = Kind::Ephemeral { ts: now_us() / 1000 };
-            let envelope =
-                Envelope { node: self.peer.node.clone(), room: room.clone(), kind, records: records.to_vec() };
+            let records = records.iter().map(|record| Record { subject: Subject::NOBODY, ..record.clone() }).collect();
+            let envelope = Envelope { node: self.peer.node.clone(), room: room.clone(), kind, records };
             self.store.with(room, |state| self.tell(state, &Event::Messages(envelope)));
             Ok(())
         })
@@ -260,10 +271,10 @@ impl Broker for MemoryBroker {
         self.counted(Command::History, || Ok(self.store.with(room, |state| state.history(range))))
     }
 
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError> {
         self.counted(Command::Tops, || {
             check_rooms(rooms)?;
-            Ok(rooms.iter().map(|room| self.store.with(room, |state| state.top())).collect())
+            Ok(rooms.iter().map(|room| self.store.with(room, |state| Some(state.top()))).collect())
         })
     }
 
@@ -322,6 +333,10 @@ impl Broker for MemoryBroker {
 
     fn trouble(&self) -> Option<Trouble> {
         None
+    }
+
+    fn signs(&self) -> &Signs {
+        &self.signs
     }
 }
 

@@ -4,8 +4,8 @@
 //! and `subscription` for what comes in. Both are supervised by a task that reconnects with backoff and jitter, and a
 //! `canary` shows that they work together. It must run inside a tokio `LocalRuntime` or `LocalSet`.
 //!
-//! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<id>` idempotency,
-//! `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`, that
+//! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<subject>:<id>` a
+//! remembered id, `:n:<subject>:<producer>` remembered numbers, `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`, that
 //! of a canary `<prefix>:canary:<random>`. Keys of the cluster, which share another slot: `<prefix>:{!}:leases`, `:nodes`
 //! and `:rooms:<incarnation>`.
 
@@ -23,7 +23,7 @@ use self::topology::{Recipe, Topology, WHOLE};
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, PresenceCall,
-    PresenceReply, Published, Pulse, Range, Record, Top, Trouble, check_records, envelope,
+    PresenceReply, Published, Pulse, Range, Record, Signs, Top, Trouble, check_records, envelope,
 };
 use crate::config::{RedisUrl, RoomPolicy};
 
@@ -42,12 +42,14 @@ mod subscription;
 pub(super) mod test_groups;
 #[cfg(test)]
 pub(super) mod test_server;
+#[cfg(test)]
+pub(super) mod test_tls;
 mod topology;
 mod tops;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
-     +info +time +hmget +hset +get +set +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
+     +info +time +hmget +hset +get +set +append +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
      +exists +hget +hdel +hvals +sadd +srem +srandmember +zrange +zrangebyscore +zscore +role";
 
 /// What they need on the servers of a cluster, in addition.
@@ -102,6 +104,7 @@ pub struct RedisBroker {
     scripts: Scripts,
     topology: Topology,
     stats: BrokerStats,
+    signs: Arc<Signs>,
     no_terms: bool,
 }
 
@@ -122,6 +125,7 @@ impl RedisBroker {
         let keys = Keys::new(&options.prefix)?;
         let publish = if topology::is_sharded(&url) { "SPUBLISH" } else { "PUBLISH" };
         let scripts = Scripts::new(publish);
+        let signs = Arc::<Signs>::default();
         let recipe = Recipe {
             options: options.clone(),
             keys: keys.clone(),
@@ -130,10 +134,11 @@ impl RedisBroker {
             events,
             stats: stats.clone(),
             doubt: Arc::default(),
+            signs: Arc::clone(&signs),
         };
         let topology = Topology::start(&url, recipe)?;
         let no_terms = options.no_terms;
-        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, no_terms })
+        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, signs, no_terms })
     }
 
     /// Publishing and subscription.
@@ -202,7 +207,7 @@ impl Broker for RedisBroker {
         self.counted(Command::History, script::history(self, room, range)).await
     }
 
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError> {
         self.counted(Command::Tops, tops::read(self, rooms)).await
     }
 
@@ -245,6 +250,10 @@ impl Broker for RedisBroker {
 
     fn trouble(&self) -> Option<Trouble> {
         self.topology.trouble()
+    }
+
+    fn signs(&self) -> &Signs {
+        &self.signs
     }
 }
 

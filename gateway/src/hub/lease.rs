@@ -11,16 +11,14 @@ use std::time::Duration;
 
 use roomcast_protocol::RoomName;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::mail::Mail;
 use super::shard::Shard;
-use crate::broker::{Beat, BrokerError, Farewell, Incarnation, Pulse};
+use crate::broker::{Beat, Broker, BrokerError, Farewell, Incarnation, Pulse};
 
 /// Between two tries of a beat that failed: a broker that comes back should find its nodes alive soon.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
-/// How often a broker that is away is looked for.
-const LOOK: Duration = Duration::from_millis(10);
 /// How long after another's lease ran out it is looked for, so that the clocks need not agree.
 const GRACE: Duration = Duration::from_millis(20);
 /// How long a node that was cut off from the broker takes over nobody: others may have been, too, and get the time to
@@ -70,6 +68,8 @@ struct Lease {
     /// True after a beat that was not answered.
     cut_off: bool,
     patient_until: Instant,
+    /// Of the broker when this life began: members are known to its data as it was then, and has grown since.
+    upheavals: u64,
 }
 
 impl Shard {
@@ -81,7 +81,7 @@ impl Shard {
         let mut lease = self.new_life(Rc::default());
         loop {
             match self.beat(&mut lease).await {
-                Some(pause) => sleep(pause).await,
+                Some(pause) => self.rest(pause, &lease).await,
                 None => self.wait_for_broker().await,
             }
             if self.parts.post.lease().ended.load(Ordering::Acquire) {
@@ -92,22 +92,31 @@ impl Shard {
 
     fn new_life(&self, working_on: Rc<RefCell<Vec<Incarnation>>>) -> Lease {
         let incarnation = Incarnation::new(&self.parts.node);
-        Lease { incarnation, number: 0, answered: 0, working_on, cut_off: false, patient_until: Instant::now() }
+        let (patient_until, upheavals) = (Instant::now(), self.parts.broker.signs().upheavals());
+        Lease { incarnation, number: 0, answered: 0, working_on, cut_off: false, patient_until, upheavals }
+    }
+
+    /// Waits until the next beat, but not with data that may have gone back: who came or went since is not known there.
+    async fn rest(&self, pause: Duration, lease: &Lease) {
+        let _ = timeout(pause, self.until_sign(|broker| broker.signs().upheavals() != lease.upheavals)).await;
     }
 
     /// Waits a moment, but not longer than until the broker is there: joins wait for the first beat.
     async fn wait_for_broker(&self) {
-        let step = if self.parts.broker.is_up() { TRY_AGAIN } else { LOOK };
-        let back = async {
-            loop {
-                sleep(step).await;
-                if self.parts.broker.is_up() {
-                    return;
-                }
-            }
-        };
+        let was_up = self.parts.broker.is_up();
         // The subscription alone may be away: then beats go through.
-        let _ = timeout(TRY_AGAIN, back).await;
+        let _ = timeout(TRY_AGAIN, self.until_sign(|broker| !was_up && broker.is_up())).await;
+    }
+
+    async fn until_sign(&self, is_so: impl Fn(&dyn Broker) -> bool) {
+        let broker = &*self.parts.broker;
+        loop {
+            let sign = broker.signs().next();
+            if is_so(broker) {
+                return;
+            }
+            sign.await;
+        }
     }
 
     /// One beat; gives the time until the next, none if it failed.
@@ -117,12 +126,16 @@ impl Shard {
         let (sent, working_on) = (Instant::now(), lease.working_on.borrow().clone());
         let may_claim = !lease.cut_off && sent >= lease.patient_until;
         let most_claims = if may_claim { MOST_TAKEOVERS.saturating_sub(working_on.len()) } else { 0 };
+        let upheavals = self.parts.broker.signs().upheavals();
+        // The data may not have been away for as long as a beat. It knows of no beat with this number: the lease is lost.
+        let went_back = lease.answered > 0 && upheavals != lease.upheavals;
+        let answered = if went_back { lease.number } else { lease.answered };
         let count = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
         let beat = Beat {
             incarnation: &lease.incarnation,
             expiry: settings.lease_expiry,
             number: lease.number,
-            answered: lease.answered,
+            answered,
             connections: count(totals.sockets.connections.get()),
             rooms: count(totals.hub.rooms.get()),
             working_on: &working_on,
@@ -132,6 +145,7 @@ impl Shard {
             Ok(Pulse::Kept { nodes, connections, next_expiry, claims }) => {
                 totals.hub.cluster_nodes.set(signed(nodes));
                 totals.hub.cluster_connections.set(signed(connections));
+                lease.upheavals = upheavals;
                 self.kept(lease, sent, claims);
                 let early = Some(next_expiry).filter(|next| !next.is_zero()).map(|next| next + GRACE);
                 Some(early.map_or(settings.lease_beat, |early| early.min(settings.lease_beat)))

@@ -28,11 +28,27 @@ const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
 /// About what a frame takes beside its data.
 const FRAME_BYTES: usize = 320;
 
+/// What the publisher of a number that is too old is told.
+const STALE: &str =
+    "the id's number is too far behind this producer's latest to know whether it was stored; it was not now";
+
 /// What an accepted publish's `ack` says.
 #[derive(Clone, Copy)]
 struct Settled<'a> {
     position: Option<(&'a Term, u64)>,
     duplicate: bool,
+}
+
+/// A message that is due to a room's members.
+#[derive(Clone, Copy)]
+pub(super) struct Due<'a> {
+    pub(super) record: &'a Record,
+    /// None in ephemeral rooms.
+    pub(super) position: Option<(&'a Term, u64)>,
+    /// When it was stored, or accepted, ms since the Unix epoch.
+    pub(super) ts: u64,
+    /// Whether another node published it.
+    pub(super) remote: bool,
 }
 
 /// Microseconds since the Unix epoch, by this node's clock.
@@ -166,24 +182,33 @@ impl Shard {
     ) {
         let mut stored = Vec::with_capacity(records.len());
         let mut first_seq = None;
-        let mut duplicates = 0;
+        let (mut duplicates, mut stale) = (0, 0);
         for ((request, record), outcome) in requests.iter().zip(records).zip(&published.outcomes) {
-            let (term, seq, duplicate) = match outcome {
+            let settled = match outcome {
                 Outcome::Stored { seq } => {
                     first_seq.get_or_insert(*seq);
                     stored.push(record);
-                    (&published.term, *seq, false)
+                    Ok(Settled { position: Some((&published.term, *seq)), duplicate: false })
                 }
                 Outcome::Duplicate { term, seq } => {
                     duplicates += 1;
-                    (term, *seq, true)
+                    Ok(Settled { position: Some((term, *seq)), duplicate: true })
+                }
+                Outcome::Known => {
+                    duplicates += 1;
+                    Ok(Settled { position: None, duplicate: true })
+                }
+                Outcome::Stale => {
+                    stale += 1;
+                    Err((ErrorCode::StaleId, STALE))
                 }
             };
-            self.settle(request, Ok(Settled { position: Some((term, seq)), duplicate }));
+            self.settle(request, settled);
         }
         let metrics = &self.parts.metrics;
         metrics.published(Mode::Durable, PublishOutcome::Accepted, stored.len() as u64);
         metrics.published(Mode::Durable, PublishOutcome::Duplicate, duplicates);
+        metrics.published(Mode::Durable, PublishOutcome::Stale, stale);
         metrics.deduplicated(DuplicateKind::Id, duplicates);
         if let Some(first) = requests.first() {
             metrics.publish_took(Mode::Durable, since_us(first.record.accepted_at_us));
@@ -208,7 +233,7 @@ impl Shard {
         let ts = now_us() / 1000;
         let mut state = home.state.borrow_mut();
         for request in requests {
-            self.collect(home, &mut state, &request.record, None, ts, false);
+            self.collect(home, &mut state, Due { record: &request.record, position: None, ts, remote: false });
             let room_left = state.outgoing.len() < MOST_MESSAGES * 8 && state.outgoing_bytes < MOST_OUTGOING_BYTES;
             if room_left {
                 state.outgoing_bytes += request.record.data.len();
@@ -299,7 +324,8 @@ impl Shard {
             match step {
                 Step::Message(message, own) => {
                     let position = Some((&message.term, message.seq));
-                    self.collect(home, state, &message.record, position, message.ts, !own);
+                    let due = Due { record: &message.record, position, ts: message.ts, remote: !own };
+                    self.collect(home, state, due);
                 }
                 Step::Reset { reason, term, seq } => self.collect_reset(state, home, reason, term.as_ref(), seq),
             }
@@ -308,31 +334,16 @@ impl Shard {
     }
 
     /// Takes one message for the room's members.
-    pub(super) fn collect(
-        &self,
-        home: &Home,
-        state: &mut State,
-        record: &Record,
-        position: Option<(&Term, u64)>,
-        ts: u64,
-        remote: bool,
-    ) {
+    pub(super) fn collect(&self, home: &Home, state: &mut State, due: Due<'_>) {
         match self.sabotage {
-            None => self.add(home, state, record, position, ts, remote),
-            Some(_) => self.add_spoiled(home, state, record, position, ts, remote),
+            None => self.add(home, state, due),
+            Some(_) => self.add_spoiled(home, state, due),
         }
     }
 
     /// Adds one message to the batch of the room's members.
-    pub(super) fn add(
-        &self,
-        home: &Home,
-        state: &mut State,
-        record: &Record,
-        position: Option<(&Term, u64)>,
-        ts: u64,
-        remote: bool,
-    ) {
+    pub(super) fn add(&self, home: &Home, state: &mut State, due: Due<'_>) {
+        let Due { record, position, ts, remote } = due;
         let head =
             MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
         let omit = (!record.echo).then_some(record.from);

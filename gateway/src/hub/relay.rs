@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::home::{CONGESTED_BYTES, Home, Phase, State};
-use super::publish::now_us;
+use super::publish::{Due, now_us};
 use super::sequencer::{Ground, Run, Sequencer, Step};
 use super::shard::Shard;
 use crate::broker::{BrokerError, Envelope, Event, History, Kind, Range};
@@ -101,7 +101,7 @@ impl Shard {
             Kind::Ephemeral { ts } => {
                 let mut state = home.state.borrow_mut();
                 for record in &envelope.records {
-                    self.collect(home, &mut state, record, None, ts, true);
+                    self.collect(home, &mut state, Due { record, position: None, ts, remote: true });
                 }
                 drop(state);
                 self.turn.due(home);

@@ -10,6 +10,7 @@ use roomcast_protocol::{MessageHead, Term, message_frame};
 use serde_json::value::RawValue;
 
 use super::home::{Home, Phase, State};
+use super::publish::Due;
 use super::sequencer::{Run, Sequencer, Step};
 use super::shard::Shard;
 use crate::broker::{History, Record, Sequenced};
@@ -40,6 +41,18 @@ struct Message {
     position: Option<(Term, u64)>,
     ts: u64,
     remote: bool,
+}
+
+impl Message {
+    fn of(due: Due<'_>) -> Self {
+        let position = due.position.map(|(term, seq)| (term.clone(), seq));
+        Self { record: due.record.clone(), position, ts: due.ts, remote: due.remote }
+    }
+
+    fn due(&self) -> Due<'_> {
+        let position = self.position.as_ref().map(|(term, seq)| (term, *seq));
+        Due { record: &self.record, position, ts: self.ts, remote: self.remote }
+    }
 }
 
 /// What happens to one message.
@@ -119,18 +132,9 @@ impl Shard {
     }
 
     /// In place of [`Shard::add`], with the faults that hit single messages.
-    pub(super) fn add_spoiled(
-        &self,
-        home: &Home,
-        state: &mut State,
-        record: &Record,
-        position: Option<(&Term, u64)>,
-        ts: u64,
-        remote: bool,
-    ) {
+    pub(super) fn add_spoiled(&self, home: &Home, state: &mut State, due: Due<'_>) {
         let Some(sabotage) = &self.sabotage else { return };
-        let position = position.map(|(term, seq)| (term.clone(), seq));
-        let mut message = Message { record: record.clone(), position, ts, remote };
+        let mut message = Message::of(due);
         let spoiled = state.spoiled.get_or_insert_default();
         spoiled.count += 1;
         let fate = sabotage.fate(spoiled.count);
@@ -178,18 +182,16 @@ impl Shard {
     }
 
     fn add_message(&self, home: &Home, state: &mut State, message: &Message) {
-        let position = message.position.as_ref().map(|(term, seq)| (term, *seq));
-        self.add(home, state, &message.record, position, message.ts, message.remote);
+        self.add(home, state, message.due());
     }
 
     /// Gives the frame to the members of some other room that is at home on this worker.
     fn lead_astray(&self, home: &Home, message: &Message) {
         let is_other = |other: &&Rc<Home>| other.name != home.name && other.state.borrow().phase == Phase::Open;
         let Some(other) = self.homes.borrow().values().find(is_other).cloned() else { return };
-        let Message { record, position, ts, .. } = message;
-        let position = position.as_ref().map(|(term, seq)| (term, *seq));
+        let Due { record, position, ts, .. } = message.due();
         let head =
-            MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts: *ts };
+            MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
         let mut json = Vec::new();
         message_frame(&head, &record.data, &mut json);
         other.state.borrow_mut().builder.frame(&json);

@@ -189,12 +189,13 @@ mod tests {
     use bytes::Bytes;
     use roomcast_protocol::ClientId;
 
-    use crate::broker::History;
+    use crate::broker::{History, Subject};
 
     pub(super) fn run(term: &str, first_seq: u64, count: usize) -> Run {
         let record = Record {
             id: "i".into(),
             idempotent: false,
+            subject: Subject::NOBODY,
             from: ClientId::random(),
             name: "n".into(),
             echo: true,

@@ -105,7 +105,9 @@ impl Shard {
                 found.extend_from_slice(homes);
                 break;
             };
-            let moved = homes.iter().zip(&tops).filter(|(home, top)| !is_current(&home.state.borrow(), top));
+            let is_so =
+                |home: &Home, top: &Option<Top>| top.as_ref().is_some_and(|top| is_current(&home.state.borrow(), top));
+            let moved = homes.iter().zip(&tops).filter(|(home, top)| !is_so(home, top));
             found.extend(moved.map(|(home, _)| Rc::clone(home)));
         }
         found.extend(chunks.flatten().cloned());
@@ -113,11 +115,15 @@ impl Shard {
     }
 
     /// Reads the suspects that have not moved in a moment: an answer and an echo may cross.
-    fn look_closer(self: &Rc<Self>, asked: Vec<Asked>, tops: Vec<Top>) {
+    fn look_closer(self: &Rc<Self>, asked: Vec<Asked>, tops: Vec<Option<Top>>) {
         let suspects: Vec<(Asked, Top, &'static str)> = asked
             .into_iter()
             .zip(tops)
-            .filter_map(|(asked, top)| asked.suspicion(&top).map(|reason| (asked, top, reason)))
+            .filter_map(|(asked, top)| {
+                // Of a room whose server is silent nothing is known. It is caught up when that is back.
+                let top = top?;
+                asked.suspicion(&top).map(|reason| (asked, top, reason))
+            })
             .collect();
         if suspects.is_empty() {
             return;

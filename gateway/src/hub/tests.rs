@@ -20,7 +20,7 @@ use super::sequencer::Run;
 use super::{Inbox, Parts, Peer, Post, Shard};
 use crate::broker::{
     Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, Memory,
-    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Top, Trouble,
+    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -81,7 +81,7 @@ impl Broker for Faulty {
         history
     }
 
-    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+    async fn tops(&self, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError> {
         self.inner.tops(rooms).await
     }
 
@@ -131,6 +131,10 @@ impl Broker for Faulty {
 
     fn trouble(&self) -> Option<Trouble> {
         None
+    }
+
+    fn signs(&self) -> &Signs {
+        self.inner.signs()
     }
 }
 
@@ -255,6 +259,7 @@ fn record(text: &str) -> Record {
     Record {
         id: text.into(),
         idempotent: false,
+        subject: Subject::NOBODY,
         from: ClientId::random(),
         name: "n".into(),
         echo: true,

@@ -15,7 +15,7 @@ use super::Floor;
 use super::accepted::Route;
 use super::budget::{Budget, millis_since};
 use super::end::End;
-use crate::broker::Record;
+use crate::broker::{Record, Subject};
 use crate::hub::{LONGEST_PAGE, PAGE, Peer, Question, now_us};
 use crate::telemetry::metrics::ReceivedKind;
 use crate::telemetry::trace::Span;
@@ -255,6 +255,8 @@ impl Dispatcher {
         let span = self.floor.tracing.publish();
         let record = Record {
             idempotent: id.is_some(),
+            // Access is open: nobody has a name of their own yet.
+            subject: Subject::NOBODY,
             id: id.map_or_else(|| Uuid::new_v4().hyphenated().to_string().into(), |id| Arc::from(&*id)),
             from: self.peer.id,
             name: self.peer.name(),

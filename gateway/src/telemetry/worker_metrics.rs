@@ -80,6 +80,8 @@ label!(
         Accepted = "accepted",
         /// Its id was stored before.
         Duplicate = "duplicate",
+        /// Nobody knows any more whether its number was stored.
+        Stale = "stale",
         /// The client was too fast, or not allowed.
         Refused = "refused",
         /// Nothing was sent.

@@ -1,9 +1,12 @@
 //! Several nodes on one Redis: rooms span them, order is one, nothing is lost and nothing comes twice.
 
 mod absence;
+mod churn;
 mod leases;
 mod links;
 mod outage;
+mod restored;
+mod retries;
 mod spread;
 mod sweep;
 mod topology;

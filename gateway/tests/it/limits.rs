@@ -44,6 +44,59 @@ async fn a_slow_consumer_is_closed_and_nobody_else_notices() {
     assert_eq!(slow.close_code().await, Some(4408));
 }
 
+/// One that does read, a kilobyte a second, among others who keep up: it is closed, once its queue is full, and nobody
+/// else is, misses anything or gets anything twice.
+#[tokio::test]
+async fn of_many_only_the_one_that_sips_is_closed() {
+    let node = Node::start(&["--publish-rate", "0", "--outbound-queue-bytes", "131072"]).await;
+    let name = room();
+    let (mut publisher, _) = Client::enter(&node, &name).await;
+    let mut readers = Vec::new();
+    for _ in 0..20 {
+        let (mut fast, _) = Client::enter(&node, &name).await;
+        readers.push(tokio::spawn(async move {
+            let mut seqs = Vec::new();
+            loop {
+                let message = fast.expect("message").await;
+                seqs.push(message.seq());
+                if message["data"] == "end" {
+                    return (fast, seqs);
+                }
+            }
+        }));
+    }
+    let (response, mut slow) = upgrade(node.addr, &format!("/ws/{name}?name=Slow"), &[]).await;
+    assert_eq!(response.status, 101);
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let sipping = tokio::spawn(async move {
+        // Its pace, until it is told that it is closed: the close stands behind all it has not read.
+        let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
+        while stopped.try_recv().is_err() && slow.sip(100).await {
+            pace.tick().await;
+        }
+        slow.close_code().await
+    });
+    let load = "x".repeat(16 * 1024);
+    let mut sent = 0;
+    while node.metric("roomcast_slow_consumers_total", &[]).await < 1.0 {
+        for _ in 0..16 {
+            publisher.send(json!({"type": "publish", "data": load, "echo": false, "ref": sent})).await;
+            assert_eq!(publisher.answer(&json!(sent)).await.kind(), "ack");
+            sent += 1;
+        }
+        assert!(sent < 4000, "64 MB were said to a client that reads a kilobyte a second, and it is still there");
+    }
+    stop.send(()).unwrap();
+    publisher.publish(&name, json!("end")).await;
+    for reader in readers {
+        let (mut fast, seqs) = reader.await.unwrap();
+        assert_eq!(seqs, (1..=sent + 1).collect::<Vec<u64>>());
+        fast.settle().await;
+    }
+    assert_eq!(sipping.await.unwrap(), Some(4408));
+    assert_eq!(node.metric("roomcast_slow_consumers_total", &[]).await as u64, 1);
+}
+
 #[tokio::test]
 async fn connections_are_limited() {
     let node = Node::start(&["--max-connections", "3"]).await;
@@ -51,6 +104,10 @@ async fn connections_are_limited() {
     for _ in 0..3 {
         inside.push(Client::enter(&node, &room()).await.0);
     }
+    // What alerts compare the connections with.
+    let limits =
+        (node.metric("roomcast_connections_limit", &[]).await, node.metric("roomcast_connect_rate_limit", &[]).await);
+    assert_eq!(limits, (3.0, 2000.0));
     let (response, _) = upgrade(node.addr, "/ws/a", &[]).await;
     assert_eq!(response.status, 503, "{response:?}");
     assert!(response.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{response:?}");

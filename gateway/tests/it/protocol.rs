@@ -3,6 +3,7 @@
 mod closing;
 mod errors;
 mod history;
+mod ids;
 mod joining;
 mod naming;
 mod presence;

@@ -23,7 +23,7 @@ const MOST_PENDING: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Book {
-    term: Option<Term>,
+    pub(super) term: Option<Term>,
     past: VecDeque<u64>,
     /// The last unknown term of which something was not taken in.
     refused: u64,
@@ -42,6 +42,7 @@ pub(super) struct Book {
     unsure: BTreeSet<(u32, u32)>,
     blind: bool,
     flagged: BTreeSet<(u64, u32, u32)>,
+    pub(super) acks: super::acks::Acks,
 }
 
 /// What a book needs to know of the world around it.

@@ -138,7 +138,7 @@ impl Player {
         match entry.kind {
             Kind::Joined => {
                 let term = place.map(|place| &place.term);
-                seat.joined(audit, recovery(entry)?, term, entry.seq);
+                seat.joined(audit, recovery(entry)?, entry.rollback, term, entry.seq);
             }
             Kind::Replayed => seat.replayed(audit, &stamp(self.run, entry), place),
             Kind::Received => {

@@ -101,6 +101,7 @@ impl Ledger {
             unchecked_order: self.unchecked_order.load(Relaxed),
             acked: self.acked.load(Relaxed),
             undecided: 0,
+            lost_acked: 0,
             absent_members: self.absent.load(Relaxed),
             rooms: Vec::new(),
         }

@@ -105,6 +105,9 @@ pub struct Entry<'a> {
     pub seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Cow<'a, str>>,
+    /// Up to here what the client had in its term still stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<u64>,
     #[serde(skip_serializing_if = "is_default")]
     pub duplicate: bool,
     #[serde(skip_serializing_if = "Option::is_none")]

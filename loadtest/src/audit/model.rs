@@ -29,6 +29,9 @@ pub struct AuditReport {
     pub unchecked_order: u64,
     /// Messages acked, and of them seen by at least one member.
     pub acked: u64,
+    /// Of these, messages that the room does not have any more, as clients were told: Redis lost them.
+    #[serde(default)]
+    pub lost_acked: u64,
     /// Publishes whose fate is unknown: sent, neither acked nor refused for good, and seen by nobody.
     pub undecided: u64,
     /// Members not in their room at the end: what they lack is not counted.

@@ -50,10 +50,18 @@ impl Seat {
         self.term.clone().map(|term| Place { term, seq: self.last })
     }
 
-    /// `joined` came. Its messages follow by [`Seat::replayed`].
-    pub fn joined(&mut self, audit: &Audit, recovery: Recovery, term: Option<&Term>, seq: Option<u64>) {
+    /// `joined` came. Its messages follow by [`Seat::replayed`]. With `diverged`, `rollback` is up to where what the client
+    /// had in its term still stands.
+    pub fn joined(
+        &mut self,
+        audit: &Audit,
+        recovery: Recovery,
+        rollback: Option<u64>,
+        term: Option<&Term>,
+        seq: Option<u64>,
+    ) {
         let recovery_text = Some(recovery_name(recovery).into());
-        let told = Entry { seq, recovery: recovery_text, ..self.entry(Kind::Joined, term) };
+        let told = Entry { seq, rollback, recovery: recovery_text, ..self.entry(Kind::Joined, term) };
         audit.note(&told);
         audit.ledger.joined(recovery);
         self.state = State::Present;
@@ -62,6 +70,7 @@ impl Seat {
             return;
         }
         let seq = seq.unwrap_or(0).min(MOST_SEQ);
+        self.tell_end(audit, recovery, rollback);
         if let Some(term) = term {
             let back = recovery == Recovery::Diverged && self.term.as_ref() == Some(term);
             audit.with_book(self.room, |book, around| book.stands_at(around, term, seq, back));
@@ -70,6 +79,7 @@ impl Seat {
         if self.resumed {
             // Of a new term right behind, only the name is news.
             if seq == self.last && term.is_some() {
+                self.leave_term(audit, term, seq);
                 self.term = term.cloned();
             }
             return;
@@ -146,6 +156,7 @@ impl Seat {
         audit.note(&Entry { seq: Some(seq), recovery: Some(recovery_name(reason).into()), ..entry });
         audit.ledger.reset(reason);
         let seq = seq.min(MOST_SEQ);
+        self.tell_end(audit, reason, Some(seq));
         if let Some(term) = term {
             let back = reason == Recovery::Diverged && self.term.as_ref() == Some(term);
             audit.with_book(self.room, |book, around| book.stands_at(around, term, seq, back));
@@ -253,6 +264,25 @@ impl Seat {
         self.take_early(audit, 0);
     }
 
+    /// What the room still has of this seat's term, as it was told.
+    fn tell_end(&self, audit: &Audit, why: Recovery, rollback: Option<u64>) {
+        let end = match why {
+            Recovery::Diverged => rollback,
+            Recovery::UnknownTerm => Some(0),
+            _ => None,
+        };
+        if let Some((term, end)) = self.term.as_ref().zip(end) {
+            audit.with_book(self.room, |book, _| book.acks.ended(term, end));
+        }
+    }
+
+    /// The room goes on behind `seq` in `term`, without a word: another one ended there or before.
+    fn leave_term(&self, audit: &Audit, term: Option<&Term>, seq: u64) {
+        if let Some(old) = self.term.as_ref().filter(|old| Some(*old) != term) {
+            audit.with_book(self.room, |book, _| book.acks.ended(old, seq));
+        }
+    }
+
     fn take(&mut self, audit: &Audit, stamp: Option<&Stamp>, place: Option<&Place>) {
         if self.state == State::Out {
             return;
@@ -296,6 +326,7 @@ impl Seat {
             });
             return;
         }
+        self.leave_term(audit, Some(&place.term), place.seq - 1);
         let old = self.term.replace(place.term.clone());
         if old.as_ref() != Some(&place.term) {
             audit.with_book(room, |book, around| book.moved(around, old.as_ref(), &place.term, place.seq));

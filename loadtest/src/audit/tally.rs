@@ -119,6 +119,7 @@ pub fn merge(reports: &[AuditReport]) -> AuditReport {
         all.unchecked_order += report.unchecked_order;
         all.acked += report.acked;
         all.undecided += report.undecided;
+        all.lost_acked += report.lost_acked;
         all.absent_members += report.absent_members;
         for tally in &report.rooms {
             let Some(known) = rooms.get_mut(&tally.room) else {

@@ -32,6 +32,8 @@ pub(super) struct Fields<'a> {
     pub(super) duplicate: bool,
     #[serde(borrow, default)]
     recovery: Option<Cow<'a, str>>,
+    #[serde(default)]
+    rollback: Option<Rollback>,
     #[serde(borrow, default)]
     mode: Option<Cow<'a, str>>,
     /// Each to be parsed on its own: what is wrong in one is no matter of the others, and fields are many times the size
@@ -57,6 +59,11 @@ pub(super) struct Fields<'a> {
 }
 
 #[derive(Deserialize)]
+struct Rollback {
+    seq: u64,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Limits {
     #[serde(default)]
@@ -78,6 +85,11 @@ impl Fields<'_> {
     /// The `ref` as the number of a publish.
     pub(super) fn number(&self) -> Option<u32> {
         self.reference?.get().parse().ok()
+    }
+
+    /// Up to where what the client had in its term still stands.
+    pub(super) fn rollback(&self) -> Option<u64> {
+        self.rollback.as_ref().map(|rollback| rollback.seq)
     }
 
     pub(super) fn mode(&self) -> Option<Mode> {

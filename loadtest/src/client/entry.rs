@@ -87,7 +87,7 @@ impl Client {
         }
         let recovery = fields.recovery().unwrap_or(Recovery::Fresh);
         let term = fields.term();
-        me.seat.joined(&floor.audit, recovery, term.as_ref(), fields.seq);
+        me.seat.joined(&floor.audit, recovery, fields.rollback(), term.as_ref(), fields.seq);
         for message in &fields.messages {
             self.take_replayed(me, message.get());
         }

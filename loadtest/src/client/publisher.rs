@@ -77,14 +77,15 @@ pub(super) struct Envelope<'a> {
     pub(super) room_name: &'a str,
 }
 
-/// Writes the `publish` frame of a message into `out`, which is cleared. The `ref` is the number.
+/// Writes the `publish` frame of a message into `out`, which is cleared. The `ref` is the number; the id has it in the form
+/// that the gateway remembers for each publisher at once.
 pub(super) fn write_frame(envelope: &Envelope<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
     let Stamp { run, publisher, number, .. } = *stamp;
     out.clear();
     let mut head = String::with_capacity(192);
     let _ = write!(
         head,
-        r#"{{"type":"publish","room":"{}","id":"{run:08x}-{publisher}-{number}","ref":{number},"#,
+        r#"{{"type":"publish","room":"{}","id":"{run:08x}-{publisher}#{number}","ref":{number},"#,
         envelope.room_name
     );
     if !envelope.plan.echo {
@@ -98,7 +99,7 @@ pub(super) fn write_frame(envelope: &Envelope<'_>, stamp: &Stamp, out: &mut Vec<
 
 /// Publisher and number out of a message's id, if it is of this run.
 pub(super) fn read_id(run: u32, id: &str) -> Option<(u32, u32)> {
-    let mut parts = id.split('-');
+    let mut parts = id.split(['-', '#']);
     let (of, publisher, number) = (parts.next()?, parts.next()?, parts.next()?);
     (parts.next().is_none() && u32::from_str_radix(of, 16) == Ok(run))
         .then(|| Some((publisher.parse().ok()?, number.parse().ok()?)))
@@ -142,8 +143,8 @@ mod tests {
 
     #[test]
     fn an_id_tells_who_published_what() {
-        assert_eq!(read_id(0xbeef, "0000beef-7-9"), Some((7, 9)));
-        for other in ["0000beee-7-9", "0000beef-7", "0000beef-7-9-1", "0000beef-x-9", ""] {
+        assert_eq!(read_id(0xbeef, "0000beef-7#9"), Some((7, 9)));
+        for other in ["0000beee-7#9", "0000beef-7", "0000beef-7#9#1", "0000beef-x#9", ""] {
             assert_eq!(read_id(0xbeef, other), None, "{other}");
         }
     }

@@ -19,6 +19,7 @@ pub(super) enum Figure {
     Rate(Count),
     Finding(Finding),
     ToldMissing,
+    LostAcked,
     MissedAway,
     AbsentMembers,
     Undecided,
@@ -65,8 +66,9 @@ impl Unit {
 const DELIVERY: &str = "delivery";
 const OF_LATENCIES: &str = "p50, p99, p99.9 and the like, min, max, mean or count";
 const OF_COUNTS: &str = "rate, or none at all for the total";
-const OTHERS: [(&str, Figure); 5] = [
+const OTHERS: [(&str, Figure); 6] = [
     ("told_missing", Figure::ToldMissing),
+    ("lost_acked", Figure::LostAcked),
     ("missed_away", Figure::MissedAway),
     ("absent_members", Figure::AbsentMembers),
     ("undecided", Figure::Undecided),
@@ -98,6 +100,7 @@ impl Figure {
             Self::Count(what) => report.count(what),
             Self::Finding(finding) => report.audit.findings.get(&finding).copied().unwrap_or_default(),
             Self::ToldMissing => report.audit.told_missing,
+            Self::LostAcked => report.audit.lost_acked,
             Self::MissedAway => report.audit.missed_away,
             Self::AbsentMembers => report.audit.absent_members,
             Self::Undecided => report.audit.undecided,

@@ -189,6 +189,7 @@ pub fn audit_summary(audit: &AuditReport, out: &mut dyn Write) -> io::Result<()>
     }
     for (label, count, words) in [
         ("told missing", audit.told_missing, "messages that clients were told they cannot have"),
+        ("acked, lost", audit.lost_acked, "acked messages that Redis lost, as clients were told"),
         ("missed away", audit.missed_away, "messages passed while a client was away (ephemeral rooms)"),
         ("undecided", audit.undecided, "publishes neither acked, nor refused, nor seen"),
         ("absent", audit.absent_members, "members not in their room at the end: what they lack is not counted"),

@@ -5,13 +5,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)] // a test that cannot go on should say where
 
 mod chat;
+mod clocks;
 mod drain;
 mod exit;
+mod failover;
+mod faults;
 mod log;
+mod loss;
 mod outage;
 mod processes;
 mod sabotage;
 mod scenarios;
 mod stall;
+mod storm;
 mod support;
 mod terms;

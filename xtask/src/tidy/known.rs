@@ -19,8 +19,8 @@ const SERIES: &[&str] = &["_bucket", "_sum", "_count"];
 /// Calls whose first argument is a metric's name without the prefix.
 const MAKERS: &[&str] =
     &["counter", "counters", "counters_of", "gauge", "gauges", "histogram", "histograms", "seconds_by"];
-/// Folders with queries.
-const QUERIES: &[&str] = &["grafana/", "k8s/", "helm/"];
+/// Folders and files with queries.
+const QUERIES: &[&str] = &["grafana/", "k8s/", "helm/", "docs/runbook.md"];
 /// Crates and hosts, not metrics.
 const NOT_METRICS: &[&str] = &["roomcast_protocol", "roomcast_gateway", "roomcast_loadtest"];
 /// Flags that are no settings: of clap, of `gateway probe`, and the last is how a variable that Kubernetes adds for a service reads.
@@ -229,6 +229,18 @@ mod tests {
         assert_eq!(
             words(&[METRICS, doc, panel("{\n\"roomcast_lost_total\"}")]),
             ["grafana/roomcast.json:2: metric: roomcast_lost_total is no metric of the code"]
+        );
+        let more = "fn g(r: R) { r.counters_of(\"repairs_total\", \"x\", (\"outcome\", &[])); }";
+        let more = ("gateway/src/telemetry/more.rs", more);
+        let runbook = ("docs/runbook.md", "`rate(roomcast_repairs_total[5m])`, `roomcast_limit`");
+        assert_eq!(
+            words(&[
+                METRICS,
+                more,
+                ("docs/metrics.md", "roomcast_sent_total roomcast_wait_seconds roomcast_repairs_total"),
+                runbook
+            ]),
+            ["docs/runbook.md:1: metric: roomcast_limit is no metric of the code"]
         );
     }
 }

@@ -107,7 +107,7 @@ async fn an_id_is_forgotten_after_its_window(pair: Pair) {
         loop {
             match publish().await {
                 Outcome::Duplicate { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
-                stored @ Outcome::Stored { .. } => return stored,
+                outcome => return outcome,
             }
         }
     });

@@ -73,7 +73,7 @@ async fn sentinels_with_another_password_than_the_servers() {
 
 #[tokio::test(flavor = "local")]
 async fn a_cluster() {
-    let group = Sharded::start(false);
+    let group = Sharded::start_lone();
     group.servers.iter().for_each(|server| lock(server, ODD));
     let url = group.options("node-a").url;
     for (prefix, user) in [("one", ""), ("two", "roomcast@")] {

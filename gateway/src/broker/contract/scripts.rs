@@ -111,7 +111,7 @@ async fn keys_expire_and_an_empty_room_leaves_none() {
     a.presence(&room, call(&[PresenceOp::Enter { client, name: "Ann".into() }], 0)).await.expect("presence");
     let mut keys: Vec<String> = server.command(&["KEYS", "*"]);
     keys.sort_unstable();
-    let expected = ["rc:{lobby}:i:i", "rc:{lobby}:m", "rc:{lobby}:p", "rc:{lobby}:pv", "rc:{lobby}:s"];
+    let expected = ["rc:{lobby}:i::i", "rc:{lobby}:m", "rc:{lobby}:p", "rc:{lobby}:pv", "rc:{lobby}:s"];
     assert_eq!(keys, expected);
     for key in expected {
         let ttl: i64 = server.command(&["PTTL", key]);

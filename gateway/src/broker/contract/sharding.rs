@@ -105,6 +105,8 @@ async fn a_dead_master_stops_its_own_rooms_only() {
     }
     nodes.reaches(0).await;
     until("all is well", || nodes.a.is_up() && nodes.b.is_up()).await;
+    // What the old master had not passed on is lost, and members may be among it.
+    assert_eq!([&nodes.a, &nodes.b].map(|node| node.signs().upheavals()), [1, 1]);
 
     // The old master comes back as the replica of its replica.
     group.servers[0].restart();
@@ -217,7 +219,8 @@ async fn a_slot_moves_under_load() {
     assert_eq!(stored(&asked.outcomes), [before + 1]);
     // So are those of the pipelined calls that it does not have any more.
     let tops = nodes.a.tops(&nodes.rooms).await.expect("tops");
-    assert!(tops[0].seq == before + 1 && tops[1].seq > 0 && tops[2].seq > 0, "{tops:?}");
+    let seqs: Vec<u64> = tops.into_iter().flatten().map(|top| top.seq).collect();
+    assert!(seqs.len() == 3 && seqs[0] == before + 1 && seqs[1] > 0 && seqs[2] > 0, "{seqs:?}");
     for server in [to, from, &group.servers[2]] {
         let _: String = server.command(&["CLUSTER", "SETSLOT", slot, "NODE", &ids[1]]);
     }
@@ -229,6 +232,40 @@ async fn a_slot_moves_under_load() {
     }
     let channels: Vec<String> = to.command(&["PUBSUB", "SHARDCHANNELS", ROOM_CHANNELS]);
     assert_eq!(channels.len(), 2, "{channels:?}");
+    assert_eq!(nodes.a.signs().upheavals(), 0, "nothing is lost with a slot that moves");
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_silent_server_hides_only_where_its_own_rooms_stand() {
+    let group = Sharded::start_lone();
+    for server in &group.servers {
+        let _: String = server.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+    }
+    let nodes = start(&group).await;
+    let asked = |server: &Server| {
+        let stats: String = server.command(&["INFO", "commandstats"]);
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_hmget:calls=")).unwrap_or_default();
+        line.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect::<String>()
+    };
+    let (hasty, patient) = (&nodes.a, RedisOptions { timeout: DEADLINE, ..group.options("node-c") });
+    let (patient, _events) = connect(&patient, 64).await;
+    group.servers[0].signal("STOP");
+
+    // One call, none waits for another: the sound servers are asked while the silent one has all the time.
+    let before = [1, 2].map(|at| asked(&group.servers[at]));
+    let all = patient.tops(&nodes.rooms);
+    let others = until("the others are asked", || [1, 2].iter().all(|&at| asked(&group.servers[at]) != before[at - 1]));
+    tokio::select! {
+        biased;
+        () = others => {}
+        tops = all => panic!("without the silent one: {tops:?}"),
+    }
+    let known: Vec<bool> = hasty.tops(&nodes.rooms).await.expect("two say it").iter().map(Option::is_some).collect();
+    assert_eq!(known, [false, true, true]);
+    let lost = hasty.tops(&nodes.rooms[..1]).await.expect_err("nobody says it");
+    assert!(matches!(lost, BrokerError::Undecided(_) | BrokerError::Unavailable(_)), "{lost}");
+    group.servers[0].signal("CONT");
+    nodes.top(&nodes.rooms[0]).await;
 }
 
 #[tokio::test(flavor = "local")]

@@ -248,7 +248,7 @@ async fn without_info_in_scripts_the_identity_is_read_on_connecting() {
     let server = Server::start(&[]);
     let (commands, user) = (crate::broker::redis::ACL_COMMANDS, "gateway");
     let allow = |info: &[&str]| {
-        let words = ["ACL", "SETUSER", user, "reset", "on", ">secret", "~rc:*", "&rc:*"].into_iter();
+        let words = ["ACL", "SETUSER", user, "reset", "on", ">secret", "~rc:*", "resetchannels", "&rc:*"].into_iter();
         let rules = commands.split_whitespace().filter(|rule| *rule != "+info");
         let _: String = server.command(&words.chain(rules).chain(info.iter().copied()).collect::<Vec<_>>());
     };

@@ -12,7 +12,7 @@ use roomcast_protocol::{ClientId, MAX_REF_BYTES, check_display_name};
 use serde_json::value::RawValue;
 
 use super::DecodeError;
-use crate::broker::{PresenceOp, Record};
+use crate::broker::{PresenceOp, Record, Subject};
 use crate::telemetry::trace::TraceParent;
 
 const IDEMPOTENT: u8 = 1;
@@ -74,6 +74,7 @@ pub(super) fn decode_record(bytes: &Bytes) -> Result<Record, DecodeError> {
     Ok(Record {
         id: id.into(),
         idempotent: flags & IDEMPOTENT != 0,
+        subject: Subject::NOBODY,
         from,
         name,
         echo: flags & ECHO != 0,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use roomcast_protocol::ClientId;
 
 use super::*;
-use crate::broker::{PresenceOp, Record};
+use crate::broker::{PresenceOp, Record, Subject};
 use crate::telemetry::trace::TraceParent;
 
 fn room() -> RoomName {
@@ -27,6 +27,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         .prop_map(|(id, (idempotent, echo, accepted_at_us), from, name, trace, text)| Record {
             id: id.into(),
             idempotent,
+            subject: Subject::NOBODY,
             from: ClientId::from_bytes(from),
             name: name.into(),
             echo,
@@ -52,6 +53,7 @@ fn record() -> Record {
     Record {
         id: "m-1".into(),
         idempotent: true,
+        subject: Subject::NOBODY,
         from: ClientId::from_bytes([3; 16]),
         name: "Ann".into(),
         echo: true,

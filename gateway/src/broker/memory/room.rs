@@ -8,14 +8,13 @@ use std::time::Instant;
 use roomcast_protocol::{ClientId, Term};
 
 use super::Peer;
+use super::ids::Ids;
 use crate::broker::{
-    Boundary, History, Incarnation, Member, MembersPage, MessageId, Moved, Outcome, PresenceCall, PresenceOp,
-    Published, Range, Record, Sequenced, Top,
+    Boundary, History, Incarnation, Member, MembersPage, Moved, Outcome, PresenceCall, PresenceOp, Published, Range,
+    Record, Sequenced, Subject, Top,
 };
 use crate::config::RoomPolicy;
 
-/// Most ids remembered per room; the oldest are forgotten first. Over Redis its memory limit bounds them.
-const MAX_IDS: usize = 1 << 16;
 /// Most ended terms remembered per room.
 const MAX_ENDED: usize = 16;
 
@@ -28,9 +27,7 @@ pub(super) struct Room {
     names: HashMap<Arc<str>, ClientId>,
     version: u64,
     log: Option<Log>,
-    ids: HashMap<MessageId, Remembered>,
-    /// When to forget which id, oldest first. An id may be here again with a later time.
-    forget: VecDeque<(Instant, MessageId)>,
+    ids: Ids,
 }
 
 struct Log {
@@ -42,12 +39,6 @@ struct Log {
     top: u64,
     messages: VecDeque<Sequenced>,
     expires: Instant,
-}
-
-struct Remembered {
-    term: Term,
-    seq: u64,
-    until: Instant,
 }
 
 impl Log {
@@ -92,9 +83,7 @@ impl Room {
         if self.log.as_ref().is_some_and(|log| log.expires <= now) {
             self.log = None;
         }
-        while self.forget.front().is_some_and(|(until, _)| *until <= now) {
-            self.forget_oldest();
-        }
+        self.ids.expire(now);
     }
 
     /// As if the room's data were restored from when `top` was its last seq; none: as if it were lost. Memory does not
@@ -106,15 +95,18 @@ impl Room {
             log.messages.retain(|message| message.seq <= top);
             (log.top, log.is_stale) = (top, true);
         }
-        let is_left = |kept: &Remembered| top.is_some_and(|top| kept.seq <= top);
-        self.ids.retain(|_, remembered| is_left(remembered));
+        self.ids.forget_behind(top.unwrap_or(0));
     }
 
-    fn forget_oldest(&mut self) {
-        let Some((until, id)) = self.forget.pop_front() else { return };
-        if self.ids.get(&id).is_some_and(|remembered| remembered.until <= until) {
-            self.ids.remove(&id);
-        }
+    /// The ids that are remembered now, to be put back with [`Room::put_back`].
+    #[cfg(test)]
+    pub(super) fn ids(&self) -> Ids {
+        self.ids.clone()
+    }
+
+    #[cfg(test)]
+    pub(super) fn put_back(&mut self, ids: Ids) {
+        self.ids = ids;
     }
 
     /// Stores what is new. Returns that, too, with its first seq.
@@ -126,27 +118,23 @@ impl Room {
         now: Instant,
     ) -> (Published, Option<(u64, Vec<Record>)>) {
         let mut log = self.log.take().unwrap_or_else(|| Log::new(now));
-        if log.is_stale && records.iter().any(|record| !record.idempotent || !self.ids.contains_key(&record.id)) {
+        if log.is_stale && records.iter().any(|record| self.ids.recall(record, now).is_none()) {
             log.renew();
         }
         let first_seq = log.top + 1;
         let mut new = Vec::with_capacity(records.len());
         let mut outcomes = Vec::with_capacity(records.len());
         for record in records {
-            if record.idempotent
-                && let Some(Remembered { term, seq, .. }) = self.ids.get(&record.id)
-            {
-                outcomes.push(Outcome::Duplicate { term: term.clone(), seq: *seq });
+            if let Some(outcome) = self.ids.recall(record, now) {
+                outcomes.push(outcome);
                 continue;
             }
             log.top += 1;
             let seq = log.top;
-            if record.idempotent {
-                let until = now + policy.idempotency_window;
-                self.remember(record.id.clone(), Remembered { term: log.term.clone(), seq, until });
-            }
+            self.ids.remember(record, &log.term, seq, now, policy.idempotency_window);
+            let record = Record { subject: Subject::NOBODY, ..record.clone() };
             log.messages.push_back(Sequenced { term: log.term.clone(), seq, ts, record: record.clone() });
-            new.push(record.clone());
+            new.push(record);
             outcomes.push(Outcome::Stored { seq });
         }
         let term = match outcomes.first() {
@@ -162,14 +150,6 @@ impl Room {
         self.log = (log.top > 0).then_some(log);
         let new = (!new.is_empty()).then_some((first_seq, new));
         (Published { term, ts, outcomes }, new)
-    }
-
-    fn remember(&mut self, id: MessageId, remembered: Remembered) {
-        if self.ids.len() >= MAX_IDS {
-            self.forget_oldest();
-        }
-        self.forget.push_back((remembered.until, Arc::clone(&id)));
-        self.ids.insert(id, remembered);
     }
 
     pub(super) fn top(&self) -> Top {

@@ -249,6 +249,11 @@ impl Shared {
         if map.owners != old.owners || addresses(&map) != addresses(&old) {
             tracing::info!(servers = map.links.len(), "redis: a new map of the cluster");
         }
+        let has_gone = |(address, link): &(Address, Rc<Link>)| link.nest().is_perched() && map.find(address).is_none();
+        if old.links.iter().any(has_gone) {
+            // Another has all of its slots now: what that one had not heard of yet is lost.
+            self.recipe.signs.upheaval();
+        }
         let mut moving: Vec<_> = self.unplaced.borrow_mut().drain().collect();
         for (_, link) in &old.links {
             let stays = |room: &RoomName| map.owner(slot(room.as_str())).is_some_and(|owner| Rc::ptr_eq(owner, link));

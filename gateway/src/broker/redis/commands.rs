@@ -16,12 +16,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::Redirect;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT, verdict};
-use super::identity;
+use super::identity::{self, Identity};
 use super::inspect::{self, Said, inspect};
 use super::script::{Script, Scripts};
 use super::topology::Recipe;
 use crate::broker::stats::Path;
-use crate::broker::{BrokerError, BrokerStats};
+use crate::broker::{BrokerError, BrokerStats, Signs};
 
 /// Most calls in flight; more are refused as overloaded.
 const MAX_CALLS: usize = 1024;
@@ -51,6 +51,9 @@ struct Shared {
     /// The server's name in the log.
     server: String,
     stats: BrokerStats,
+    /// Which dataset was behind the last connection; none before the first.
+    dataset: RefCell<Option<Arc<str>>>,
+    signs: Arc<Signs>,
     /// Told when the server turned out not to be the master: the other connection is with the wrong one, too.
     moved: Rc<Notify>,
 }
@@ -69,6 +72,8 @@ impl Commands {
             said: options.said.clone(),
             server: endpoint.name().to_owned(),
             stats: stats.clone(),
+            dataset: RefCell::default(),
+            signs: Arc::clone(&recipe.signs),
             moved,
         });
         let supervisor = tokio::task::spawn_local(supervise(endpoint, scripts.clone(), Rc::clone(&shared)));
@@ -164,6 +169,7 @@ impl Commands {
     pub(super) async fn read_identity(&self) -> Result<Arc<str>, Failure> {
         let read = async |mut connection: MultiplexedConnection| identity::read(&mut connection).await;
         let identity = self.run(64, read).await?;
+        self.shared.stands_on(&identity);
         *self.shared.identity.borrow_mut() = Arc::clone(&identity);
         Ok(identity)
     }
@@ -227,6 +233,17 @@ async fn send<T: FromRedisValue>(command: &Cmd, asking: bool, to: &mut Multiplex
     Ok(result)
 }
 
+impl Shared {
+    /// Notes which dataset answers, and tells if it is another than before.
+    fn stands_on(&self, dataset: &Arc<str>) {
+        let before = self.dataset.replace(Some(Arc::clone(dataset)));
+        if before.is_some_and(|before| before != *dataset) {
+            tracing::warn!(server = self.server, "redis: another dataset than before");
+            self.signs.upheaval();
+        }
+    }
+}
+
 impl Drop for Commands {
     fn drop(&mut self) {
         self.supervisor.abort();
@@ -264,16 +281,18 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
     loop {
         let lost = Arc::new(Notify::new());
         match open(&endpoint, &scripts, &shared, Arc::clone(&lost)).await {
-            Ok((connection, identity)) => {
+            Ok((connection, Identity { for_scripts, dataset })) => {
                 if opened {
                     shared.stats.count_reconnect(Path::Publish);
                 }
                 opened = true;
                 let began = Instant::now();
                 tracing::info!(server = shared.server, "redis: publishing");
-                *shared.identity.borrow_mut() = identity;
+                *shared.identity.borrow_mut() = for_scripts;
                 shared.suspect.set(false);
                 *shared.open.borrow_mut() = Some((connection.clone(), Arc::clone(&lost)));
+                shared.stands_on(&dataset);
+                shared.signs.stir();
                 tokio::select! {
                     () = lost.notified() => {}
                     () = ping(connection.clone(), &shared) => {}
@@ -281,6 +300,7 @@ async fn supervise(endpoint: Endpoint, scripts: Scripts, shared: Rc<Shared>) {
                     () = endpoint.moved() => tracing::warn!("redis: the master is another server now"),
                 }
                 shared.open.borrow_mut().take();
+                shared.signs.stir();
                 backoff.lasted(began.elapsed());
                 tracing::warn!(server = shared.server, "redis: lost the publishing connection");
             }
@@ -298,7 +318,7 @@ async fn open(
     scripts: &Scripts,
     shared: &Shared,
     lost: Arc<Notify>,
-) -> Result<(MultiplexedConnection, Arc<str>), String> {
+) -> Result<(MultiplexedConnection, Identity), String> {
     let pushes = move |push: PushInfo| {
         if push.kind == PushKind::Disconnection {
             lost.notify_one();

@@ -17,15 +17,28 @@ const NONE: &str = "-";
 
 const PROBE: &str = "return redis.call('INFO', 'replication')";
 
-/// What the publish script is to be given on this connection.
-pub(super) async fn probe(connection: &mut MultiplexedConnection) -> RedisResult<Arc<str>> {
+/// What is behind a connection.
+pub(super) struct Identity {
+    /// What the publish script is to be given.
+    pub(super) for_scripts: Arc<str>,
+    /// Of the dataset as it was on connecting.
+    pub(super) dataset: Arc<str>,
+}
+
+/// Reads it, by a script if that is allowed.
+pub(super) async fn probe(connection: &mut MultiplexedConnection) -> RedisResult<Identity> {
     match cmd("EVAL").arg(PROBE).arg(0).query_async::<String>(connection).await {
-        Ok(info) if replication_id(&info).is_some() => return Ok(ASK.into()),
+        Ok(info) => {
+            if let Some(id) = replication_id(&info) {
+                return Ok(Identity { for_scripts: ASK.into(), dataset: id.into() });
+            }
+        }
         Err(error) if error.code().is_none() => return Err(error),
-        _ => {}
+        Err(_) => {}
     }
     tracing::info!("redis: scripts may not call INFO here; the dataset's identity is read on connecting");
-    read(connection).await
+    let dataset = read(connection).await?;
+    Ok(Identity { for_scripts: Arc::clone(&dataset), dataset })
 }
 
 /// The identity as this connection sees it now.

@@ -1,12 +1,15 @@
 -- Stores a batch of messages of one durable room under the next seqs and publishes it as one envelope.
 --
 -- KEYS  1 meta (hash: t term, s last seq, i identity of the dataset, b terms that ended, oldest first, as
---       'term start end ', and the start of the present one), 2 stream, then one key per idempotent message, in order
+--       'term start end ', and the start of the present one), 2 stream, then for each idempotent message, in order, the
+--       key of its id or of its producer
 -- ARGV  1 channel, 2 node, 3 room, 4 a fresh term in case one is needed, 5 identity, '' to ask the server, 6 '1' if it
 --       was read for this call, 7 messages to keep, 8 history ttl (ms), 9 idempotency window (ms), 10 number of
---       messages, then per message: the encoded record, '1' if idempotent
--- Returns { term, ts in ms, then per message: its seq (integer) if stored now, else 'term seq' of the first time }, or
--- nothing at all ({}) if the identity given is not the room's: it may be an old one, and has to be read again.
+--       messages, then per message: the encoded record, and what its key is: '' if it has none, 'id', or its number, the
+--       key being its producer's
+-- Returns { term, ts in ms, then per message: its seq (integer) if stored now, else 'term seq' of the first time, 'known' if
+-- that is not known any more, or 'stale', see producers.lua }, or nothing at all ({}) if the identity given is not the
+-- room's: it may be an old one, and has to be read again.
 --
 -- A term names one unbroken run of seqs. A dataset that was restored, or is another server's, may lack what was handed
 -- out before, so it goes on under a term of its own, and remembers how far each earlier term is to be believed.
@@ -20,10 +23,6 @@ local identity, confirmed = ARGV[5], ARGV[6]
 local keep, ttl, window, count = tonumber(ARGV[7]), ARGV[8], ARGV[9], tonumber(ARGV[10])
 -- More than anyone comes back from. A reader of an earlier one is told that its term is unknown.
 local MOST_ENDED = 16
-
-local function int(number)
-  return string.format('%.0f', number)
-end
 
 -- The highest seq the stream ever had, 0 without a stream. Costs a copy of two entries: only for the rare paths.
 local function stream_top()
@@ -56,20 +55,26 @@ end
 local clock = redis.call('TIME')
 local ts = int(clock[1] * 1000 + math.floor(clock[2] / 1000))
 
--- Which messages are new? `first_time[i]` is set for those that are not: a stored 'term seq', or the index in `new`.
+-- Which messages are new? `first_time[i]` is set for those that are not: the answer, or the index in `new`.
 local new, new_keys, first_time, seen, next_key = {}, {}, {}, {}, 3
 for i = 1, count do
-  local record, key = ARGV[9 + 2 * i], nil
-  if ARGV[10 + 2 * i] == '1' then
+  local record, mark, key = ARGV[9 + 2 * i], ARGV[10 + 2 * i], nil
+  if mark ~= '' then
     key = KEYS[next_key]
     next_key = next_key + 1
+  end
+  if mark == 'id' then
     first_time[i] = seen[key] or redis.call('GET', key) or nil
+  elseif key then
+    first_time[i] = recall(key, mark)
   end
   if not first_time[i] then
     new[#new + 1] = record
-    if key then
+    if mark == 'id' then
       seen[key] = #new
       new_keys[#new_keys + 1] = { key, #new }
+    elseif key then
+      note(key, mark, #new)
     end
   end
 end
@@ -163,6 +168,7 @@ redis.call('PEXPIRE', stream, ttl)
 for _, entry in ipairs(new_keys) do
   redis.call('SET', entry[1], term .. ' ' .. int(last + entry[2]), 'PX', window)
 end
+remember(term, last, window)
 redis.call('PUBLISH', channel, envelope)
 
 local reply, stored = { term, ts }, last

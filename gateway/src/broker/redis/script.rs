@@ -6,6 +6,7 @@ use roomcast_protocol::{RoomName, Term};
 
 use super::RedisBroker;
 use crate::broker::envelope::{self, MAX_NUMBER};
+use crate::broker::ids::Key;
 use crate::broker::{
     Boundary, BrokerError, Envelope, Event, History, Kind, MAX_HISTORY, Outcome, Published, Range, Record, Sequenced,
     check_records,
@@ -48,7 +49,7 @@ impl Scripts {
     pub(super) fn new(publish: &str) -> Self {
         let script = |text: &str| Script::new(text.replace("'PUBLISH'", &format!("'{publish}'")));
         Self {
-            publish: script(include_str!("publish.lua")),
+            publish: script(concat!(include_str!("producers.lua"), include_str!("publish.lua"))),
             history: script(include_str!("history.lua")),
             presence: script(include_str!("presence.lua")),
             beat: script(include_str!("beat.lua")),
@@ -111,7 +112,12 @@ pub(super) async fn publish(
         command.arg(millis(policy.idempotency_window)).arg(records.len());
         let mut start = 0;
         for (record, &end) in records.iter().zip(&ends) {
-            command.arg(&encoded[start..end]).arg(if record.idempotent { "1" } else { "0" });
+            command.arg(&encoded[start..end]);
+            match Key::of(&record.id) {
+                _ if !record.idempotent => command.arg(""),
+                Key::Plain(_) => command.arg("id"),
+                Key::Numbered { number, .. } => command.arg(number),
+            };
             start = end;
         }
     };
@@ -122,8 +128,15 @@ pub(super) async fn publish(
 
 fn publish_keys(broker: &RedisBroker, room: &RoomName, records: &[Record]) -> Vec<String> {
     let mut keys = vec![broker.keys.key(room, ":m"), broker.keys.key(room, ":s")];
-    let prefix = broker.keys.key(room, ":i:");
-    keys.extend(records.iter().filter(|record| record.idempotent).map(|record| format!("{prefix}{}", record.id)));
+    let prefix = broker.keys.key(room, "");
+    keys.extend(records.iter().filter(|record| record.idempotent).map(|record| {
+        // A tag holds no colon, so what follows it cannot be mistaken for another's.
+        let tag = record.subject.tag();
+        match Key::of(&record.id) {
+            Key::Plain(id) => format!("{prefix}:i:{tag}:{id}"),
+            Key::Numbered { producer, .. } => format!("{prefix}:n:{tag}:{producer}"),
+        }
+    }));
     keys
 }
 
@@ -134,17 +147,25 @@ fn read_published(reply: &[Value], count: usize) -> Option<Published> {
     }
     let outcome = |value: &Value| match value {
         Value::Int(seq) => Some(Outcome::Stored { seq: u64::try_from(*seq).ok()? }),
-        value => {
-            let (term, seq) = text(value)?.split_once(' ')?;
-            Some(Outcome::Duplicate { term: Term::new(term).ok()?, seq: seq.parse().ok()? })
-        }
+        value => match text(value)? {
+            "known" => Some(Outcome::Known),
+            "stale" => Some(Outcome::Stale),
+            first_time => {
+                let (term, seq) = first_time.split_once(' ')?;
+                Some(Outcome::Duplicate { term: Term::new(term).ok()?, seq: seq.parse().ok()? })
+            }
+        },
     };
     let outcomes: Vec<Outcome> = rest.iter().map(outcome).collect::<Option<_>>()?;
-    let term = match (text(&head[0])?, outcomes.first()?) {
-        // All are duplicates from a time whose metadata is gone.
-        ("", Outcome::Duplicate { term, .. }) => term.clone(),
-        (term, _) => Term::new(term).ok()?,
+    let term = match text(&head[0])? {
+        // Nothing is new, and the room's metadata is gone.
+        "" => outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Duplicate { term, .. } => Some(term.clone()),
+            _ => None,
+        }),
+        term => Some(Term::new(term).ok()?),
     };
+    let term = term.unwrap_or_else(Term::random);
     Some(Published { term, ts: number(&head[1])?, outcomes })
 }
 

@@ -154,11 +154,12 @@ impl Wishes {
         }
     }
 
-    fn forget(&self, rooms: &[RoomName]) {
-        let mut active = self.active.borrow_mut();
-        for room in rooms {
-            active.remove(room);
-        }
+    /// Forgets those rooms that nobody wants, and gives them. Who wanted one back until now was told that it is there:
+    /// that one stays.
+    fn forget<'a>(&self, rooms: &'a [RoomName]) -> Vec<&'a RoomName> {
+        let (wanted, mut active) = (self.wanted.borrow(), self.active.borrow_mut());
+        let unwanted = rooms.iter().filter(|room| !wanted.contains_key(*room));
+        unwanted.inspect(|room| _ = active.remove(*room)).collect()
     }
 
     /// Whether someone gave up waiting for a room: it is told by [`Event::Resubscribed`].
@@ -206,6 +207,7 @@ async fn supervise(endpoint: Endpoint, intake: Intake, wishes: Rc<Wishes>, moved
                 backoff.lasted(began.elapsed());
                 intake.stats().end_subscriptions(wishes.forget_connection());
                 intake.doubt().notify_one();
+                intake.signs().stir();
                 let error = link.refusal.take();
                 if backoff.is_news(&format!("{ended} {error}")) {
                     tracing::warn!(
@@ -265,6 +267,7 @@ impl Link<'_> {
         let catch_up = *opened || taken_over > self.wishes.caught_up.get() || self.wishes.unattended();
         // From here on wishes that change are noted.
         self.wishes.serving.set(true);
+        self.intake.signs().stir();
         // The canary's channel last: it is heard once all rooms are.
         if !self.subscribe_to(&wanted).await || !self.subscribe_canary().await {
             return "subscriptions were not acknowledged";
@@ -313,8 +316,11 @@ impl Link<'_> {
             self.wishes.caught_up.set(taken_over);
         }
         for rooms in leave.chunks(BATCH) {
-            // Before it is sent: who wants one of them back meanwhile must not be told that it is still there.
-            self.wishes.forget(rooms);
+            // Before it is sent: who wants one of them back from here on must not be told that it is still there.
+            let rooms = self.wishes.forget(rooms);
+            if rooms.is_empty() {
+                continue;
+            }
             self.intake.stats().end_subscriptions(rooms.len());
             let names: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
             let connection = self.connection.clone();

@@ -3,9 +3,30 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::RedisOptions;
 use super::test_server::Server;
+use super::test_tls::{self, Authority};
 use crate::broker::contract::{DEADLINE, node};
+
+/// How a server of a group is started.
+type Start<'a> = &'a dyn Fn(TempDir, &[&str]) -> Server;
+
+const PLAIN: Start<'static> = &|dir, args| Server::start_in(dir, args);
+
+/// Starts servers that speak nothing but TLS, to clients and to each other.
+fn over_tls(authority: &Authority) -> impl Fn(TempDir, &[&str]) -> Server {
+    |dir, args| {
+        authority.equip(&dir, "127.0.0.1");
+        let others = ["--tls-replication", "yes", "--tls-cluster", "yes"];
+        Server::start_in(dir, &[args, &test_tls::ARGS, &others].concat())
+    }
+}
+
+fn fresh() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
 
 /// A master, a replica and three sentinels that call the master `main`.
 pub(in crate::broker) struct Watched {
@@ -18,29 +39,38 @@ impl Watched {
     /// One group for all tests that run at the same time and do it no harm.
     pub(in crate::broker) fn shared() -> Arc<Self> {
         static GROUP: Mutex<Weak<Watched>> = Mutex::new(Weak::new());
-        share(&GROUP, Self::start)
+        share(&GROUP, || Self::start(PLAIN))
     }
 
-    fn start() -> Self {
-        let master = Server::start(&["--repl-diskless-sync-delay", "0"]);
+    fn start(server: Start<'_>) -> Self {
+        let master = server(fresh(), &["--repl-diskless-sync-delay", "0"]);
         let port = master.port.to_string();
-        let replica = Server::start(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
+        let replica = server(fresh(), &["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
         let watched = |_| {
-            let dir = tempfile::tempdir().expect("a temporary directory");
+            let dir = fresh();
             let file = dir.path().join("sentinel.conf");
             let text = format!(
                 "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 600\n\
                  sentinel failover-timeout main 3000\n"
             );
             std::fs::write(&file, text).expect("written");
-            Server::start_in(dir, &["sentinel.conf", "--sentinel"])
+            server(dir, &["sentinel.conf", "--sentinel"])
         };
         Self { servers: [master, replica], sentinels: (0..3).map(watched).collect() }
     }
 
     /// The same, once they are able to agree on a failover.
     pub(in crate::broker) fn start_ready() -> Self {
-        let group = Self::start();
+        Self::start(PLAIN).ready()
+    }
+
+    /// The same over TLS.
+    pub(in crate::broker) fn start_ready_over_tls(authority: &Authority) -> Self {
+        Self::start(&over_tls(authority)).ready()
+    }
+
+    fn ready(self) -> Self {
+        let group = self;
         until("the sentinels know each other and the replica", || {
             group.sentinels.iter().all(|sentinel| {
                 let known: std::collections::HashMap<String, String> =
@@ -76,17 +106,27 @@ impl Sharded {
     /// One cluster for all tests that run at the same time and do it no harm.
     pub(in crate::broker) fn shared() -> Arc<Self> {
         static GROUP: Mutex<Weak<Sharded>> = Mutex::new(Weak::new());
-        share(&GROUP, || Self::start(false))
+        share(&GROUP, Self::start_lone)
     }
 
     /// A cluster of a test's own, whose replicas are ready to take over.
     pub(in crate::broker) fn start_ready() -> Self {
-        Self::start(true)
+        Self::start(true, PLAIN)
     }
 
-    pub(in crate::broker) fn start(replicas: bool) -> Self {
+    /// The same over TLS.
+    pub(in crate::broker) fn start_ready_over_tls(authority: &Authority) -> Self {
+        Self::start(true, &over_tls(authority))
+    }
+
+    /// A cluster without replicas.
+    pub(in crate::broker) fn start_lone() -> Self {
+        Self::start(false, PLAIN)
+    }
+
+    fn start(replicas: bool, server: Start<'_>) -> Self {
         let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
-        let servers: Vec<Server> = (0..if replicas { 6 } else { 3 }).map(|_| Server::start(&args)).collect();
+        let servers: Vec<Server> = (0..if replicas { 6 } else { 3 }).map(|_| server(fresh(), &args)).collect();
         for (at, server) in servers.iter().enumerate() {
             let _: String = server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
             if let Some((first, last)) = THIRDS.get(at) {

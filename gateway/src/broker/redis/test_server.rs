@@ -18,6 +18,11 @@ pub(in crate::broker) struct Server {
     args: Vec<String>,
 }
 
+/// The server to test with: `REDIS_SERVER` names another.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
+
 impl Server {
     pub(in crate::broker) fn start(args: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().expect("a temporary directory"), args)
@@ -41,9 +46,9 @@ impl Server {
     /// Starts the process; false if it ended before it was ready.
     pub(in crate::broker) fn run(&mut self) -> bool {
         let log = File::create(self.dir.path().join("log")).expect("a log file");
-        let tls = self.args.iter().any(|arg| arg == "--tls-cert-file");
+        let tls = self.is_tls();
         let (port, tls_port) = if tls { (0, self.port) } else { (self.port, 0) };
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         // A file of settings must come first.
         let (file, args) = self.args.split_at(usize::from(self.args.first().is_some_and(|arg| !arg.starts_with('-'))));
         command.args(file).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).args(args);
@@ -98,8 +103,12 @@ impl Server {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    fn is_tls(&self) -> bool {
+        self.args.iter().any(|arg| arg == "--tls-cert-file")
+    }
+
     pub(in crate::broker) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", if self.is_tls() { "rediss" } else { "redis" }, self.port)
     }
 
     pub(in crate::broker) fn options(&self, name: &str) -> RedisOptions {
@@ -117,7 +126,8 @@ impl Server {
 
     /// The same for words that are no text.
     pub(in crate::broker) fn call<T: ::redis::FromRedisValue>(&self, words: &[&[u8]]) -> T {
-        let client = ::redis::Client::open(self.url()).expect("a URL");
+        let ca_pem = self.dir.path().join("ca.pem");
+        let client = super::connection::client(&self.url(), self.is_tls().then_some(&*ca_pem)).expect("a URL");
         let mut connection = client.get_connection().expect("a connection");
         let mut command = ::redis::Cmd::new();
         for word in words {

@@ -16,7 +16,7 @@ use super::script::{Script, Scripts};
 use super::sentinel::Sentinels;
 use super::subscription::{Intake, Subscription};
 use super::{Keys, RedisOptions};
-use crate::broker::{BrokerError, BrokerStats, Event, Trouble};
+use crate::broker::{BrokerError, BrokerStats, Event, Signs, Trouble};
 use crate::config::{RedisTopology, RedisUrl};
 
 /// The tag of what belongs to the cluster as a whole and to no room. No room can have this name.
@@ -34,6 +34,8 @@ pub(super) struct Recipe {
     pub(super) stats: BrokerStats,
     /// Told of every connection that is lost: its server may not be the right one any more.
     pub(super) doubt: Arc<Notify>,
+    /// For the hub.
+    pub(super) signs: Arc<Signs>,
 }
 
 impl Recipe {

@@ -1,6 +1,8 @@
-//! Where many rooms stand, read with one pipeline per server and without a script. Used by the broker.
+//! Where many rooms stand, read with one pipeline per server, all servers at once, and without a script. Used by the
+//! broker.
 
 use ::redis::{Cmd, RedisResult, Value, cmd, pipe};
+use futures_util::future::join_all;
 use roomcast_protocol::{RoomName, Term};
 
 use super::RedisBroker;
@@ -9,20 +11,36 @@ use super::connection::verdict;
 use super::script::{foreign, number, text};
 use crate::broker::{BrokerError, Top, check_rooms};
 
-pub(super) async fn read(broker: &RedisBroker, rooms: &[RoomName]) -> Result<Vec<Top>, BrokerError> {
+pub(super) async fn read(broker: &RedisBroker, rooms: &[RoomName]) -> Result<Vec<Option<Top>>, BrokerError> {
     check_rooms(rooms)?;
     let groups = broker.topology.together(rooms);
-    let mut tops = vec![Top::default(); rooms.len()];
-    for places in groups {
-        for (&place, top) in places.iter().zip(read_together(broker, rooms, &places).await?) {
-            tops[place] = top;
+    // All servers at once: one that is silent must not keep the others' rooms waiting.
+    let answers = join_all(groups.iter().map(|places| read_together(broker, rooms, places))).await;
+    let mut tops = vec![None; rooms.len()];
+    let (mut found, mut refusal) = (false, None);
+    for (places, answer) in groups.iter().zip(answers) {
+        match answer {
+            Ok(answer) => {
+                found = true;
+                for (&place, top) in places.iter().zip(answer) {
+                    tops[place] = top;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, rooms = places.len(), "redis: where rooms stand is not known");
+                refusal = Some(error);
+            }
         }
     }
-    Ok(tops)
+    refusal.filter(|_| !found).map_or(Ok(tops), Err)
 }
 
 /// Reads rooms that are on the same server.
-async fn read_together(broker: &RedisBroker, rooms: &[RoomName], places: &[usize]) -> Result<Vec<Top>, BrokerError> {
+async fn read_together(
+    broker: &RedisBroker,
+    rooms: &[RoomName],
+    places: &[usize],
+) -> Result<Vec<Option<Top>>, BrokerError> {
     let Some(&first) = places.first() else { return Ok(Vec::new()) };
     let mut all = pipe();
     for &place in places {
@@ -44,10 +62,10 @@ async fn read_together(broker: &RedisBroker, rooms: &[RoomName], places: &[usize
             state => state.map_err(|error| verdict(&error).meaning),
         };
         tops.push(match state {
-            Ok(state) => top(&state).unwrap_or_default(),
-            // A key that somebody else made something of must not hide where the other rooms stand.
-            Err(BrokerError::Rejected(_)) => Top::default(),
-            Err(error) => return Err(error),
+            Ok(state) => Some(top(&state).unwrap_or_default()),
+            // A key that somebody else made something of: there is nothing to be had.
+            Err(BrokerError::Rejected(_)) => Some(Top::default()),
+            Err(_) => None,
         });
     }
     Ok(tops)

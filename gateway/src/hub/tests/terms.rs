@@ -17,7 +17,7 @@ async fn store(node: &Node, room: &RoomName, count: usize, told: bool) -> Publis
     if told {
         let first = match published.outcomes[0] {
             crate::broker::Outcome::Stored { seq } => seq,
-            crate::broker::Outcome::Duplicate { .. } => panic!("new"),
+            ref known => panic!("not new: {known:?}"),
         };
         let term = published.term.clone();
         let run = super::Run { term, first_seq: first, ts: 0, records, own: false };
@@ -147,6 +147,10 @@ async fn who_comes_back_is_told_by_term_and_seq() {
                 end.filter(|_| recovery == "diverged").map(|(term, seq)| json!({"term": term.as_str(), "seq": seq}));
             assert_eq!(joined.get("rollback"), rollback.as_ref());
         }
+        let joins = &node.shard().parts.totals.hub.joins;
+        let counts =
+            ["fresh", "resumed", "gap", "diverged", "unknown_term"].map(|one| joins.with_label_values(&[one]).get());
+        assert_eq!(counts, [0, 5, 0, 3, 1]);
     })
     .await;
 }
@@ -235,6 +239,8 @@ async fn a_storm_of_the_lost_costs_little_more() {
             }
             let asked = broker.asked.get() - reads;
             assert!((1..=most).contains(&asked), "{recovery}: {asked} reads");
+            let joins = &node.shard().parts.totals.hub.joins;
+            assert_eq!(joins.with_label_values(&[recovery]).get(), 100);
         }
     })
     .await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{Client, Frame, Node, Redis, eventually, room, within};
@@ -122,6 +123,37 @@ async fn redis_cluster() -> Vec<Redis> {
         answers(replica, "INFO replication", "master_link_status:up", 1).await;
     }
     servers
+}
+
+/// What the bus loses without a trace is found by the sweep, also while another part of the cluster does not answer.
+#[tokio::test]
+async fn a_silent_part_of_a_redis_cluster_keeps_only_its_own_rooms_from_being_swept() {
+    let servers = redis_cluster().await;
+    let url = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", servers[1].port(), servers[2].port());
+    let sound = Node::join_at(&url, "n-1", &[]).await;
+    let deaf = Node::join_at(&url, "n-2", &["--sabotage", "lose-bus=1", "--sweep-interval", "500ms"]).await;
+    let (mut writers, mut readers) = (Vec::new(), Vec::new());
+    for name in ROOMS {
+        writers.push(Client::enter(&sound, name).await.0);
+        readers.push(Client::enter(&deaf, name).await.0);
+    }
+    // With its replica, so that nobody takes over.
+    for server in [&servers[3], &servers[0]] {
+        server.signal(Signal::STOP);
+    }
+    for round in 0..3 {
+        for at in [1, 2] {
+            let acked = writers[at].publish(ROOMS[at], json!(round)).await;
+            let found = readers[at].find("what the bus lost", |f| f.kind() == "message").await;
+            assert_eq!((&found["id"], found.seq()), (&acked["id"], round + 1), "{}", found.text);
+        }
+    }
+    for server in [&servers[0], &servers[3]] {
+        server.signal(Signal::CONT);
+    }
+    insist(&mut writers[0], ROOMS[0], "back").await;
+    let back = readers[0].find("what was published afterwards", |f| f["id"] == "back").await;
+    assert_eq!(back.kind(), "message", "{}", back.text);
 }
 
 #[tokio::test]

@@ -111,6 +111,14 @@ impl Raw {
         within("the connection to end", async { while self.fill().await {} }).await;
     }
 
+    /// Reads a few bytes at most; false at the end.
+    pub async fn sip(&mut self, bytes: usize) -> bool {
+        let mut few = vec![0; bytes];
+        let read = self.stream.read(&mut few).await.unwrap_or(0);
+        self.buffer.extend_from_slice(&few[..read]);
+        read > 0
+    }
+
     /// Reads more; false at the end, however it came.
     async fn fill(&mut self) -> bool {
         self.buffer.reserve(16 * 1024);

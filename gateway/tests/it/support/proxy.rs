@@ -1,4 +1,5 @@
-//! A network between the gateway and Redis that can be made bad: silent, slow, or deaf to what is published.
+//! A network between the gateway and Redis, or its clients, that can be made bad: silent, slow, or deaf to what is
+//! published. The load tester's tests use it, too.
 
 use std::{
     sync::{
@@ -36,6 +37,15 @@ pub enum Network {
     Slow(Duration),
     /// What is published does not reach subscribers; all else does.
     Deaf,
+    /// Redis hears everything and does it, but what it answers on connections to publish on does not arrive.
+    Mute,
+}
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Calls,
+    Answers,
 }
 
 /// A proxy to one Redis; connections end when it is dropped.
@@ -48,9 +58,14 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn to(redis: &Redis) -> Self {
+        Self::to_port(redis.port()).await
+    }
+
+    /// To whatever listens there.
+    pub async fn to_port(port: u16) -> Self {
+        let target = Arc::new(AtomicU16::new(port));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let target = Arc::new(AtomicU16::new(redis.port()));
         let (network, seen) = watch::channel(Network::Good);
         let to = Arc::clone(&target);
         let task = tokio::spawn(async move {
@@ -63,8 +78,12 @@ impl Proxy {
         Self { port, target, network, task }
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port())
     }
 
     /// From now on the network is like this, also for connections that stand.
@@ -89,11 +108,12 @@ fn link(near: TcpStream, far: TcpStream, seen: &watch::Receiver<Network>) {
     far.set_nodelay(true).unwrap();
     let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
     let subscribes = Arc::new(AtomicBool::new(false));
-    tokio::spawn(pump(from_near, to_far, seen.clone(), Arc::clone(&subscribes)));
-    tokio::spawn(pump(from_far, to_near, seen.clone(), subscribes));
+    tokio::spawn(pump(Way::Calls, from_near, to_far, seen.clone(), Arc::clone(&subscribes)));
+    tokio::spawn(pump(Way::Answers, from_far, to_near, seen.clone(), subscribes));
 }
 
 async fn pump(
+    way: Way,
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
@@ -124,6 +144,7 @@ async fn pump(
             Network::Silent(Links::All) => false,
             Network::Silent(Links::Subscribing) => !subscribes.load(Ordering::Relaxed),
             Network::Silent(Links::Publishing) => subscribes.load(Ordering::Relaxed),
+            Network::Mute => way == Way::Calls || subscribes.load(Ordering::Relaxed),
             _ => true,
         };
         if network.wait_for(passes).await.is_err() || to.write_all(&chunk).await.is_err() {

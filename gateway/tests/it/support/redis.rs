@@ -14,6 +14,11 @@ use super::{eventually, within};
 
 const HOW: &str = "these tests need the program redis-server: `apt-get install redis-server` or `brew install redis`";
 
+/// The server to test with: `REDIS_SERVER` names another.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
+
 /// A running server; killed when dropped.
 pub struct Redis {
     port: u16,
@@ -71,7 +76,7 @@ impl Redis {
         let port = self.port.to_string();
         // A file of settings must come first.
         let (file, args) = self.args.split_at(usize::from(self.args.first().is_some_and(|arg| !arg.starts_with('-'))));
-        let mut child = Command::new("redis-server")
+        let mut child = Command::new(program())
             .args(file)
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendfsync", "always"])
             .args(args)

@@ -54,7 +54,7 @@ impl Room {
         if self.cursors[member].is_none() {
             self.cursors[member] = Some(self.sent.len());
             let audit = (ROOM as usize + member) % self.audits.len();
-            self.seats[member].joined(&self.audits[audit], Recovery::Fresh, None, None);
+            self.seats[member].joined(&self.audits[audit], Recovery::Fresh, None, None, None);
         }
     }
 

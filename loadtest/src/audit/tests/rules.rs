@@ -20,7 +20,7 @@ fn audit(mode: Mode) -> Audit {
 fn seats(audit: &Audit, count: u32) -> Vec<Seat> {
     let seat = |member| {
         let mut seat = Seat::new(ROOM * MEMBERS + member, ROOM);
-        seat.joined(audit, Recovery::Fresh, None, (audit.layout.mode == Mode::Durable).then_some(0));
+        seat.joined(audit, Recovery::Fresh, None, None, (audit.layout.mode == Mode::Durable).then_some(0));
         seat
     };
     (0..count).map(seat).collect()
@@ -126,7 +126,7 @@ fn messages_that_a_client_was_told_are_missing_are_not_lost() {
     give(&audit, &mut seats[1], &[(1, 1)]);
     seats[1].away(&audit);
     assert_eq!(seats[1].since(), Some(place(0, 1)));
-    seats[1].joined(&audit, Recovery::Gap, Some(&term(0)), Some(4));
+    seats[1].joined(&audit, Recovery::Gap, None, Some(&term(0)), Some(4));
     seats[1].replayed(&audit, &stamp(0, 4), Some(&place(0, 4)));
     give(&audit, &mut seats[1], &[(5, 5)]);
     let report = finished(&audit, seats);
@@ -189,7 +189,7 @@ fn ephemeral_messages_that_pass_while_a_client_is_away_are_not_owed() {
     tell(&audit, &mut seats[0], &[1, 2, 3, 4, 5, 6]);
     tell(&audit, &mut seats[1], &[1]);
     seats[1].away(&audit);
-    seats[1].joined(&audit, Recovery::Fresh, None, None);
+    seats[1].joined(&audit, Recovery::Fresh, None, None, None);
     tell(&audit, &mut seats[1], &[4, 6]);
     let report = finished(&audit, seats);
     assert_eq!((report.findings, report.missed_away), (only(Finding::Lost, 7), 2), "6 of the one that got nothing");
@@ -225,4 +225,46 @@ fn processes_together_know_the_end_and_the_excuses() {
 #[test]
 fn an_idle_seat_is_small() {
     assert!(size_of::<Seat>() <= 72, "{}", size_of::<Seat>());
+}
+
+#[test]
+fn acked_messages_that_a_room_lost_are_counted_and_are_no_finding() {
+    let audit = audit(Mode::Durable);
+    let mut seats = seats(&audit, 2);
+    for number in 1..=6 {
+        audit.published(ROOM * MEMBERS, ROOM, number, 0);
+        seats[0].acked(&audit, number, Some(&place(0, u64::from(number))), false);
+    }
+    // The sixth was acked and reached nobody: the old term ended before it, without a word to who did not see it.
+    for seat in &mut seats {
+        give(&audit, seat, &[(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
+    }
+    seats[0].reset(&audit, Recovery::Diverged, Some(&term(0)), 3);
+    seats[1].away(&audit);
+    seats[1].joined(&audit, Recovery::Diverged, Some(3), Some(&term(1)), Some(3));
+    audit.published(ROOM * MEMBERS, ROOM, 7, 0);
+    seats[0].acked(&audit, 7, Some(&place(1, 4)), false);
+    for seat in &mut seats {
+        audit.verify(ROOM, &stamp(0, 7), Some(&place(1, 4)));
+        seat.received(&audit, &stamp(0, 7), Some(&place(1, 4)));
+    }
+    let report = finished(&audit, seats);
+    assert_eq!((report.findings, report.acked, report.lost_acked), (BTreeMap::new(), 7, 3));
+}
+
+#[test]
+fn an_acked_message_that_nobody_saw_is_lost_when_its_seq_is_given_out_again() {
+    let audit = audit(Mode::Durable);
+    let mut seats = seats(&audit, 1);
+    for number in 1..=3 {
+        audit.published(ROOM * MEMBERS, ROOM, number, 0);
+        seats[0].acked(&audit, number, Some(&place(0, u64::from(number))), false);
+    }
+    give(&audit, &mut seats[0], &[(1, 1), (2, 2)]);
+    audit.published(ROOM * MEMBERS, ROOM, 4, 0);
+    seats[0].acked(&audit, 4, Some(&place(1, 3)), false);
+    audit.verify(ROOM, &stamp(0, 4), Some(&place(1, 3)));
+    seats[0].received(&audit, &stamp(0, 4), Some(&place(1, 3)));
+    let report = finished(&audit, seats);
+    assert_eq!((report.findings, report.acked, report.lost_acked), (BTreeMap::new(), 4, 1));
 }

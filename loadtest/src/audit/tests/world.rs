@@ -264,7 +264,7 @@ impl World {
         };
         one.breaks = breaks;
         let step = u64::from(much % 7);
-        one.seat.joined(audit, recovery, term_now.as_ref(), Some(top));
+        one.seat.joined(audit, recovery, None, term_now.as_ref(), Some(top));
         let first = match (recovery, &since) {
             (Recovery::Resumed, Some(since)) => since.seq,
             _ => top - step.min(top),

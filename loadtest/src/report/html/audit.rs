@@ -66,6 +66,7 @@ fn fates(report: &Report) -> Markup {
     let audit = &report.audit;
     let rows = [
         ("told missing", audit.told_missing, "the client was told that it cannot have them"),
+        ("acked and lost", audit.lost_acked, "acked, and then lost by Redis, as clients were told"),
         ("missed away", audit.missed_away, "passed in an ephemeral room while the client was away"),
         ("undecided", audit.undecided, "sent, never acknowledged nor refused, seen by nobody"),
         ("order unchecked", audit.unchecked_order, "too old to compare with what others saw"),

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -36,8 +37,16 @@ pub struct Gateway {
     pub admin: SocketAddr,
     child: Child,
     log: Arc<Mutex<String>>,
-    args: Vec<String>,
+    setup: Setup,
     _dir: TempDir,
+}
+
+/// How a node is started, apart from its ports.
+#[derive(Clone, Default)]
+struct Setup {
+    args: Vec<String>,
+    /// How far its clock is off, as `faketime` has it.
+    clock: Option<String>,
 }
 
 /// `count` nodes on `redis`, each with one worker.
@@ -52,14 +61,15 @@ pub async fn cluster(redis: &Redis, count: usize) -> Vec<Gateway> {
 impl Gateway {
     /// A node alone, with one worker and `args`. Rooms whose names begin with `eph-` are ephemeral.
     pub async fn start(args: &[&str]) -> Self {
-        Self::start_on("127.0.0.1:0", "127.0.0.1:0", args.iter().map(ToString::to_string).collect()).await
+        let setup = Setup { args: args.iter().map(ToString::to_string).collect(), clock: None };
+        Self::start_on("127.0.0.1:0", "127.0.0.1:0", setup).await
     }
 
     /// Once it has ended: starts it again, on the same ports and with the same arguments.
     pub async fn again(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
         let (addr, admin) = (self.addr.to_string(), self.admin.to_string());
-        *self = Self::start_on(&addr, &admin, std::mem::take(&mut self.args)).await;
+        *self = Self::start_on(&addr, &admin, std::mem::take(&mut self.setup)).await;
     }
 
     /// Waits for the process to end by itself. Gives the exit code; none if a signal ended it.
@@ -67,13 +77,17 @@ impl Gateway {
         within("the gateway to exit", self.child.wait()).await.unwrap().code()
     }
 
-    async fn start_on(listen: &str, admin_listen: &str, args: Vec<String>) -> Self {
+    async fn start_on(listen: &str, admin_listen: &str, setup: Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("rooms.toml"), ROOMS).unwrap();
         let mut command = Command::new(binary());
         command.args(["--listen", listen, "--admin-listen", admin_listen, "--log-format", "json"]);
-        command.args(["--workers", "1", "--config", "rooms.toml"]).args(&args);
-        command.env_clear().current_dir(dir.path()).kill_on_drop(true);
+        command.args(["--workers", "1", "--config", "rooms.toml"]).args(&setup.args);
+        command
+            .env_clear()
+            .envs(setup.clock.as_deref().map(wrong_clock).into_iter().flatten())
+            .current_dir(dir.path())
+            .kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", binary().display()));
 
@@ -95,7 +109,7 @@ impl Gateway {
         let Ok((addr, admin)) = told else {
             panic!("the gateway ended before it listened; it wrote:\n{}", log.lock().unwrap())
         };
-        let node = Self { addr, admin, child, log, args, _dir: dir };
+        let node = Self { addr, admin, child, log, setup, _dir: dir };
         eventually("the gateway to be ready", || async {
             node.get("/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200")).then_some(())
         })
@@ -105,8 +119,19 @@ impl Gateway {
 
     /// A node on `redis`, named `id`.
     pub async fn join(redis: &Redis, id: &str, args: &[&str]) -> Self {
+        Self::join_at(&redis.url(), id, args).await
+    }
+
+    /// A node of the cluster at `url`, named `id`.
+    pub async fn join_at(url: &str, id: &str, args: &[&str]) -> Self {
+        Self::start(&[&["--redis", url, "--node-id", id], args].concat()).await
+    }
+
+    /// A node on `redis`, named `id`, whose clock is off by `clock`: `+5m`, `-5m`.
+    pub async fn join_off(redis: &Redis, id: &str, clock: &str, args: &[&str]) -> Self {
         let url = redis.url();
-        Self::start(&[&["--redis", url.as_str(), "--node-id", id], args].concat()).await
+        let args = [&["--redis", &url, "--node-id", id], args].concat().iter().map(ToString::to_string).collect();
+        Self::start_on("127.0.0.1:0", "127.0.0.1:0", Setup { args, clock: Some(clock.into()) }).await
     }
 
     /// For `--target`.
@@ -114,11 +139,21 @@ impl Gateway {
         format!("ws://{}", self.addr)
     }
 
+    /// What its clock was ahead of ours when it started, in seconds, a little less: it took its time.
+    pub fn clock_off(&self) -> i64 {
+        let log = self.log.lock().unwrap();
+        let line: Value = serde_json::from_str(log.lines().next().expect("a line")).unwrap();
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+        let its = humantime::parse_rfc3339(line["timestamp"].as_str().expect("a time")).unwrap();
+        seconds(its) - seconds(SystemTime::now())
+    }
+
     /// The sum of all samples of a metric; 0 while the node does not answer.
+    /// One of them is meant by its labels: `name{a="b"`.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").await.unwrap_or_default();
         text.lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ', ',', '}'])))
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
             .sum()
     }
@@ -156,6 +191,15 @@ impl Drop for Gateway {
             eprintln!("--- last lines of gateway {} ---\n{last}\n---", self.addr);
         }
     }
+}
+
+/// What makes the program see another time of day. Timeouts go on as they are: no clock that only ever goes on is off.
+fn wrong_clock(off: &str) -> [(&'static str, String); 3] {
+    let folders = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok).map(|entry| entry.path());
+    let library = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|file| file.is_file());
+    let library = library.expect("this test needs libfaketime: `scripts/need.sh faketime`");
+    let library = library.to_str().expect("UTF-8").to_owned();
+    [("LD_PRELOAD", library), ("FAKETIME", off.to_owned()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())]
 }
 
 /// The addresses in a `listening` line.

@@ -29,10 +29,28 @@ impl Redis {
 
     /// One with `args` of its own.
     pub async fn start_with(args: &[&str]) -> Self {
+        Self::start_in(|| tempfile::tempdir().unwrap(), args).await
+    }
+
+    /// A sentinel of `main`, which is at `port`.
+    pub async fn start_sentinel(port: u16) -> Self {
+        let text = format!(
+            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 600\n\
+             sentinel failover-timeout main 3000\n"
+        );
+        let dir = || {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("sentinel.conf"), &text).unwrap();
+            dir
+        };
+        Self::start_in(dir, &["sentinel.conf", "--sentinel"]).await
+    }
+
+    async fn start_in(dir: impl Fn() -> TempDir, args: &[&str]) -> Self {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let args = args.iter().map(ToString::to_string).collect();
-            let mut redis = Self { port, child: None, dir: tempfile::tempdir().unwrap(), args };
+            let mut redis = Self { port, child: None, dir: dir(), args };
             if redis.run().await {
                 return redis;
             }
@@ -43,10 +61,13 @@ impl Redis {
     /// False when it ended at once: another process was faster on the port.
     async fn run(&mut self) -> bool {
         let port = self.port;
+        // A file of settings must come first.
+        let (file, args) = self.args.split_at(usize::from(self.args.first().is_some_and(|arg| !arg.starts_with('-'))));
         let mut child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-            .arg(self.dir.path())
-            .args(&self.args)
+            .args(file)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(args)
+            .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -64,8 +85,27 @@ impl Redis {
 
     /// Kills the server, as a crash would, and starts it again on what it left.
     pub async fn crash(&mut self) {
+        self.stop().await;
+        self.resume().await;
+    }
+
+    /// Kills the server, as a crash would.
+    pub async fn stop(&mut self) {
         self.child.take().expect("it runs").kill().await.unwrap();
+    }
+
+    /// Starts it again on what it left.
+    pub async fn resume(&mut self) {
         within("redis-server to come back", async { while !self.run().await {} }).await;
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Waits until the answer to `line` has `wanted` in it so many times.
+    pub async fn answers(&self, line: &str, wanted: &str, count: usize) {
+        eventually(line, || async { (self.command(line).await.matches(wanted).count() == count).then_some(()) }).await;
     }
 
     /// Sends one inline command, and returns the beginning of the answer.

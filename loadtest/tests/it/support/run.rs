@@ -49,11 +49,13 @@ impl Loadtest {
     /// A scenario against `nodes`, with a report. A generator that is slow, as any program is beside other tests, is no
     /// reason to fail.
     pub fn against(nodes: &[Gateway], scenario: &str, args: &[&str]) -> Self {
-        let mut run = Self::plain(&[scenario]).with(&["--json", "report.json", "--max-lag", "1m"]).with(args);
-        for node in nodes {
-            run = run.with(&["--target", &node.target()]);
-        }
-        run
+        Self::at(nodes.iter().map(Gateway::target), scenario, args)
+    }
+
+    /// The same against these URLs.
+    pub fn at(targets: impl Iterator<Item = String>, scenario: &str, args: &[&str]) -> Self {
+        let run = Self::plain(&[scenario]).with(&["--json", "report.json", "--max-lag", "1m"]).with(args);
+        targets.fold(run, |run, target| run.with(&["--target", &target]))
     }
 
     /// The same with more arguments.

@@ -15,7 +15,7 @@ use super::super::Keys;
 use super::super::canary::Nest;
 use super::super::topology::Recipe;
 use crate::broker::envelope::{DecodeError, Head};
-use crate::broker::{BrokerStats, Event};
+use crate::broker::{BrokerStats, Event, Signs};
 
 /// What all connections of a broker share.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ pub(in super::super) struct Intake {
     /// Whether channels belong to slots.
     sharded: bool,
     doubt: Arc<Notify>,
+    signs: Arc<Signs>,
     canary: Arc<Nest>,
 }
 
@@ -41,6 +42,7 @@ impl Intake {
             keep_echo: recipe.options.keep_echo,
             sharded: recipe.is_sharded(),
             doubt: Arc::clone(&recipe.doubt),
+            signs: Arc::clone(&recipe.signs),
             canary,
         }
     }
@@ -65,6 +67,11 @@ impl Intake {
     /// Told of every connection that is lost: its server may not be the right one any more.
     pub(super) fn doubt(&self) -> &Notify {
         &self.doubt
+    }
+
+    /// For the hub.
+    pub(super) fn signs(&self) -> &Signs {
+        &self.signs
     }
 
     pub(super) fn canary(&self) -> &Nest {
@@ -160,6 +167,7 @@ impl Tap {
         };
         if channel == self.perch.as_bytes() {
             self.intake.canary.hear(self.number);
+            self.intake.signs.stir();
             return Ok(None);
         }
         let room = self.intake.keys.room(&channel).ok_or(DecodeError::Room)?;

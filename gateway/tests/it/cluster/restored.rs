@@ -1,0 +1,46 @@
+//! A Redis that comes back as it was a moment ago: who came or went since is known again, although no beat was lost.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::json;
+
+use super::nodes;
+use crate::support::{Client, Redis, room, within};
+
+#[tokio::test]
+async fn who_came_and_went_since_the_last_save_is_told_right_again() {
+    let mut redis = Redis::start().await;
+    // Between the save and the crash there is no beat, whose number would tell.
+    let nodes = nodes(&redis, 2, &["--lease-beat", "6s", "--lease-expiry", "12s"]).await;
+    let name = room();
+    let (mut ana, _) = Client::enter(&nodes[0], &name).await;
+    let (gone, _) = Client::enter(&nodes[0], &name).await;
+    redis.command("SAVE").await.expect("saved");
+    let (bo, joined) = Client::enter(&nodes[1], &name).await;
+    assert_eq!(joined["online"], 3);
+    gone.leave().await;
+    ana.find("one to be gone", |f| f.kind() == "presence" && f["event"] == "leave").await;
+    redis.stop().await;
+    redis.resume().await;
+
+    let here: BTreeSet<String> = [&ana, &bo].map(|client| client.id().to_owned()).into();
+    within("the members to be those who are there", async {
+        loop {
+            ana.send(json!({"type": "members", "room": name, "ref": "who"})).await;
+            let answer = ana.answer(&json!("who")).await;
+            let members = answer["members"].as_array().into_iter().flatten();
+            let known = members.map(|one| one["id"].as_str().unwrap_or_default().to_owned());
+            if known.collect::<BTreeSet<_>>() == here {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    for node in &nodes {
+        assert!(
+            node.metric("roomcast_leases_lost_total", &[]).await > 0.5,
+            "by a life that Redis never heard of before"
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! A master with a replica, and three sentinels that call the master `main`.
+
+use super::{Redis, eventually};
+
+/// What keeps a replica from following, and what lets it follow again.
+const CUT_OFF: [&str; 2] = ["ACL SETUSER default -sync -psync", "CLIENT KILL TYPE replica"];
+
+pub struct Watched {
+    /// The first is the master at the start.
+    pub servers: [Redis; 2],
+    sentinels: Vec<Redis>,
+}
+
+impl Watched {
+    /// A group that is able to agree on a failover. Its servers keep what they have on disk.
+    pub async fn start() -> Self {
+        let args = ["--repl-diskless-sync-delay", "0", "--appendonly", "yes", "--appendfsync", "everysec"];
+        let master = Redis::start_with(&args).await;
+        let port = master.port().to_string();
+        let replica = Redis::start_with(&[&["--replicaof", "127.0.0.1", &port][..], &args].concat()).await;
+        let mut sentinels = Vec::new();
+        for _ in 0..3 {
+            sentinels.push(Redis::start_sentinel(master.port()).await);
+        }
+        for sentinel in &sentinels {
+            sentinel.answers("SENTINEL SENTINELS main", "runid", 2).await;
+            sentinel.answers("SENTINEL REPLICAS main", "runid", 1).await;
+        }
+        replica.answers("INFO replication", "master_link_status:up", 1).await;
+        Self { servers: [master, replica], sentinels }
+    }
+
+    /// For `--redis`.
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port())).collect();
+        format!("redis+sentinel://{}/main", hosts.join(","))
+    }
+
+    /// Which of the servers the first sentinel takes for the master.
+    pub async fn master(&self) -> usize {
+        let said = self.sentinels[0].command("SENTINEL GET-MASTER-ADDR-BY-NAME main").await;
+        usize::from(!said.contains(&self.servers[0].port().to_string()))
+    }
+
+    /// From now on the replica is left behind. Sentinels promote it all the same, if they are to within some seconds.
+    pub async fn cut_off_replica(&self) {
+        for line in CUT_OFF {
+            self.servers[0].command(line).await;
+        }
+        self.servers[1].answers("INFO replication", "master_link_status:down", 1).await;
+    }
+
+    /// A failover that somebody asks for: the master lives, and has replicated what it could.
+    pub async fn fail_over(&self) {
+        let before = self.master().await;
+        assert!(self.sentinels[0].command("SENTINEL FAILOVER main").await.starts_with("+OK"));
+        eventually("the other server to lead", || async { (self.master().await != before).then_some(()) }).await;
+    }
+
+    /// Waits until the server that does not lead follows the other.
+    pub async fn is_whole(&self) {
+        let follower = &self.servers[1 - self.master().await];
+        follower.answers("INFO replication", "role:slave", 1).await;
+        follower.answers("INFO replication", "master_link_status:up", 1).await;
+    }
+
+    /// Messages that the master has, in all rooms.
+    pub async fn stored(&self) -> u64 {
+        let script = "local n = 0; for _, k in ipairs(redis.call('KEYS', '*:m')) do \
+                      n = n + redis.call('HGET', k, 's') end; return n";
+        let answer = self.servers[self.master().await].command(&format!("EVAL \"{script}\" 0")).await;
+        answer.trim().trim_start_matches(':').parse().unwrap_or_else(|_| panic!("{answer}"))
+    }
+}
