@@ -160,4 +160,4 @@ def test_one_of_each_dashboard():
         for name, text in made["data"].items():
             if name.endswith(".json"):
                 assert json.loads(text)["title"]
-    assert one(chart("dashboards: {enabled: true}"), "ConfigMap", "rc-roomcast-overview")
+    assert one(chart("dashboards: {enabled: true}"), "ConfigMap", "rc-roomcast-dashboard-overview")
