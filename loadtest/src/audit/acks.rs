@@ -24,14 +24,14 @@ struct Acked {
     ranges: BTreeMap<u64, u64>,
     /// How many were acked before them.
     older: u64,
-    /// The last seq of the term that the room still has, once that was told.
+    /// The last seq of the term that the room still has, as was told last.
     end: Option<u64>,
 }
 
 #[derive(Default)]
 pub(super) struct Acks {
     terms: VecDeque<Acked>,
-    /// Acked, and told to be gone.
+    /// Of terms that are remembered no more.
     lost: u64,
 }
 
@@ -43,13 +43,8 @@ impl Acks {
 
     /// The room was told to have nothing of `term` behind `seq`: 0 if nothing at all.
     pub(super) fn ended(&mut self, term: &Term, seq: u64) {
-        let term = self.of(term);
-        // All members are told the same, and where the term goes on others may have been acked there meanwhile.
-        if term.end.is_none_or(|end| seq < end) {
-            term.end = Some(seq);
-            let gone = term.cut(seq);
-            self.lost += gone;
-        }
+        // What was said last holds: a dataset that was gone may be back.
+        self.of(term).end = Some(seq);
     }
 
     /// Acked messages that the room does not have any more.
@@ -95,19 +90,6 @@ impl Acked {
         let all = self.ranges.iter().map(|(first, last)| (last + 1).saturating_sub((seq + 1).max(*first)));
         all.sum::<u64>() + if seq == 0 { self.older } else { 0 }
     }
-
-    /// Forgets those, and says how many they were.
-    fn cut(&mut self, seq: u64) -> u64 {
-        let gone = self.behind(seq);
-        drop(self.ranges.split_off(&(seq + 1)));
-        if let Some(mut range) = self.ranges.last_entry() {
-            *range.get_mut() = seq.min(*range.get());
-        }
-        if seq == 0 {
-            self.older = 0;
-        }
-        gone
-    }
 }
 
 #[cfg(test)]
@@ -135,6 +117,15 @@ mod tests {
         assert_eq!(acks.lost(Some(&term(2))), 4);
         acks.ended(&term(1), 1);
         assert_eq!(acks.lost(Some(&term(2))), 6);
+    }
+
+    #[test]
+    fn what_comes_back_with_an_earlier_dataset_is_not_lost() {
+        let mut acks = acked(1, 1..=5);
+        acks.ended(&term(1), 0);
+        assert_eq!(acks.lost(Some(&term(2))), 5);
+        acks.ended(&term(1), 4);
+        assert_eq!(acks.lost(Some(&term(3))), 1);
     }
 
     #[test]

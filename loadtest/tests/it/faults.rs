@@ -84,20 +84,26 @@ impl Scene {
         }
     }
 
-    async fn publishes(&self, more: u32) {
+    async fn sum(&self, metric: &str) -> f64 {
+        let mut sum = 0.0;
         for node in &self.nodes {
-            let so_far = node.metric("roomcast_publishes_total").await as u32;
-            node.has_published(so_far + more).await;
+            sum += node.metric(metric).await;
         }
+        sum
+    }
+
+    /// Waits until so many more were published, at whichever node: one that was away may have no clients.
+    async fn publishes(&self, more: u32) {
+        let before = self.sum("roomcast_publishes_total").await;
+        eventually("publishes", || async {
+            (self.sum("roomcast_publishes_total").await >= before + f64::from(more)).then_some(())
+        })
+        .await;
     }
 
     async fn all_are_there(&self) {
         eventually("all clients to be back", || async {
-            let mut there = 0.0;
-            for node in &self.nodes {
-                there += node.metric("roomcast_connections").await;
-            }
-            (there >= CLIENTS as f64).then_some(())
+            (self.sum("roomcast_connections").await >= CLIENTS as f64).then_some(())
         })
         .await;
     }
@@ -108,11 +114,13 @@ async fn run(seed: u64, count: u64) -> (Outcome, u64) {
     let mut scene = Scene::set(seed).await;
     let run = Loadtest::against(&scene.nodes, "chat", &LOAD).start();
     for _ in 0..count {
-        scene.publishes(3).await;
+        scene.publishes(10).await;
         eprintln!("  {}", scene.fault().await);
     }
+    // Until then a master that came back may be taken for the one that it was, and what it lacks is not known yet.
+    scene.group.is_whole().await;
     scene.all_are_there().await;
-    scene.publishes(5).await;
+    scene.publishes(15).await;
     run.signal(Signal::TERM);
     let outcome = run.ended().await.exits(0);
     (outcome, scene.group.stored().await)
@@ -129,6 +137,7 @@ async fn faults_at_random_lose_and_repeat_nothing_untold() {
         eprintln!("  {} deliveries, {} acked, {} of them lost and told", audit.checked, audit.acked, audit.lost_acked);
         outcome.is_clean();
         assert_eq!((audit.absent_members, audit.undecided), (0, 0), "{audit:#?}");
-        assert_eq!(audit.lost_acked, audit.acked - stored, "{:?} {:?}", audit.recoveries, audit.resets);
+        // None is hidden. More than there were, where a server came back for a while and went again.
+        assert!(audit.lost_acked >= audit.acked.saturating_sub(stored), "{:?} {:?}", audit.recoveries, audit.resets);
     }
 }
