@@ -322,7 +322,7 @@ def test_the_jobs():
     assert service["selector"].items() <= labels.items() and service["publishNotReadyAddresses"] is True
     for deployment in every(objects, "Deployment") + every(objects, "StatefulSet"):
         assert not service["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
-    assert "--target=ws://rc-roomcast-headless.chat:8080" in container(loading, "loadtest")["args"]
+    assert "--target=ws://rc-roomcast.chat:80" in container(loading, "loadtest")["args"], "it outlives the pods"
     kept = chart("loadtest: {enabled: true, existingClaim: reports}")
     merge = one(kept, "Job", "rc-roomcast-loadtest-1-merge")["spec"]["template"]["spec"]
     assert {"name": "out", "persistentVolumeClaim": {"claimName": "reports"}} in merge["volumes"]

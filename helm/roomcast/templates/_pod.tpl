@@ -52,11 +52,16 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* Where the load tester finds all nodes. */}}
+{{/* The Service for clients, as they reach it within the cluster. */}}
+{{- define "roomcast.serviceTarget" -}}
+ws://{{ include "roomcast.fullname" . }}.{{ .Release.Namespace }}:{{ .Values.service.port }}
+{{- end -}}
+
+{{/* Where the load tester finds each node. It looks names up once: nodes that come later are not among them. */}}
 {{- define "roomcast.testTarget" -}}
 {{- if .Values.headlessService.enabled -}}
 ws://{{ include "roomcast.fullname" . }}-headless.{{ .Release.Namespace }}:8080
 {{- else -}}
-ws://{{ include "roomcast.fullname" . }}.{{ .Release.Namespace }}:{{ .Values.service.port }}
+{{ include "roomcast.serviceTarget" . }}
 {{- end -}}
 {{- end -}}
