@@ -3,10 +3,10 @@ ARGS ?=
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help run load test compose-test test-faults lint fmt tidy deny doc conformance chart bench fuzz ci
+.PHONY: help run load test compose-test k8s-test test-faults lint fmt tidy deny doc conformance chart bench fuzz ci
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: ## build and start one node on the embedded broker (ARGS="--redis redis://..." adds flags)
 	@scripts/run.sh $(ARGS)
@@ -49,6 +49,9 @@ bench: ## the benchmarks, short form, 5 minutes (ARGS="fanout --long" chooses); 
 
 fuzz: ## every fuzz target for SECONDS=120 each
 	@scripts/fuzz.sh $(SECONDS)
+
+k8s-test: ## the Helm chart on a real Kubernetes API (ARGS=--real: with pods that run); docs/k8s-test.md
+	@scripts/k8s-test.sh $(ARGS)
 
 ci: ## what CI runs: test, compose-test and lint, nothing skipped
 	@.ci/run

@@ -63,7 +63,7 @@ unpacked() {
   fi
   dpkg-deb --fsys-tarfile "$dir"/*.deb | tar -x -C "$dir"
   mkdir -p "$cache/tools/bin"
-  for name in "${missing[@]}"; do mv "$dir/usr/bin/$name" "$cache/tools/bin/$name"; done
+  for name in "${missing[@]}"; do find "$dir" -type f -name "$name" -perm /111 -exec mv {} "$cache/tools/bin/" \;; done
   rm -rf "$dir"
 }
 
@@ -163,11 +163,14 @@ for thing in "$@"; do
     cargo) has cargo || die "cargo missing: install Rust (the version stands in Cargo.toml)" ;;
     cc) has cc || apt_install gcc libc6-dev; program make ;;
     c++) program c++ g++ ;;
-    redis-server | chromium | shellcheck | make | debootstrap | faketime) program "$thing" ;;
+    redis-server | chromium | shellcheck | make | debootstrap | faketime | openssl) program "$thing" ;;
     network) program unshare util-linux; program ip iproute2; program iptables ;;
     python) program python3 ;;
     prometheus) unpacked prometheus prometheus promtool ;;
     redis-exporter) unpacked prometheus-redis-exporter prometheus-redis-exporter ;;
+    etcd) unpacked etcd-server etcd ;;
+    containerd) unpacked containerd containerd containerd-shim-runc-v2 ctr; unpacked runc runc ;;
+    cni) unpacked containernetworking-plugins ptp host-local loopback ;;
     node) program node nodejs ;;
     docker) container_engine ;;
     venv) venv ;;
@@ -177,6 +180,7 @@ for thing in "$@"; do
     clippy) component clippy clippy ;;
     cargo-deny) cargo_tool cargo-deny 0.20.2 ;;
     cargo-fuzz) cargo_tool cargo-fuzz 0.13.2 ;;
+    go) go_toolchain >/dev/null ;;
     helm) helm ;;
     kustomize) go_tool kustomize v5.7.1 sigs.k8s.io/kustomize/kustomize/v5 "" ;;
     crds) crds ;;
