@@ -35,6 +35,9 @@ def plain(made: dict) -> dict:
     metadata.pop("namespace", None)
     for label in ("helm.sh/chart", "app.kubernetes.io/managed-by"):
         metadata.get("labels", {}).pop(label, None)
+    # What the chart's upgrades remember.
+    if metadata.get("annotations", {}).pop("roomcast/replicas", None) and not metadata["annotations"]:
+        metadata.pop("annotations")
     annotations = made.get("spec", {}).get("template", {}).get("metadata", {}).get("annotations", {}) \
         if isinstance(made.get("spec", {}).get("template"), dict) else {}
     annotations.pop("checksum/config", None)

@@ -158,3 +158,25 @@ def drain(t: Context):
     if watched.fewest < 2:
         raise Failed(f"only {watched.fewest} were ready")
     return f"never fewer than {watched.fewest} ready"
+
+
+@check("switching the autoscaler on leaves 6 nodes 6, and so does the upgrade after that")
+def switched_on(t: Context):
+    """In a release of its own, which began without."""
+    name, deployment = "switch", "switch-roomcast"
+    less = ["--set", "redis.persistence.enabled=false", "--set", "deployment.minReadySeconds=0"]
+    t.helm("install", name, t.chart, *less, "--set", "replicaCount=6", "--wait", "--timeout", "2m")
+
+    def replicas() -> int:
+        return t.api.get("deployments", deployment, t.namespace)["spec"]["replicas"]
+
+    scaler = ["--set", "autoscaling.enabled=true", "--set", "autoscaling.minReplicas=6"]
+    for revision in (2, 3):
+        t.helm("upgrade", name, t.chart, *less, "--set", "replicaCount=6", *scaler, "--set", f"podLabels.revision=r{revision}")
+        if replicas() != 6:
+            raise Failed(f"revision {revision} made {replicas()} of 6 nodes")
+    t.kubectl("scale", f"deployment/{deployment}", "--replicas=8", "--namespace", t.namespace)
+    t.helm("upgrade", name, t.chart, *less, *scaler)
+    if replicas() != 8:
+        raise Failed(f"the next upgrade made {replicas()} of 8 nodes")
+    t.helm("uninstall", name, "--wait", "--timeout", "2m")

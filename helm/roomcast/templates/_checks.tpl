@@ -80,9 +80,7 @@
 
 {{- if $v.podDisruptionBudget.enabled -}}
 {{- $budget := $v.podDisruptionBudget -}}
-{{- $least := int $v.replicaCount -}}
-{{- if $v.autoscaling.enabled }}{{ $least = int $v.autoscaling.minReplicas }}{{ end -}}
-{{- if $v.keda.enabled }}{{ $least = int $v.keda.minReplicas }}{{ end -}}
+{{- $least := include "roomcast.leastNodes" . | int -}}
 {{- if and (not (kindIs "invalid" $budget.minAvailable)) (not (hasSuffix "%" (toString $budget.minAvailable))) (ge (int $budget.minAvailable) $least) -}}
 {{- fail (printf "\npodDisruptionBudget.minAvailable (%d) allows none of %d nodes to go: no machine could be drained. Use maxUnavailable: 1." (int $budget.minAvailable) $least) -}}
 {{- end -}}
