@@ -123,6 +123,22 @@ def test_no_secret_is_in_k8s():
         assert not [key for key in built(folder) if key[0] == "Secret"]
 
 
+def test_the_documented_secrets_are_those_that_are_read():
+    """k8s/README.md and docs/kubernetes.md create each Secret that is mounted or read, with the keys that are used."""
+    words = (ROOT / "k8s/README.md").read_text().replace("\\\n", " ")
+    made = {line.split("generic ")[1].split()[0]: line for line in words.splitlines() if "create secret generic" in line}
+    for folder in ("k8s/base", "k8s/overlays/production"):
+        specs = [each["spec"]["template"]["spec"] for (kind, _), each in built(folder).items() if kind in ("Deployment", "StatefulSet")]
+        read = {(entry["valueFrom"]["secretKeyRef"]["name"], entry["valueFrom"]["secretKeyRef"]["key"])
+                for spec in specs for entry in spec["containers"][0].get("env", []) if "secretKeyRef" in entry.get("valueFrom", {})}
+        read |= {(volume["secret"]["secretName"], item["key"]) for spec in specs for volume in spec["volumes"] if "secret" in volume
+                 for item in volume["secret"].get("items", [{"key": "ca.crt"}])}
+        assert read
+        for secret, key in read:
+            assert f"{key}=" in made[secret] or f"--from-file={key}" in made[secret], (secret, key)
+    assert "generic roomcast-redis-external " in (ROOT / "docs/kubernetes.md").read_text()
+
+
 # NOTES.txt
 
 @pytest.fixture

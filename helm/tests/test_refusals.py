@@ -12,6 +12,9 @@ REFUSED = {
     "keda without Redis": ("{replicaCount: 1, redis: {enabled: false}, keda: {enabled: true, maxReplicas: 7}}", "Up to 7 nodes and no Redis"),
     "two Redis": ("externalRedis: {url: redis://r}", "Both redis.enabled and externalRedis are set"),
     "two URLs": ("{redis: {enabled: false}, externalRedis: {url: redis://r, existingSecret: s, urlKey: u}}", "Keep one of them"),
+    "a Secret with the name of the chart's own": (
+        "{redis: {enabled: false}, externalRedis: {url: redis://r, existingSecret: rc-roomcast-redis}}", "externalRedis.existingSecret is rc-roomcast-redis"),
+    "the same for its own Redis": ("redis: {auth: {existingSecret: rc-roomcast-redis}}", "redis.auth.existingSecret is rc-roomcast-redis"),
     "a key of no Secret": ("{redis: {enabled: false}, externalRedis: {urlKey: u}}", "existingSecret, which is not set"),
     "the sentinels' password of no Secret": (
         "{redis: {enabled: false}, externalRedis: {url: 'redis+sentinel://s/main', sentinelPasswordKey: p}}", "existingSecret, which is not set"),

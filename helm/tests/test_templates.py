@@ -126,7 +126,7 @@ def test_what_is_extra():
     assert one(objects, "ConfigMap", "chat-service-extra") and one(objects, "ConfigMap", "rc-text")
     metadata = one(objects, "Deployment")["metadata"]
     assert metadata["labels"] | {"tier": "front", "team": "realtime"} == metadata["labels"]
-    assert metadata["annotations"] == {"reloader": "true", "owner": "realtime@example.com"}
+    assert metadata["annotations"] == {"reloader": "true", "owner": "realtime@example.com", "roomcast/replicas": "autoscaler"}
     pod_metadata = one(objects, "Deployment")["spec"]["template"]["metadata"]
     assert pod_metadata["labels"]["sidecar"] == "no" and pod_metadata["annotations"]["sidecar.istio.io/inject"] == "false"
 
@@ -218,7 +218,7 @@ def test_an_external_redis_whose_url_is_secret():
 
 def test_the_sentinels_have_a_password_of_their_own():
     entries = variables(gateway(chart("", CHART / "values-ha.yaml")))
-    assert entries["ROOMCAST_REDIS_SENTINEL_PASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "roomcast-redis", "key": "sentinel-password"}
+    assert entries["ROOMCAST_REDIS_SENTINEL_PASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "roomcast-redis-external", "key": "sentinel-password"}
     assert entries["ROOMCAST_REDIS_PASSWORD"]["valueFrom"]["secretKeyRef"]["key"] == "redis-password"
 
 

@@ -36,7 +36,7 @@ def number_is_kept(t: Context):
 def base(t: Context):
     folder = os.path.join(t.notes["manifests"], "base")
     password = base64.b64encode(b"a word for the test").decode()
-    t.api.create("secrets", {"metadata": {"name": "roomcast-redis"}, "data": {"redis-password": password}}, NAMESPACE)
+    t.api.create("secrets", {"metadata": {"name": "roomcast-redis-password"}, "data": {"redis-password": password}}, NAMESPACE)
     t.kubectl("apply", "-k", folder)
 
     def available():

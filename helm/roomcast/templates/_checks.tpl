@@ -13,6 +13,11 @@
 {{- if and $v.redis.enabled (or $external.url $external.urlKey) -}}
 {{- fail "\nBoth redis.enabled and externalRedis are set. Set redis.enabled: false to use the external one." -}}
 {{- end -}}
+{{- range $path, $secret := dict "externalRedis" $external.existingSecret "redis.auth" $v.redis.auth.existingSecret -}}
+{{- if eq (toString $secret) (include "roomcast.redisName" $) -}}
+{{- fail (printf "\n%s.existingSecret is %s, the name of the Secret that the chart makes for its own Redis: it would be replaced, or deleted by the upgrade that leaves that Redis. Give yours another name." $path $secret) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $external.url $external.urlKey -}}
 {{- fail "\nexternalRedis.url and externalRedis.urlKey are both set. Keep one of them." -}}
 {{- end -}}
