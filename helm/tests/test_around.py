@@ -200,5 +200,7 @@ def test_the_chat_across_nodes():
     assert one(chart(), "Pod")["metadata"]["annotations"]["helm.sh/hook"] == "test"
     alone = one(chart("{replicaCount: 1}"), "Pod")["spec"]["containers"][0]
     assert not [word for word in alone["args"] if "cross" in word]
+    assert {"name": "WANTED", "value": "1"} in one(chart("{replicaCount: 1}"), "Pod")["spec"]["initContainers"][0]["env"]
     nowhere = one(chart("headlessService: {enabled: false}"), "Pod")["spec"]["containers"][0]
     assert "--target=ws://rc-roomcast.chat:80" in nowhere["args"]
+    assert "initContainers" not in one(chart("headlessService: {enabled: false}"), "Pod")["spec"]

@@ -343,6 +343,51 @@ def test_the_chat_of_helm_test(cluster):
     assert done.returncode == 1 and "delivery_cross.count>0" in done.stdout + done.stderr
 
 
+def test_helm_test_waits_for_two_nodes(tmp_path):
+    """Its first container, with a name that has one address, and then two."""
+    spec = one(chart(), "Pod")["spec"]
+    wait = container(spec, "wait")
+    given = {name: entry["value"] for name, entry in variables(wait).items()}
+    assert given == {"NAME": "rc-roomcast-headless.chat", "WANTED": "2"} and spec["restartPolicy"] == "Never"
+    names = tmp_path / "names"
+    names.write_text("")
+    tool = tmp_path / "getent"
+    # As glibc's prints it: an address three times, a name without any not at all.
+    tool.write_text(f'#!/bin/sh\n[ "$1 $2" = "ahosts rc-roomcast-headless.chat" ] || exit 1\ncat {names}; [ -s {names} ] || exit 2\n')
+    tool.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    process = subprocess.Popen(wait["command"], env=environment(given | path), stdout=subprocess.PIPE, text=True)
+
+    def answers(addresses):
+        text = "".join(f"{address}      {kind} {'x' if kind == 'STREAM' else ''}\n" for address in addresses for kind in ("STREAM", "DGRAM", "RAW"))
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").rename(names)
+
+    try:
+        assert process.stdout.readline().startswith("0 of 2")
+        answers(["10.0.0.1"])
+        wait_for(lambda: process.stdout.readline().startswith("1 of 2"), "one is counted")
+        assert process.poll() is None
+        answers(["10.0.0.1", "10.0.0.2"])
+        assert process.wait(DEADLINE) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(DEADLINE)
+
+
+def test_the_tool_that_counts_nodes_prints_what_is_counted():
+    said = subprocess.run(["getent", "ahosts", "127.0.0.1"], capture_output=True, text=True, check=True).stdout
+    assert len([line for line in said.splitlines() if "STREAM" in line]) == 1
+
+
+def test_installs_of_the_docs_wait():
+    for file in ("README.md", "docs/kubernetes.md", "helm/roomcast/README.md"):
+        text = (ROOT / file).read_text()
+        installs = [line for line in text.splitlines() if line.startswith("helm install ")]
+        assert installs and all("--wait" in line for line in installs), file
+
+
 def test_the_values_of_the_docs_are_values():
     """Every YAML example of docs/kubernetes.md that is for `--values` renders."""
     docs = (ROOT / "docs/kubernetes.md").read_text()

@@ -69,8 +69,8 @@ def gateway(name: str, directory: str) -> bytes:
 
 
 def redis(name: str) -> bytes:
-    """Redis with the shell and the two tools that the chart's own Redis starts with."""
-    programs = {"/bin/sh": "sh", "/bin/sed": "sed", "/bin/cat": "cat", "/bin/grep": "grep", "/bin/sleep": "sleep",
+    """Redis with the shell and the few tools that the chart's own Redis starts with, and its test's wait."""
+    programs = {"/bin/sh": "sh", "/bin/sed": "sed", "/bin/cat": "cat", "/bin/grep": "grep", "/bin/sleep": "sleep", "/usr/bin/getent": "getent",
                 "/usr/bin/redis-server": "redis-server", "/usr/bin/redis-cli": "redis-cli"}
     return archive(name, programs, {"Cmd": ["redis-server"], "User": "999:999", "Env": ["PATH=/usr/bin:/bin"]},
                    directories=("data", "run", "run/redis", "run/secrets"))
