@@ -34,6 +34,16 @@ def test_a_node_by_default():
     assert variables(node)["ROOMCAST_NODE_ID"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 
+def test_the_spread_leaves_no_pod_pending():
+    """Not without labels of zones, and not for a machine that is tainted because it is lost."""
+    for values, file in (("", CHART / "ci/default-values.yaml"), ("externalRedis: {url: rediss+sentinel://a/b}", CHART / "values-ha.yaml")):
+        constraints = pod(chart(values, file))["topologySpreadConstraints"]
+        assert [each["whenUnsatisfiable"] for each in constraints] == ["ScheduleAnyway"] * 2
+    strict = pod(chart("topologySpread: {zone: DoNotSchedule}"))["topologySpreadConstraints"]
+    assert [each["whenUnsatisfiable"] for each in strict] == ["ScheduleAnyway", "DoNotSchedule"]
+    assert {each["nodeTaintsPolicy"] for each in strict} == {"Honor"}
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_everything_is_restricted(file):
     """Pod security level `restricted`, and more: a root file system that nobody can write to."""

@@ -46,6 +46,8 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "roomcast.selector" (list $ "gateway") | nindent 8 }}
+    # A machine that is lost or full, and tainted for it, is no place that could even things out.
+    nodeTaintsPolicy: Honor
     # Each rollout is spread by itself.
     matchLabelKeys: [pod-template-hash]
   {{- end }}
