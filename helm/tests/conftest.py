@@ -39,6 +39,13 @@ def chart(values: str = "", *files: Path, kubernetes: str = "1.32.0", release: s
     return [made for made in yaml.safe_load_all(done.stdout) if made]
 
 
+def kustomized(folder: Path) -> list[dict]:
+    """The objects that kustomize makes of a folder."""
+    done = subprocess.run([str(CACHE / "tools/bin/kustomize"), "build", str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
 def refusal(values: str, *files: Path, kubernetes: str = "1.32.0") -> str:
     """Why helm refuses these values."""
     done = rendered(values, files, kubernetes, "rc", "chat")

@@ -9,7 +9,7 @@ import manifests
 import pytest
 import readme
 import yaml
-from conftest import CACHE, CHART, ROOT
+from conftest import CACHE, CHART, ROOT, kustomized
 
 SOURCES = ["helm", "k8s", "grafana", "docs/configuration.md", "Cargo.toml"]
 
@@ -77,10 +77,7 @@ def test_the_changelog_of_the_chart():
 # k8s/
 
 def built(folder: str) -> dict[tuple[str, str], dict]:
-    done = subprocess.run([str(CACHE / "tools/bin/kustomize"), "build", str(ROOT / folder)], capture_output=True, text=True,
-                          timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return {(made["kind"], made["metadata"]["name"]): made for made in yaml.safe_load_all(done.stdout)}
+    return {(made["kind"], made["metadata"]["name"]): made for made in kustomized(ROOT / folder)}
 
 
 def without_hashes(made: dict[tuple[str, str], dict], names: set[str]) -> dict[tuple[str, str], dict]:

@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import schema
 import yaml
-from conftest import CHART, FILES, ROOT, chart, environment, every, gateway, one, program, variables
+from conftest import CHART, FILES, ROOT, chart, environment, every, gateway, kustomized, one, program, variables
 
 DEADLINE = 30
 
@@ -39,23 +40,44 @@ def free_port() -> int:
 
 # The gateway
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_the_gateway_takes_its_settings(file, tmp_path):
+def settings_in_force(objects: list[dict], folder: Path) -> dict[str, str]:
     """The file and the variables of the container, read by the gateway itself: what it does not know it refuses."""
-    objects = chart("", file)
     config = next(made for made in every(objects, "ConfigMap") if "config.toml" in made["data"])["data"]["config.toml"]
-    (tmp_path / "config.toml").write_text(config)
-    given = {"ROOMCAST_CONFIG": str(tmp_path / "config.toml"), "ROOMCAST_NODE_ID": "rc-roomcast-7d9c5b6f4-x2x4z"}
+    (folder / "config.toml").write_text(config)
+    given = {"ROOMCAST_CONFIG": str(folder / "config.toml"), "ROOMCAST_NODE_ID": "rc-roomcast-7d9c5b6f4-x2x4z"}
     for name, entry in variables(gateway(objects)).items():
         if name.startswith("ROOMCAST_") and name not in given:
             given[name] = entry.get("value") or {"ROOMCAST_REDIS_PASSWORD": "p/w@:#", "ROOMCAST_REDIS_SENTINEL_PASSWORD": "s", "ROOMCAST_WORKERS": "2"}[name]
     if "ROOMCAST_REDIS_CA" in given:
         given["ROOMCAST_REDIS_CA"] = "/etc/ssl/certs/ca-certificates.crt"
-    done = subprocess.run([program("gateway"), "config"], env=environment(given), cwd=tmp_path, capture_output=True, text=True,
+    done = subprocess.run([program("gateway"), "config"], env=environment(given), cwd=folder, capture_output=True, text=True,
                           timeout=DEADLINE, check=False)
     assert done.returncode == 0, done.stderr
-    told = {line.split(" = ")[0]: line for line in done.stdout.splitlines() if " = " in line}
-    assert "rc-roomcast-7d9c5b6f4-x2x4z" in told["node_id"]
+    return {line.split(" = ")[0]: line for line in done.stdout.splitlines() if " = " in line}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_gateway_takes_its_settings(file, tmp_path):
+    assert "rc-roomcast-7d9c5b6f4-x2x4z" in settings_in_force(chart("", file), tmp_path)["node_id"]
+
+
+@pytest.mark.parametrize("folder", ["k8s/base", "k8s/overlays/production"])
+def test_the_gateway_takes_the_settings_of_the_manifests(folder, tmp_path):
+    assert settings_in_force(kustomized(ROOT / folder), tmp_path)
+
+
+def test_the_overlay_of_the_docs(tmp_path):
+    """k8s/README.md's example, beside a copy of the manifests."""
+    readme = (ROOT / "k8s/README.md").read_text()
+    example = re.search(r"```yaml\n# kustomization.yaml\n(.*?)```", readme, re.DOTALL)[1]
+    shutil.copytree(ROOT / "k8s", tmp_path / "roomcast/k8s")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/kustomization.yaml").write_text(example)
+    objects = kustomized(tmp_path / "mine")
+    assert "redis.internal:6380" in settings_in_force(objects, tmp_path)["redis"]
+    assert gateway(objects)["image"] == "registry.example.com/roomcast/gateway:0.1.0"
+    # The nodes may reach it.
+    assert one(objects, "NetworkPolicy", "roomcast")["spec"]["egress"][1]["ports"] == [{"port": 6380, "protocol": "TCP"}]
 
 
 def test_every_variable_is_a_setting():
