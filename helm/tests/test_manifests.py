@@ -9,7 +9,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import CACHE, CHART, FILES, KUBERNETES, chart, every, helm, one
+from conftest import CACHE, CHART, FILES, KUBERNETES, ROOT, chart, every, helm, kustomized, one
 
 CUSTOM = {"ServiceMonitor": "monitoring.coreos.com_servicemonitors", "PrometheusRule": "monitoring.coreos.com_prometheusrules",
           "HTTPRoute": "gateway.networking.k8s.io_httproutes", "ScaledObject": "keda.sh_scaledobjects"}
@@ -68,6 +68,16 @@ def test_lint(file):
 def test_is_accepted(file, kubernetes):
     text = "loadtest: {enabled: false}" if kubernetes < "1.29" else ""
     objects = chart(text, file, kubernetes=kubernetes)
+    assert objects
+    for made in objects:
+        validate(made, kubernetes.removesuffix(".0"))
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+@pytest.mark.parametrize("folder", ["k8s/base", "k8s/overlays/production"])
+def test_plain_manifests_are_accepted(folder, kubernetes):
+    """One text for all versions, where the chart asks for the cluster's."""
+    objects = kustomized(ROOT / folder)
     assert objects
     for made in objects:
         validate(made, kubernetes.removesuffix(".0"))
