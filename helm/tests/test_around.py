@@ -159,7 +159,7 @@ def test_network_policy_of_what_is_external():
     ("externalRedis: {url: 'redis://u@r:7000/3'}", [6379, 7000]),
     ("externalRedis: {url: 'rediss+sentinel://a,b:5000/main'}", [6379, 26379, 5000]),
     ("externalRedis: {url: redis://r}, networkPolicy: {redisPorts: [6400]}", [6400]),
-    ("externalRedis: {existingSecret: s, urlKey: u}", [6379]),
+    ("externalRedis: {existingSecret: s, urlKey: u}, networkPolicy: {redisPorts: [6380, 26380]}", [6380, 26380]),
 ])
 def test_ports_of_redis(values, expected):
     spec = one(chart(f"{{redis: {{enabled: false}}, {values}}}"), "NetworkPolicy", "rc-roomcast")["spec"]

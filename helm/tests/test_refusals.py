@@ -20,6 +20,8 @@ REFUSED = {
         "{redis: {enabled: false}, externalRedis: {url: 'redis+sentinel://s/main', sentinelPasswordKey: p}}", "existingSecret, which is not set"),
     "the sentinels' password without sentinels": (
         "{redis: {enabled: false}, externalRedis: {url: redis://r, existingSecret: s, sentinelPasswordKey: p}}", "names no sentinels"),
+    "a policy for unknown ports": (
+        "{redis: {enabled: false}, externalRedis: {existingSecret: s, urlKey: u}}", "name them in networkPolicy.redisPorts"),
     "a password in the open": ("{redis: {enabled: false}, externalRedis: {url: 'redis://u:p@r'}}", "has a password"),
     "a password without a user": ("{redis: {enabled: false}, externalRedis: {url: 'redis://:p@r'}}", "has a password"),
     "the sentinels' password in the open": (

@@ -219,7 +219,8 @@ def test_an_external_redis():
 
 
 def test_an_external_redis_whose_url_is_secret():
-    objects = chart("{redis: {enabled: false}, externalRedis: {existingSecret: s, urlKey: url, passwordKey: '', ca: {existingSecret: c}}}")
+    objects = chart("""{redis: {enabled: false}, networkPolicy: {redisPorts: [6380]},
+        externalRedis: {existingSecret: s, urlKey: url, passwordKey: '', ca: {existingSecret: c}}}""")
     entries = variables(gateway(objects))
     assert entries["ROOMCAST_REDIS"]["valueFrom"]["secretKeyRef"] == {"name": "s", "key": "url"}
     assert "ROOMCAST_REDIS_PASSWORD" not in entries

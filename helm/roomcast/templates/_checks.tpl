@@ -36,6 +36,9 @@
 {{- if and $external.ca.existingSecret $external.ca.existingConfigMap -}}
 {{- fail "\nexternalRedis.ca names both a Secret and a ConfigMap. Keep one of them." -}}
 {{- end -}}
+{{- if and $external.urlKey $v.networkPolicy.enabled (not $v.networkPolicy.redisPorts) -}}
+{{- fail "\nexternalRedis.urlKey hides where Redis is, and the NetworkPolicy must let the nodes reach its ports: name them in networkPolicy.redisPorts, such as [6379], and with sentinels theirs, too." -}}
+{{- end -}}
 
 {{- $timeout := include "roomcast.timeout" . | int -}}
 {{- if le $timeout (int $v.shutdown.drainSeconds) -}}
