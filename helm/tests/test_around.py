@@ -35,7 +35,7 @@ def test_a_load_balancer():
 
 
 @pytest.mark.parametrize("preset, annotation, value", [
-    ("haproxy", "haproxy.org/timeout-tunnel", "900s"),
+    ("haproxy", "haproxy.org/load-balance", "leastconn"),
     ("haproxy-ingress", "haproxy-ingress.github.io/timeout-tunnel", "900s"),
     ("nginx", "nginx.ingress.kubernetes.io/proxy-read-timeout", "900"),
     ("nginx-inc", "nginx.org/proxy-read-timeout", "900s"),
@@ -46,6 +46,12 @@ def test_ingress_presets(preset, annotation, value):
     assert made["metadata"]["annotations"][annotation] == value
     own = f"ingress: {{enabled: true, preset: {preset}, annotations: {{{annotation}: mine}}, hosts: [{{host: a.b}}]}}"
     assert one(chart(own), "Ingress")["metadata"]["annotations"][annotation] == "mine"
+
+
+def test_no_annotation_that_its_controller_does_not_read():
+    """HAProxy Technologies' reads `timeout-tunnel` from its ConfigMap only."""
+    made = one(chart("ingress: {enabled: true, preset: haproxy, hosts: [{host: a.b}]}"), "Ingress")
+    assert made["metadata"]["annotations"] == {"haproxy.org/load-balance": "leastconn"}
 
 
 def test_ingress():

@@ -150,9 +150,17 @@ def test_redis_wants_the_password_and_evicts_nothing(redis):
     assert ask(port, "set", "x", "1") == "OK"
     assert "noeviction" in ask(port, "config", "get", "maxmemory-policy")
     assert "yes" in ask(port, "config", "get", "appendonly")
+    limits = ask(port, "config", "get", "client-output-buffer-limit").split("\n")[-1]
+    assert f"pubsub {256 << 20} {64 << 20} 60" in limits, "docs/tuning.md wants that"
     assert ask(port, "config", "get", "maxmemory").split()[-1] == str(256 * 1024 * 1024)
     assert (folder / "data/appendonlydir").exists() or (folder / "data/appendonly.aof").exists()
     assert (folder / "run/redis.conf").stat().st_mode & 0o077 == 0, "others may read the password"
+
+
+def test_redis_has_memory_for_what_it_is_allowed():
+    """Its data twice, for the copy while the file is rewritten, and the queue of a busy node."""
+    made = one(chart(), "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
+    assert int(made["resources"]["limits"]["memory"].removesuffix("Mi")) >= 2 * 256 + 256
 
 
 def test_the_shell_hands_signals_on(redis):

@@ -78,4 +78,6 @@ save ""
 maxmemory {{ .Values.redis.maxmemory }}
 maxmemory-policy noeviction
 tcp-keepalive 60
+# A node that is busy for a moment is not cut off: the default is 32mb.
+client-output-buffer-limit pubsub 256mb 64mb 60
 {{- end -}}
