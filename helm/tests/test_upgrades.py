@@ -4,7 +4,7 @@ import copy
 
 import pytest
 from conftest import chart, one
-from live import upgraded
+from live import upgrade, upgraded
 
 HPA = "autoscaling: {enabled: true, minReplicas: 6}"
 KEDA = "keda: {enabled: true, connections: {serverAddress: 'http://p'}}"
@@ -44,3 +44,22 @@ def test_with_an_autoscaler_from_the_start_the_number_is_its_own(scaler, tmp_pat
 def test_without_an_autoscaler_the_number_is_the_value(tmp_path):
     live = one(chart("replicaCount: 6"), "Deployment")
     assert one(upgraded("replicaCount: 3", [live], tmp_path), "Deployment")["spec"]["replicas"] == 3
+
+
+def test_redis_volume_stays_as_it_is(tmp_path):
+    """Kubernetes would refuse it, in words that help nobody."""
+    live = one(chart("redis: {persistence: {size: 2Gi}}"), "StatefulSet")
+    assert upgraded("redis: {persistence: {size: 2048Mi}}", [live], tmp_path), "which is the same"
+    assert upgraded("", [], tmp_path)
+    for values, told in {
+        "size: 3Gi": "size: 2Gi to 3Gi",
+        "storageClass: fast": 'storageClass: "" to "fast"',
+        "accessModes: [ReadWriteMany]": "accessModes: ReadWriteOnce to ReadWriteMany",
+        "enabled: false": "enabled: true to false",
+    }.items():
+        done = upgrade(f"redis: {{persistence: {{{values}}}}}", [live], tmp_path)
+        assert done.returncode != 0 and told in done.stderr and "docs/kubernetes.md" in done.stderr, done.stderr
+    # Nobody is kept from another Redis, nor is a Redis without a volume from staying that.
+    assert upgraded("{redis: {enabled: false, persistence: {size: 3Gi}}, externalRedis: {url: redis://r}}", [live], tmp_path)
+    none = one(chart("redis: {persistence: {enabled: false}}"), "StatefulSet")
+    assert upgraded("redis: {persistence: {enabled: false, size: 3Gi}}", [none], tmp_path)

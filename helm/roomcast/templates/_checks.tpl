@@ -39,6 +39,9 @@
 {{- if and $external.urlKey $v.networkPolicy.enabled (not $v.networkPolicy.redisPorts) -}}
 {{- fail "\nexternalRedis.urlKey hides where Redis is, and the NetworkPolicy must let the nodes reach its ports: name them in networkPolicy.redisPorts, such as [6379], and with sentinels theirs, too." -}}
 {{- end -}}
+{{- with include "roomcast.volumeChange" . -}}
+{{- fail (printf "\nredis.persistence cannot be changed by an upgrade, because Kubernetes lets nobody change the volume of a StatefulSet (%s). docs/kubernetes.md, Redis, says how to enlarge it." .) -}}
+{{- end -}}
 
 {{- $timeout := include "roomcast.timeout" . | int -}}
 {{- if le $timeout (int $v.shutdown.drainSeconds) -}}
