@@ -126,6 +126,12 @@ def test_budget():
     assert one(chart("", CHART / "ci/loadtest-values.yaml"), "PodDisruptionBudget")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
+@pytest.mark.parametrize("least, nodes", [("50%", 2), ("66%", 3), ("90%", 10), (1, 2)])
+def test_budgets_that_let_one_go(least, nodes):
+    made = chart(f"{{replicaCount: {nodes}, podDisruptionBudget: {{minAvailable: {least}}}}}")
+    assert one(made, "PodDisruptionBudget")["spec"]["minAvailable"] == least
+
+
 # Network policies
 
 def ports(rule):
@@ -184,6 +190,17 @@ def test_rules():
     assert [rule["alert"] for group in less["spec"]["groups"] for rule in group["rules"] if "alert" in rule] == \
         [name for name in names if name != names[0]]
     assert one(chart("", FULL), "PrometheusRule")["spec"]["groups"][-1]["name"] == "mine"
+
+
+def test_alerts_link_to_where_the_runbook_is():
+    def links(values):
+        made = one(chart(f"prometheusRule: {{enabled: true{values}}}"), "PrometheusRule")
+        return {rule["annotations"]["runbook_url"] for group in made["spec"]["groups"] for rule in group["rules"] if "alert" in rule}
+
+    assert all(link.startswith("docs/runbook.md#") for link in links(""))
+    for base in ("https://git.example.com/roomcast/blob/main", "https://git.example.com/roomcast/blob/main/"):
+        made = links(f", runbookBase: '{base}'")
+        assert made and all(link.startswith("https://git.example.com/roomcast/blob/main/docs/runbook.md#") for link in made)
 
 
 def test_dashboards():

@@ -50,6 +50,9 @@ REFUSED = {
         "{autoscaling: {enabled: true, connections: {enabled: true, target: 20000}}}", "is not below config.maxConnections (20000)"),
     "keda without Prometheus": ("keda: {enabled: true}", "KEDA must know where Prometheus is"),
     "a budget of all": ("podDisruptionBudget: {minAvailable: 2}", "allows none of 2 nodes to go"),
+    "a budget of all, in percent": ("podDisruptionBudget: {minAvailable: 100%}", "minAvailable (100%) allows none of 2 nodes to go"),
+    "a budget that is all when rounded up": (
+        "{podDisruptionBudget: {minAvailable: 70%}, autoscaling: {enabled: true, minReplicas: 3}}", "minAvailable (70%) allows none of 3 nodes to go"),
     "a budget of none": ("podDisruptionBudget: {maxUnavailable: 0}", "must be 1 or more"),
     "an ingress of no host": ("ingress: {enabled: true}", "needs ingress.hosts"),
     "a route of no gateway": ("httpRoute: {enabled: true}", "needs httpRoute.parentRefs"),

@@ -92,8 +92,13 @@
 {{- if $v.podDisruptionBudget.enabled -}}
 {{- $budget := $v.podDisruptionBudget -}}
 {{- $least := include "roomcast.leastNodes" . | int -}}
-{{- if and (not (kindIs "invalid" $budget.minAvailable)) (not (hasSuffix "%" (toString $budget.minAvailable))) (ge (int $budget.minAvailable) $least) -}}
-{{- fail (printf "\npodDisruptionBudget.minAvailable (%d) allows none of %d nodes to go: no machine could be drained. Use maxUnavailable: 1." (int $budget.minAvailable) $least) -}}
+{{- if not (kindIs "invalid" $budget.minAvailable) -}}
+{{- /* Of a percentage Kubernetes makes a number of nodes, rounded up. */}}
+{{- $kept := int (trimSuffix "%" (toString $budget.minAvailable)) -}}
+{{- if hasSuffix "%" (toString $budget.minAvailable) }}{{ $kept = div (add (mul $kept $least) 99) 100 | int }}{{ end -}}
+{{- if ge $kept $least -}}
+{{- fail (printf "\npodDisruptionBudget.minAvailable (%s) allows none of %d nodes to go: no machine could be drained. Use maxUnavailable: 1." (toString $budget.minAvailable) $least) -}}
+{{- end -}}
 {{- end -}}
 {{- if and (kindIs "invalid" $budget.minAvailable) (or (kindIs "invalid" $budget.maxUnavailable) (has (toString $budget.maxUnavailable) (list "0" "0%"))) -}}
 {{- fail "\npodDisruptionBudget.maxUnavailable must be 1 or more: otherwise no machine could be drained." -}}
