@@ -109,13 +109,24 @@ def test_the_query_of_keda_is_that_of_the_monitor():
     """`job` is what the ServiceMonitor makes of the label that it names."""
     objects = chart("serviceMonitor: {enabled: true}")
     spec = one(objects, "ServiceMonitor")["spec"]
-    service = one(objects, "Service", "rc-roomcast-headless")["metadata"]
+    service = one(objects, "Service", "rc-roomcast-metrics")["metadata"]
     assert service["labels"][spec["jobLabel"]] == "rc"
     assert spec["selector"]["matchLabels"].items() <= service["labels"].items()
-    others = [made for made in every(objects, "Service") if made["metadata"]["name"] != "rc-roomcast-headless"]
+    others = [made for made in every(objects, "Service") if made["metadata"]["name"] != "rc-roomcast-metrics"]
     for other in others:
         assert not spec["selector"]["matchLabels"].items() <= other["metadata"]["labels"].items(), "scraped twice"
     assert spec["namespaceSelector"] == {"matchNames": ["chat"]} and spec["endpoints"][0]["port"] == "admin"
+
+
+def test_nodes_are_scraped_while_they_drain():
+    """Kubernetes leaves pods that are told to end out of a Service's addresses, unless those are published that are not ready."""
+    objects = chart("serviceMonitor: {enabled: true}")
+    scraped = one(objects, "Service", "rc-roomcast-metrics")["spec"]
+    assert scraped["publishNotReadyAddresses"] is True and scraped["clusterIP"] == "None"
+    assert [port["name"] for port in scraped["ports"]] == ["admin"]
+    # Clients are not sent to nodes that go.
+    assert not [made for made in every(objects, "Service") if made["spec"].get("publishNotReadyAddresses") and made["spec"] != scraped]
+    assert chart("{serviceMonitor: {enabled: true}, headlessService: {enabled: false}}")
 
 
 def test_budget():

@@ -64,7 +64,6 @@ REFUSED = {
         "{config: {maxConnectionsPerAddress: 10}, ingress: {enabled: true, hosts: [{host: a.b}]}}", "needs config.trustedProxies"),
     "a proxy more impatient than pings": (
         "{ingress: {enabled: true, preset: nginx, idleSeconds: 25, hosts: [{host: a.b}]}}", "idleSeconds (25) must be longer"),
-    "a monitor of no Service": ("{serviceMonitor: {enabled: true}, headlessService: {enabled: false}}", "needs headlessService.enabled"),
     "an alert that is not there": ("prometheusRule: {enabled: true, disable: [NoSuch]}", "there is no alert NoSuch"),
     "a balancer's settings without one": ("service: {loadBalancerClass: x}", "mean nothing to a Service of type ClusterIP"),
     "a node port without one": ("service: {nodePort: 30000}", "mean nothing to a Service of type ClusterIP"),

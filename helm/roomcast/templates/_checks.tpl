@@ -132,9 +132,6 @@
 {{- fail (printf "\ningress.idleSeconds (%d) must be longer than config.pingInterval (%s): the proxy would end silent connections before their next ping." (int $v.ingress.idleSeconds) $config.pingInterval) -}}
 {{- end -}}
 
-{{- if and $v.serviceMonitor.enabled (not $v.headlessService.enabled) -}}
-{{- fail "\nserviceMonitor.enabled needs headlessService.enabled: that is the Service it scrapes." -}}
-{{- end -}}
 {{- if and $v.prometheusRule.enabled (not (.Files.Get "files/alerts.yaml")) -}}
 {{- fail "\nThe chart has no files/alerts.yaml. It is copied from grafana/ by `make chart`." -}}
 {{- end -}}
