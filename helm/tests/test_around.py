@@ -129,6 +129,24 @@ def test_nodes_are_scraped_while_they_drain():
     assert chart("{serviceMonitor: {enabled: true}, headlessService: {enabled: false}}")
 
 
+def test_redis_figures():
+    assert len(every(chart("serviceMonitor: {enabled: true}"), "ServiceMonitor")) == 1
+    objects = chart("{serviceMonitor: {enabled: true, labels: {release: p}}, redis: {metrics: {enabled: true}}}")
+    template = one(objects, "StatefulSet")["spec"]["template"]
+    _, exporter = template["spec"]["containers"]
+    port, = exporter["ports"]
+    password, = [entry["valueFrom"]["secretKeyRef"] for entry in exporter["env"] if entry["name"] == "REDIS_PASSWORD"]
+    assert password["key"] in one(objects, "Secret", password["name"])["data"] and "readinessProbe" not in exporter
+    monitor = one(objects, "ServiceMonitor", "rc-roomcast-redis")
+    assert monitor["metadata"]["labels"]["release"] == "p"
+    chosen = [made for made in every(objects, "Service") if monitor["spec"]["selector"]["matchLabels"].items() <= made["metadata"]["labels"].items()]
+    assert [made["metadata"]["name"] for made in chosen] == ["rc-roomcast-redis"]
+    named = {each["name"]: each["targetPort"] for each in chosen[0]["spec"]["ports"]}
+    assert named[monitor["spec"]["endpoints"][0]["port"]] == port["name"]
+    clients, monitoring = one(objects, "NetworkPolicy", "rc-roomcast-redis")["spec"]["ingress"]
+    assert ports(clients) == ["redis"] and ports(monitoring) == ["metrics"] and monitoring["from"]
+
+
 def test_budget():
     spec = one(chart(), "PodDisruptionBudget")["spec"]
     assert spec["maxUnavailable"] == 1 and "minAvailable" not in spec
