@@ -67,10 +67,11 @@ def scale_limit(t: Context):
     t.wait("the limit named", lambda: condition(t, "ScalingLimited").get("reason") == "TooManyReplicas")
 
 
-@check("helm upgrade leaves the number of nodes to the autoscaler")
+@check("helm upgrade and helm rollback leave the number of nodes to the autoscaler")
 def upgrade_keeps_number(t: Context):
     with Watched(t) as watched:
         t.helm("upgrade", t.release, t.chart, "--reuse-values", "--wait", "--timeout", "2m")
+        t.helm("rollback", t.release, "--wait", "--timeout", "2m")
     if watched.fewest != 8 or watched.most != 8 or t.one("deployments")["spec"]["replicas"] != 8:
         raise Failed(f"between {watched.fewest} ready and {watched.most}")
 
