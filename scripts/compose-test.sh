@@ -57,7 +57,7 @@ echo "compose-test: ${compose[*]} $("${compose[@]}" version --short), images ${i
 
 # Here, so that its time is not counted as the stack's; `up --build` then finds it made.
 began=$SECONDS
-GATEWAY_TAG=compose-test COMPOSE_PROJECT_NAME=roomcast-test "${compose[@]}" build gateway >.cache/logs/image.log 2>&1 ||
+GATEWAY_TAG=compose-test COMPOSE_PROJECT_NAME=roomcast-test "${compose[@]}" build >.cache/logs/image.log 2>&1 ||
   { tail -n 30 .cache/logs/image.log >&2; exit 1; }
 echo "compose-test: image built in $((SECONDS - began)) s, log in .cache/logs/image.log"
 python3 compose/tests/stack.py roomcast-test "${compose[@]}"
