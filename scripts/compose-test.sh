@@ -51,6 +51,8 @@ mapfile -t images < <(sed -nE '/^FROM [a-z]+:/ s/^FROM ([^ ]+).*/\1/p' Dockerfil
   awk '/profiles:/ { optional = 1 } /^  [a-z-]+:$/ { optional = 0 }
        /image: \$\{[A-Z_]+_IMAGE:-/ && !optional { gsub(/.*:-|\}$/, ""); print }' docker-compose.yml)
 scripts/local-images.sh "${images[@]}"
+# With the image that the gateway is built in, which is Debian.
+python3 compose/tests/reach.py "${images[0]}"
 
 if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
 echo "compose-test: ${compose[*]} $("${compose[@]}" version --short), images ${images[*]}"

@@ -245,6 +245,7 @@ def more_nodes_are_taken_into_use():
 
 def a_killed_node_comes_back():
     victim = containers("gateway")[0]
+    # Not by docker kill, which counts as a stop that somebody wanted: nothing is restarted then. Needs what reach.py asks.
     os.kill(victim["State"]["Pid"], signal.SIGKILL)
     wait("docker restarts it", lambda: json.loads(run("docker", "inspect", victim["Id"]))[0]["RestartCount"] == 1)
     everybody_is_back(5)
