@@ -22,6 +22,17 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
+-- For all that follows the entry, which cannot be taken back: what may not be done must not keep the rest from being done,
+-- or what is stored is not known when it is sent again. The first refusal is told in the end.
+local refusal
+
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    refusal = refusal or reply
+  end
+end
+
 local function producer(key)
   if not producers[key] then
     local value = redis.call('GET', key) or ''
@@ -112,6 +123,12 @@ local function settle(known, log)
   return first and '@' .. first[2] .. string.sub(log, first[1]) or log
 end
 
+-- False for a user who may not, as may be whose rights are older than this script: the value is written anew then.
+local function append_to(key, added)
+  local reply = redis.pcall('APPEND', key, added)
+  return type(reply) == 'number'
+end
+
 -- What was noted is stored: the message at place 1 under seq `before` + 1.
 local function remember(term, before, window)
   for key, known in pairs(producers) do
@@ -127,9 +144,9 @@ local function remember(term, before, window)
     added = table.concat(added)
     if added == '' then
       -- It only asked again.
-    elseif known.term == term and #known.value > SHORT and #known.value + #added <= known.limit then
-      redis.call('APPEND', key, added)
-      redis.call('PEXPIRE', key, window)
+    elseif known.term == term and #known.value > SHORT and #known.value + #added <= known.limit
+      and append_to(key, added) then
+      try('PEXPIRE', key, window)
     else
       local log = string.sub(known.value, known.log) .. (known.term == term and '' or '@' .. term) .. added
       if #log > SMALL then
@@ -137,7 +154,7 @@ local function remember(term, before, window)
       end
       local limit = math.max(SMALL, 2 * (#log + #known.ranges))
       local head = term .. ' ' .. int(limit) .. ' ' .. int(known.floor) .. ';' .. known.ranges .. ';'
-      redis.call('SET', key, head .. log, 'PX', window)
+      try('SET', key, head .. log, 'PX', window)
     end
   end
 end
