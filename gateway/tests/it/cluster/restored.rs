@@ -10,8 +10,8 @@ use crate::support::{Client, Redis, room, within};
 #[tokio::test]
 async fn who_came_and_went_since_the_last_save_is_told_right_again() {
     let mut redis = Redis::start().await;
-    // Between the save and the crash there is no beat, whose number would tell.
-    let nodes = nodes(&redis, 2, &["--lease-beat", "6s", "--lease-expiry", "12s"]).await;
+    // However slow the machine is, between the save and the crash there is no beat, whose number would tell.
+    let nodes = nodes(&redis, 2, &["--lease-beat", "1m", "--lease-expiry", "10m"]).await;
     let name = room();
     let (mut ana, _) = Client::enter(&nodes[0], &name).await;
     let (gone, _) = Client::enter(&nodes[0], &name).await;
@@ -38,9 +38,7 @@ async fn who_came_and_went_since_the_last_save_is_told_right_again() {
     })
     .await;
     for node in &nodes {
-        assert!(
-            node.metric("roomcast_leases_lost_total", &[]).await > 0.5,
-            "by a life that Redis never heard of before"
-        );
+        let lost = node.metric("roomcast_leases_lost_total", &["reason=\"dataset\""]).await;
+        assert!(lost > 0.5, "by a life that Redis never heard of before");
     }
 }
