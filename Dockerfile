@@ -28,7 +28,8 @@ COPY gateway/src gateway/src
 COPY loadtest/src loadtest/src
 # What GET /version says, beside the version.
 ARG GIT_COMMIT
-RUN cargo build --release --locked --offline --package roomcast-gateway --package roomcast-loadtest --bins
+RUN if [ -z "$GIT_COMMIT" ]; then unset GIT_COMMIT; fi \
+ && cargo build --release --locked --offline --package roomcast-gateway --package roomcast-loadtest --bins
 
 # The root of the image: the binaries, their libraries at the paths where the loader looks, and a name for the user.
 RUN install -D -t /image/usr/local/bin target/release/gateway target/release/loadtest \

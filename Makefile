@@ -3,7 +3,7 @@ ARGS ?=
 SECONDS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help run load test test-faults lint fmt tidy deny doc conformance chart bench fuzz ci
+.PHONY: help run load test compose-test test-faults lint fmt tidy deny doc conformance chart bench fuzz ci
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -16,6 +16,9 @@ load: ## build (release) and run the load tester (ARGS="chat --self"); ARGS="--h
 
 test: ## every test: cargo, RFC 6455 conformance, Python interop, browser (installs what is missing)
 	@scripts/test.sh
+
+compose-test: ## docker-compose.yml on real containers, 5 minutes and the image's build: scaling, failures, upgrade, audited (installs docker)
+	@scripts/compose-test.sh
 
 test-faults: ## the long forms of the fault tests, a quarter of an hour (FAULT_SEED=N repeats the random ones)
 	@scripts/test-faults.sh
@@ -47,5 +50,5 @@ bench: ## the benchmarks, short form, 5 minutes (ARGS="fanout --long" chooses); 
 fuzz: ## every fuzz target for SECONDS=120 each
 	@scripts/fuzz.sh $(SECONDS)
 
-ci: ## what CI runs: test and lint, nothing skipped
+ci: ## what CI runs: test, compose-test and lint, nothing skipped
 	@.ci/run

@@ -64,7 +64,7 @@ make_base() {
 # ------------------------------------------------------------------ the recipes: Dockerfiles on standard output
 
 install='RUN export DEBIAN_FRONTEND=noninteractive && apt-get update -q && apt-get install -y -q'
-clean='rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb'
+clean='rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /var/cache/apt/*.bin'
 
 recipe_redis() { # user 999, /data; as root, the entrypoint gives /data to that user and becomes it
   cat <<END
@@ -98,7 +98,7 @@ END
 recipe_prometheus() { # user nobody, data in /prometheus
   cat <<END
 FROM $base
-$install prometheus && $clean && mkdir -p /prometheus && chown nobody:nogroup /prometheus
+$install prometheus && $clean && rm -rf /usr/share/javascript/moment-timezone && mkdir -p /prometheus && chown nobody:nogroup /prometheus
 VOLUME /prometheus
 WORKDIR /prometheus
 USER nobody
@@ -147,8 +147,8 @@ recipe_hash() {
   {
     case $1 in
       base) declare -f make_base sources network ;;
-      rust) declare -f recipe_rust && rustc --version ;;
-      *) declare -f "recipe_$1" ;;
+      rust) declare -f recipe_rust && echo "$install $clean" && rustc --version ;;
+      *) "recipe_$1" ;;
     esac
     if [ "$1" != base ]; then docker image inspect --format '{{.Id}}' "$base"; fi
   } | sha256sum | cut -c 1-16

@@ -40,6 +40,11 @@ apt_install() {
 
 program() { has "$1" || apt_install "${2:-$1}"; } # program [package]
 
+container_engine() {
+  if ! has docker || ! { command docker info || has dockerd; } >/dev/null 2>&1; then apt_install docker.io iptables; fi
+  command docker compose version >/dev/null 2>&1 || program docker-compose
+}
+
 # unpacked package program...: takes programs out of a Debian package without installing it. Its daemon is not started
 # then, and no root is needed as long as apt knows its packages.
 unpacked() {
@@ -164,6 +169,7 @@ for thing in "$@"; do
     prometheus) unpacked prometheus prometheus promtool ;;
     redis-exporter) unpacked prometheus-redis-exporter prometheus-redis-exporter ;;
     node) program node nodejs ;;
+    docker) container_engine ;;
     venv) venv ;;
     venv-chart) venv venv-chart requirements-chart.txt ;;
     node_modules) node_modules ;;

@@ -10,7 +10,7 @@ NOT_IN_CONFIG = {
     "workers", "echo", "config", "drain-delay", "drain-window", "shutdown-timeout", "log-format", "log", "otlp-endpoint",
     "otlp-sample-ratio",
 }
-ROW = re.compile(r"^\| `--([a-z-]+)` \| `ROOMCAST_[A-Z_]+` \| (.*?) \| (.*?) \| (.*) \|$", re.M)
+ROW = re.compile(r"^\| `--([a-z-]+)` \| `ROOMCAST_[A-Z_]+` \| (.*?) \| (.*?) \| (.*) \|$", re.MULTILINE)
 
 
 def settings(docs: str) -> dict[str, tuple[str, str]]:
@@ -56,5 +56,5 @@ def with_settings(path: Path, docs: Path) -> str:
 
 
 def with_app_version(chart: Path, cargo: Path) -> str:
-    version = re.search(r'^\[workspace\.package\]\nversion = "([^"]+)"', cargo.read_text(), re.M)[1]
-    return re.sub(r'^appVersion: .*$', f'appVersion: "{version}"', chart.read_text(), flags=re.M)
+    version = re.search(r'^\[workspace\.package\]\nversion = "([^"]+)"', cargo.read_text(), re.MULTILINE)[1]
+    return re.sub(r'^appVersion: .*$', f'appVersion: "{version}"', chart.read_text(), flags=re.MULTILINE)

@@ -9,7 +9,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import CACHE, CI, FILES, KUBERNETES, chart, every, helm, one
+from conftest import CACHE, CHART, FILES, KUBERNETES, chart, every, helm, one
 
 CUSTOM = {"ServiceMonitor": "monitoring.coreos.com_servicemonitors", "PrometheusRule": "monitoring.coreos.com_prometheusrules",
           "HTTPRoute": "gateway.networking.k8s.io_httproutes", "ScaledObject": "keda.sh_scaledobjects"}
@@ -56,9 +56,9 @@ def validate(made: dict, kubernetes: str) -> None:
         kubernetes_validate.validate(made, kubernetes, strict=True)
 
 
-@pytest.mark.parametrize("file", CI, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_lint(file):
-    done = helm("lint", "--strict", str(file.parents[1]), "--values", str(file))
+    done = helm("lint", "--strict", str(CHART), "--values", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
 
@@ -131,7 +131,7 @@ def test_rendering_is_stable():
         return re.sub(r"20\d\d-\d\d-\d\dT[\d:]+Z", "", text)
 
     for file in FILES:
-        words = ["template", "rc", str(file.parents[1] if file in CI else file.parent), "--values", str(file)]
+        words = ["template", "rc", str(CHART), "--values", str(file)]
         assert fixed(helm(*words).stdout) == fixed(helm(*words).stdout)
 
 
@@ -140,10 +140,11 @@ def test_packages():
     import tarfile
     import tempfile
     with tempfile.TemporaryDirectory() as folder:
-        done = helm("package", str(CI[0].parents[1]), "--destination", folder)
+        done = helm("package", str(CHART), "--destination", folder)
         assert done.returncode == 0, done.stderr
         path = done.stdout.rsplit(" ", 1)[1].strip()
-        names = tarfile.open(path).getnames()
+        with tarfile.open(path) as package:
+            names = package.getnames()
     assert "roomcast/values.schema.json" in names and "roomcast/files/alerts.yaml" in names
     assert not [name for name in names if "/ci/" in name]
 
@@ -159,4 +160,4 @@ def test_one_of_each_dashboard():
         for name, text in made["data"].items():
             if name.endswith(".json"):
                 assert json.loads(text)["title"]
-    assert one(chart("dashboards: {enabled: true}"), "ConfigMap", "rc-roomcast-overview")
+    assert one(chart("dashboards: {enabled: true}"), "ConfigMap", "rc-roomcast-dashboard-overview")

@@ -72,10 +72,12 @@ def test_every_setting_can_be_set():
     names = set(settings().values())
     assert {schema.camel(name) for name in names - schema.NOT_IN_CONFIG} == set(keys)
     # Of each key, snakecase must make what the file has.
-    def value(kind):
-        return kind.get("enum", [{"integer": kind.get("minimum"), "number": 0.5, "array": ["10.0.0.0/8"], "boolean": True}.get(kind.get("type"), "30s")])[0]
+    def value(key, kind):
+        plain = {"integer": kind.get("minimum"), "number": 0.5, "array": ["10.0.0.0/8"], "boolean": True}
+        # Two durations must be longer than others.
+        return kind.get("enum", [plain.get(kind.get("type"), "60s" if key in {"pingTimeout", "leaseExpiry"} else "30s")])[0]
 
-    config = one(chart(json.dumps({"config": {key: value(kind) for key, kind in keys.items()}})), "ConfigMap", "rc-roomcast")
+    config = one(chart(json.dumps({"config": {key: value(key, kind) for key, kind in keys.items()}})), "ConfigMap", "rc-roomcast")
     for name in names - schema.NOT_IN_CONFIG:
         assert f"\n{name.replace('-', '_')} = " in config["data"]["config.toml"], name
 
@@ -344,7 +346,7 @@ def test_the_chat_of_helm_test(cluster):
 def test_the_values_of_the_docs_are_values():
     """Every YAML example of docs/kubernetes.md that is for `--values` renders."""
     docs = (ROOT / "docs/kubernetes.md").read_text()
-    examples = re.findall(r"```yaml\n# values\n(.*?)```", docs, re.S)
+    examples = re.findall(r"```yaml\n# values\n(.*?)```", docs, re.DOTALL)
     assert len(examples) >= 5
     for example in examples:
         assert yaml.safe_load(example), example

@@ -47,7 +47,12 @@ REFUSED = {
     "a budget of none": ("podDisruptionBudget: {maxUnavailable: 0}", "must be 1 or more"),
     "an ingress of no host": ("ingress: {enabled: true}", "needs ingress.hosts"),
     "a route of no gateway": ("httpRoute: {enabled: true}", "needs httpRoute.parentRefs"),
-    "pings slower than their timeout": ("config: {pingInterval: 1m}", "pingTimeout (45 s) must be longer than config.pingInterval (60 s)"),
+    "pings slower than their timeout": ("config: {pingInterval: 1m}", "pingTimeout (45s) must be longer than config.pingInterval (1m)"),
+    "a lease shorter than two beats": ("config: {leaseBeat: 7s 600ms}", "leaseExpiry (15s) must be at least twice config.leaseBeat (7s 600ms)"),
+    "messages that fit no queue": ("config: {maxMessageBytes: 262144}", "must be at least 2048 less"),
+    "more from one address than there may be": ("config: {maxConnectionsPerAddress: 20001}", "must not exceed config.maxConnections (20000)"),
+    "limits of addresses behind a proxy": (
+        "{config: {maxConnectionsPerAddress: 10}, ingress: {enabled: true, hosts: [{host: a.b}]}}", "needs config.trustedProxies"),
     "a proxy more impatient than pings": (
         "{ingress: {enabled: true, preset: nginx, idleSeconds: 25, hosts: [{host: a.b}]}}", "idleSeconds (25) must be longer"),
     "a monitor of no Service": ("{serviceMonitor: {enabled: true}, headlessService: {enabled: false}}", "needs headlessService.enabled"),

@@ -1,7 +1,7 @@
 //! What a message is remembered by, so that a retry is not stored twice. Used by both brokers, so that they agree; the
 //! session says who is behind a message.
 //!
-//! Within its room, a message is known by its [`Subject`] and its [`Key`]: two users who choose the same id do not
+//! Within its room, a message is known by its [`Subject`] and its `Key`: two users who choose the same id do not
 //! meet.
 
 use ring::digest;

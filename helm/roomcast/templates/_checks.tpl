@@ -71,9 +71,9 @@
 {{- if and $v.keda.enabled $v.keda.connections.enabled (not $v.keda.connections.serverAddress) -}}
 {{- fail "\nkeda.connections.serverAddress is not set: KEDA must know where Prometheus is, such as http://prometheus-operated.monitoring:9090." -}}
 {{- end -}}
-{{- $limit := int (default 20000 $v.config.maxConnections) -}}
+{{- $limit := int64 (default 20000 $v.config.maxConnections) -}}
 {{- range $key, $scaling := dict "autoscaling" $v.autoscaling "keda" $v.keda -}}
-{{- if and $scaling.enabled $scaling.connections.enabled (ge (int $scaling.connections.target) $limit) -}}
+{{- if and $scaling.enabled $scaling.connections.enabled (ge (int64 $scaling.connections.target) $limit) -}}
 {{- fail (printf "\n%s.connections.target (%d) is not below config.maxConnections (%d): nodes would refuse clients before another one is started." $key (int $scaling.connections.target) $limit) -}}
 {{- end -}}
 {{- end -}}
@@ -97,13 +97,25 @@
 {{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
 {{- fail "\nhttpRoute.enabled needs httpRoute.parentRefs, such as [{name: public, namespace: gateways}]: a route without a Gateway does nothing." -}}
 {{- end -}}
-{{- $interval := include "roomcast.seconds" (default "25s" $v.config.pingInterval) | int -}}
-{{- $silence := include "roomcast.seconds" (default "45s" $v.config.pingTimeout) | int -}}
-{{- if and (or $v.config.pingInterval $v.config.pingTimeout) (gt $interval $silence) -}}
-{{- fail (printf "\nconfig.pingTimeout (%d s) must be longer than config.pingInterval (%d s)." $silence $interval) -}}
+{{- $config := merge (deepCopy $v.config) (dict "pingInterval" "25s" "pingTimeout" "45s" "leaseBeat" "5s" "leaseExpiry" "15s" "maxMessageBytes" 65536 "outboundQueueBytes" 262144 "maxConnections" 20000 "maxConnectionsPerAddress" 0 "trustedProxies" list) -}}
+{{- $interval := include "roomcast.millis" $config.pingInterval | int64 -}}
+{{- if ge $interval (include "roomcast.millis" $config.pingTimeout | int64) -}}
+{{- fail (printf "\nconfig.pingTimeout (%s) must be longer than config.pingInterval (%s)." $config.pingTimeout $config.pingInterval) -}}
 {{- end -}}
-{{- if and $v.ingress.enabled (ne $v.ingress.preset "none") (le (int $v.ingress.idleSeconds) $interval) -}}
-{{- fail (printf "\ningress.idleSeconds (%d) must be longer than config.pingInterval (%d s): the proxy would end silent connections before their next ping." (int $v.ingress.idleSeconds) $interval) -}}
+{{- if gt (mul 2 (include "roomcast.millis" $config.leaseBeat | int64)) (include "roomcast.millis" $config.leaseExpiry | int64) -}}
+{{- fail (printf "\nconfig.leaseExpiry (%s) must be at least twice config.leaseBeat (%s)." $config.leaseExpiry $config.leaseBeat) -}}
+{{- end -}}
+{{- if gt (add (int64 $config.maxMessageBytes) 2048) (int64 $config.outboundQueueBytes) -}}
+{{- fail (printf "\nconfig.maxMessageBytes (%d) must be at least 2048 less than config.outboundQueueBytes (%d)." (int64 $config.maxMessageBytes) (int64 $config.outboundQueueBytes)) -}}
+{{- end -}}
+{{- if gt (int64 $config.maxConnectionsPerAddress) (int64 $config.maxConnections) -}}
+{{- fail (printf "\nconfig.maxConnectionsPerAddress (%d) must not exceed config.maxConnections (%d)." (int64 $config.maxConnectionsPerAddress) (int64 $config.maxConnections)) -}}
+{{- end -}}
+{{- if and (gt (int64 $config.maxConnectionsPerAddress) 0) (not $config.trustedProxies) (or $v.ingress.enabled $v.httpRoute.enabled) -}}
+{{- fail "\nconfig.maxConnectionsPerAddress behind a proxy needs config.trustedProxies: otherwise all clients have the proxy's address." -}}
+{{- end -}}
+{{- if and $v.ingress.enabled (ne $v.ingress.preset "none") (le (mul 1000 (int64 $v.ingress.idleSeconds)) $interval) -}}
+{{- fail (printf "\ningress.idleSeconds (%d) must be longer than config.pingInterval (%s): the proxy would end silent connections before their next ping." (int $v.ingress.idleSeconds) $config.pingInterval) -}}
 {{- end -}}
 
 {{- if and $v.serviceMonitor.enabled (not $v.headlessService.enabled) -}}

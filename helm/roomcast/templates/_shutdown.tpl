@@ -32,9 +32,9 @@ gateway
 {{- end -}}
 {{- end -}}
 
-{{/* Seconds of a duration of the settings: `45s`, `1m 30s`, `250ms` (which is 0). */}}
-{{- define "roomcast.seconds" -}}
-{{- $units := dict "s" 1 "sec" 1 "m" 60 "min" 60 "h" 3600 "hr" 3600 "d" 86400 "day" 86400 "days" 86400 "ms" 0 "us" 0 -}}
+{{/* Milliseconds of a duration of the settings: `45s`, `1m 30s`, `250ms`. */}}
+{{- define "roomcast.millis" -}}
+{{- $units := dict "us" 0 "ms" 1 "s" 1000 "sec" 1000 "m" 60000 "min" 60000 "h" 3600000 "hr" 3600000 "d" 86400000 "day" 86400000 "days" 86400000 -}}
 {{- $sum := 0 -}}
 {{- range regexFindAll "[0-9]+[a-z]+" . -1 -}}
 {{- $sum = add $sum (mul (regexFind "[0-9]+" . | int) (get $units (regexFind "[a-z]+" .) | int)) -}}

@@ -103,18 +103,24 @@ impl Redis {
         self.port
     }
 
-    /// Waits until the answer to `line` has `wanted` in it so many times.
+    /// Waits until the answer to `line` has `wanted` in it so many times. A server that changes its role meanwhile
+    /// breaks off its connections; it is asked again.
     pub async fn answers(&self, line: &str, wanted: &str, count: usize) {
-        eventually(line, || async { (self.command(line).await.matches(wanted).count() == count).then_some(()) }).await;
+        let matches = || async { (self.ask(line).await.ok()?.matches(wanted).count() == count).then_some(()) };
+        eventually(line, matches).await;
     }
 
     /// Sends one inline command, and returns the beginning of the answer.
     pub async fn command(&self, line: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        self.ask(line).await.unwrap()
+    }
+
+    async fn ask(&self, line: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        stream.write_all(format!("{line}\r\n").as_bytes()).await?;
         let mut answer = vec![0; 4096];
-        let read = stream.read(&mut answer).await.unwrap();
-        String::from_utf8_lossy(&answer[..read]).into_owned()
+        let read = stream.read(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
     }
 
     pub fn url(&self) -> String {
