@@ -65,13 +65,13 @@ local function producer(key)
   return producers[key]
 end
 
--- The ranges as numbers, read once: a call may ask for many.
+-- The ranges as numbers, read once: a call may ask for many. More than RANGES are none of ours.
 local function spans(known)
   if not known.spans then
     known.spans = {}
     for first, last in string.gmatch(known.ranges, '(%d+)%-(%d+)') do
       first, last = exact(first), exact(last)
-      if first and last then
+      if first and last and #known.spans < RANGES then
         known.spans[#known.spans + 1] = { first, last }
       end
     end

@@ -42,7 +42,8 @@ async fn a_right_that_is_missing_makes_nothing_stored_twice() {
 async fn a_hostile_value_counts_as_none_and_does_not_grow() {
     let server = Server::start(&[]);
     let (a, _events) = connect(&server.options("node-a"), 1024).await;
-    let numbers = |from: u64, to: u64| (from..to).map(|number| format!(" {number}:{number}")).collect::<String>();
+    let numbers =
+        |from: u64, to: u64| (from..to).map(|number| format!(" {number}:{number}")).collect::<Vec<_>>().concat();
     let many = numbers(1, 700);
     let huge = "9".repeat(400);
     let values = [
