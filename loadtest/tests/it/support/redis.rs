@@ -35,10 +35,12 @@ impl Redis {
         Self::start_in(|| tempfile::tempdir().unwrap(), args).await
     }
 
-    /// A sentinel of `main`, which is at `port`.
+    /// A sentinel of `main`, which is at `port`. What it waits before it takes a server for down must be longer than the
+    /// second that it leaves between two connections to one server, whose connections end when its role changes: else
+    /// each failover brings about the next.
     pub async fn start_sentinel(port: u16) -> Self {
         let text = format!(
-            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 600\n\
+            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 1500\n\
              sentinel failover-timeout main 3000\n"
         );
         let dir = || {
