@@ -4,6 +4,9 @@
 #
 # Neither a `# syntax=` line nor `RUN --mount` stands here, so that every builder takes it, also without a registry.
 
+# What the label says, whatever the image is tagged. The build fails where the programs say otherwise.
+ARG VERSION=0.1.0
+
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 # Panics name their line all the same; backtraces name functions.
@@ -32,6 +35,7 @@ RUN if [ -z "$GIT_COMMIT" ]; then unset GIT_COMMIT; fi \
  && cargo build --release --locked --offline --package roomcast-gateway --package roomcast-loadtest --bins
 
 # The root of the image: the binaries, their libraries at the paths where the loader looks, and a name for the user.
+ARG VERSION
 RUN install -D -t /image/usr/local/bin target/release/gateway target/release/loadtest \
  && for library in $(ldd target/release/gateway target/release/loadtest | grep -o '/[^ ]*\.so[^ ]*' | sort -u); do \
       install -D "$(readlink -f "$library")" "/image$library"; done \
@@ -39,12 +43,14 @@ RUN install -D -t /image/usr/local/bin target/release/gateway target/release/loa
  && echo 'roomcast:x:10001:10001:Roomcast:/:/sbin/nologin' >/image/etc/passwd \
  && echo 'roomcast:x:10001:' >/image/etc/group \
  && echo 'hosts: files dns' >/image/etc/nsswitch.conf \
- && /image/usr/local/bin/gateway --version && /image/usr/local/bin/loadtest --version
+ && for program in gateway loadtest; do \
+      version=$("/image/usr/local/bin/$program" --version) && echo "$version" && [ "$version" = "$program $VERSION" ] \
+        || { echo "VERSION at the head of the Dockerfile is $VERSION, and the sources are of another" >&2; exit 1; }; done
 COPY LICENSE /image/usr/share/doc/roomcast/LICENSE
 
 FROM scratch
 COPY --from=build /image /
-ARG VERSION=0.1.0
+ARG VERSION
 ARG GIT_COMMIT
 LABEL org.opencontainers.image.title="Roomcast" \
       org.opencontainers.image.description="A WebSocket gateway node: rooms that span nodes through Redis. With its load tester." \

@@ -106,6 +106,8 @@ pub struct RedisBroker {
     stats: BrokerStats,
     signs: Arc<Signs>,
     no_terms: bool,
+    /// Of one call.
+    timeout: Duration,
 }
 
 impl RedisBroker {
@@ -137,8 +139,8 @@ impl RedisBroker {
             signs: Arc::clone(&signs),
         };
         let topology = Topology::start(&url, recipe)?;
-        let no_terms = options.no_terms;
-        Ok(Self { keys, node: options.node.clone(), publish, scripts, topology, stats, signs, no_terms })
+        let (node, no_terms, timeout) = (options.node.clone(), options.no_terms, options.timeout);
+        Ok(Self { keys, node, publish, scripts, topology, stats, signs, no_terms, timeout })
     }
 
     /// Publishing and subscription.

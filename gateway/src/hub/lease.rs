@@ -78,7 +78,7 @@ impl Shard {
         if self.parts.index != 0 {
             return std::future::pending().await;
         }
-        let mut lease = self.new_life(Rc::default());
+        let mut lease = self.new_life(Rc::default(), Instant::now());
         loop {
             match self.beat(&mut lease).await {
                 Some(pause) => self.rest(pause, &lease).await,
@@ -90,9 +90,9 @@ impl Shard {
         }
     }
 
-    fn new_life(&self, working_on: Rc<RefCell<Vec<Incarnation>>>) -> Lease {
+    fn new_life(&self, working_on: Rc<RefCell<Vec<Incarnation>>>, patient_until: Instant) -> Lease {
         let incarnation = Incarnation::new(&self.parts.node);
-        let (patient_until, upheavals) = (Instant::now(), self.parts.broker.signs().upheavals());
+        let upheavals = self.parts.broker.signs().upheavals();
         Lease { incarnation, number: 0, answered: 0, working_on, cut_off: false, patient_until, upheavals }
     }
 
@@ -151,10 +151,13 @@ impl Shard {
                 Some(early.map_or(settings.lease_beat, |early| early.min(settings.lease_beat)))
             }
             Ok(Pulse::Lost) => {
-                tracing::warn!(incarnation = %lease.incarnation, "the lease was lost: all members enter anew");
-                totals.hub.leases_lost.inc();
+                let reason = if went_back { "dataset" } else { "expired" };
+                tracing::warn!(incarnation = %lease.incarnation, reason, "the lease was lost: all members enter anew");
+                totals.hub.leases_lost.with_label_values(&[reason]).inc();
                 self.parts.post.lease().end();
-                *lease = self.new_life(Rc::clone(&lease.working_on));
+                // What kept this node away keeps others, perhaps for longer: a new life is no less patient.
+                let patient_until = if went_back || lease.cut_off { sent + PATIENCE } else { lease.patient_until };
+                *lease = self.new_life(Rc::clone(&lease.working_on), patient_until);
                 Some(Duration::ZERO)
             }
             Err(error) => {

@@ -132,8 +132,8 @@ pub struct HubMetrics {
     pub cluster_nodes: IntGauge,
     /// Their connections.
     pub cluster_connections: IntGauge,
-    /// Leases of this node that ran out or were forgotten.
-    pub leases_lost: IntCounter,
+    /// Leases of this node that ended without its doing, by `reason`.
+    pub leases_lost: IntCounterVec,
     /// Dead nodes this one cleaned up behind, by `outcome`.
     pub takeovers: IntCounterVec,
 }
@@ -326,9 +326,10 @@ impl HubMetrics {
             ),
             cluster_nodes: r.gauge("cluster_nodes", "Nodes that live, as of this node's last beat."),
             cluster_connections: r.gauge("cluster_connections", "Their WebSockets, as of their own last beats."),
-            leases_lost: r.counter(
+            leases_lost: r.counters_of(
                 "leases_lost_total",
-                "Times the lease on this node's members ran out or was forgotten; all of them entered anew.",
+                "Times all of this node's members had to enter anew: their lease ran out or was deleted, or the data may be old.",
+                ("reason", &["expired", "dataset"]),
             ),
             takeovers: r.counters_of(
                 "takeovers_total",

@@ -96,3 +96,13 @@ async fn a_planned_failover_loses_nothing_that_is_not_told() {
 async fn a_planned_failover_while_writes_are_paused_loses_nothing() {
     assert_eq!(planned(Some("CLIENT PAUSE 20000 WRITE")).await, 0);
 }
+
+/// What these tests wait for must not depend on who led when the wait began.
+#[tokio::test]
+async fn a_group_whose_servers_change_roles_is_whole_in_the_end() {
+    let group = Watched::start().await;
+    group.cut_off_replica().await;
+    // Waits for the replica, which is never to follow this master again.
+    tokio::join!(group.is_whole(), group.fail_over());
+    assert_eq!(group.master().await, 1);
+}

@@ -5,6 +5,7 @@ use crate::broker::ids::{RANGES, RESULTS};
 use crate::broker::{BrokerError, Published, Range};
 
 mod bounds;
+mod hostile;
 mod model;
 
 everywhere!(

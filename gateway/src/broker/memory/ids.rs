@@ -10,7 +10,8 @@ use roomcast_protocol::Term;
 use crate::broker::ids::{Key, RANGES, RESULTS};
 use crate::broker::{Outcome, Record, Subject};
 
-/// Most plain ids remembered per room; the oldest are forgotten first. Over Redis its memory limit bounds them.
+/// Most plain ids remembered per room; those not used for longest are forgotten first. Over Redis its memory limit bounds
+/// them.
 const MAX_IDS: usize = 1 << 16;
 /// Most producers remembered per room, each with up to 256 results.
 const MAX_PRODUCERS: usize = 1 << 12;
@@ -156,10 +157,18 @@ impl<V: Default> Expiring<V> {
         value
     }
 
+    /// Forgets one: who was used since its entry was made gets another, behind all that are there.
     fn forget_oldest(&mut self) {
-        while let Some((_, key)) = self.forget.pop_front() {
-            if self.values.remove(&key).is_some() {
-                return;
+        // After one round every entry is as late as its value.
+        for _ in 0..=self.forget.len() {
+            let Some((noted, key)) = self.forget.pop_front() else { return };
+            match self.values.get(&key) {
+                Some((until, _)) if *until > noted => self.forget.push_back((*until, key)),
+                Some(_) => {
+                    self.values.remove(&key);
+                    return;
+                }
+                None => {}
             }
         }
     }
@@ -171,5 +180,43 @@ impl<V: Default> Expiring<V> {
                 _ => drop(self.values.remove(&key)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(name: &str) -> Owned {
+        (Subject::NOBODY, name.into())
+    }
+
+    #[test]
+    fn who_goes_on_is_not_forgotten_for_who_comes() {
+        let now = Instant::now();
+        let at = |second| now + Duration::from_secs(second);
+        let mut kept: Expiring<u64> = Expiring::new(4);
+        *kept.extend(owned("busy"), now, at(60)) = 7;
+        for second in 1..100 {
+            kept.extend(owned(&second.to_string()), now, at(60 + second));
+            assert_eq!(*kept.extend(owned("busy"), now, at(60 + second)), 7, "after {second}");
+            assert!(kept.values.len() <= 4 && kept.forget.len() == kept.values.len(), "{}", kept.forget.len());
+        }
+        // Of those who said nothing more, the newest are there.
+        assert!(["98", "99"].iter().all(|name| kept.get(&owned(name), now).is_some()));
+    }
+
+    #[test]
+    fn one_is_forgotten_also_when_all_were_used() {
+        let now = Instant::now();
+        let mut kept: Expiring<u64> = Expiring::new(3);
+        for until in [60, 70] {
+            for name in ["a", "b", "c"] {
+                kept.extend(owned(name), now, now + Duration::from_secs(until));
+            }
+        }
+        kept.extend(owned("d"), now, now + Duration::from_secs(70));
+        assert_eq!((kept.values.len(), kept.forget.len()), (3, 3));
+        assert!(kept.get(&owned("a"), now).is_none() && kept.get(&owned("d"), now).is_some());
     }
 }

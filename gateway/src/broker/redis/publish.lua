@@ -14,7 +14,8 @@
 -- A term names one unbroken run of seqs. A dataset that was restored, or is another server's, may lack what was handed
 -- out before, so it goes on under a term of its own, and remembers how far each earlier term is to be believed.
 --
--- A script is not rolled back. So the one write that can be refused, XADD, comes first: if it is, nothing has changed.
+-- A script is not rolled back. So the one write that can be refused, XADD, comes first: if it is, nothing has changed. A
+-- user who may do XADD and not all that follows is told so, and what was stored is remembered as far as it may be.
 -- Numbers stay below 2^53, and are written with %.0f because tostring() rounds above 10^14.
 
 local meta, stream = KEYS[1], KEYS[2]
@@ -159,17 +160,20 @@ if type(added) == 'table' and added.err then
 end
 
 if renewed then
-  redis.call('HSET', meta, 't', term, 's', int(last + #new), 'i', identity, 'b', bounds)
+  try('HSET', meta, 't', term, 's', int(last + #new), 'i', identity, 'b', bounds)
 else
-  redis.call('HSET', meta, 's', int(last + #new))
+  try('HSET', meta, 's', int(last + #new))
 end
-redis.call('PEXPIRE', meta, ttl)
-redis.call('PEXPIRE', stream, ttl)
+try('PEXPIRE', meta, ttl)
+try('PEXPIRE', stream, ttl)
 for _, entry in ipairs(new_keys) do
-  redis.call('SET', entry[1], term .. ' ' .. int(last + entry[2]), 'PX', window)
+  try('SET', entry[1], term .. ' ' .. int(last + entry[2]), 'PX', window)
 end
 remember(term, last, window)
-redis.call('PUBLISH', channel, envelope)
+try('PUBLISH', channel, envelope)
+if refusal then
+  return refusal
+end
 
 local reply, stored = { term, ts }, last
 for i = 1, count do

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::nodes;
-use crate::support::{Client, Node, Redis, eventually, room};
+use crate::support::{Client, Links, Network, Node, Proxy, Redis, eventually, room};
 
 /// What the documentation promises with the default leases.
 const PROMISE: Duration = Duration::from_secs(20);
@@ -149,7 +149,7 @@ async fn a_node_that_slept_enters_its_members_again() {
     let said = ana.publish(&name, json!("awake")).await;
     assert_eq!(said.kind(), "ack", "{}", said.text);
     cleo.find("what ana said", |f| f["data"] == "awake").await;
-    assert!(nodes[0].metric("roomcast_leases_lost_total", &[]).await > 0.5);
+    assert!(nodes[0].metric("roomcast_leases_lost_total", &["reason=\"expired\""]).await > 0.5);
     bo.leave().await;
     cleo.find("bo's leave", |f| f["event"] == "leave" && f["online"] == 2).await;
     ana.leave().await;
@@ -246,6 +246,50 @@ async fn an_outage_of_redis_removes_nobody() {
             assert!(told.is_empty(), "nobody came or went: {told:?}");
         }
     }
+}
+
+/// How long the leases still run, in ms, the shortest first; gone by if below zero.
+async fn leases_left(redis: &Redis) -> Vec<i64> {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    let listed = redis.command("ZRANGE rc:{!}:leases 0 -1 WITHSCORES").await.expect("it runs");
+    listed.lines().skip(4).step_by(4).map(|score| score.trim().parse::<i64>().expect("a time") - now).collect()
+}
+
+/// With its data, so that it knows the leases, and nobody knows yet who lives.
+#[tokio::test]
+async fn who_is_back_later_than_redis_is_removed_by_nobody() {
+    let mut redis = Redis::start_durable().await;
+    let proxy = Proxy::to(&redis).await;
+    let near = Node::join(&redis, "near", &SHORT).await;
+    let far = Node::start(&[&["--redis", &proxy.url(), "--node-id", "far"], &SHORT[..]].concat()).await;
+    let name = room();
+    let (mut ana, _) = Client::enter(&near, &name).await;
+    let (mut bo, _) = Client::enter(&far, &name).await;
+    let all = ids([&ana, &bo]);
+    ana.presence("join").await;
+
+    proxy.make(Network::Silent(Links::All));
+    eventually("its lease to run out soon", || async { (leases_left(&redis).await[0] < 1000).then_some(()) }).await;
+    redis.stop().await;
+    near.wait_ready(false).await;
+    redis.resume().await;
+    near.wait_ready(true).await;
+    eventually("it to have run out for a while, and nobody to have taken it", || async {
+        assert!(leases_left(&redis).await.len() > 1, "the dead one's is gone");
+        (leases_left(&redis).await[0] < -1000).then_some(())
+    })
+    .await;
+    proxy.make(Network::Good);
+    far.wait_ready(true).await;
+    eventually("it to enter its members anew", || async {
+        (far.metric("roomcast_leases_lost_total", &["reason=\"dataset\""]).await > 0.5).then_some(())
+    })
+    .await;
+    for client in [&mut ana, &mut bo] {
+        until_members_are(client, &name, &all).await;
+    }
+    let left: Vec<_> = ana.settle().await.into_iter().filter(|frame| frame["event"] == "leave").collect();
+    assert!(left.is_empty(), "nobody died: {left:?}");
 }
 
 #[tokio::test]

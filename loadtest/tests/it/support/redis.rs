@@ -1,6 +1,6 @@
 //! A redis-server process on a port and in a directory of its own. It keeps of its data what its arguments say.
 
-use std::{net::TcpListener, process::Stdio};
+use std::{io, net::TcpListener, process::Stdio};
 
 use tempfile::TempDir;
 use tokio::{
@@ -13,7 +13,10 @@ use super::{eventually, within};
 
 const HOW: &str = "these tests need the program redis-server: `apt-get install redis-server` or `brew install redis`";
 
-/// A running server; killed when dropped.
+/// In the directory of the server.
+const LOG: &str = "redis.log";
+
+/// A running server; killed when dropped. What it logged is shown when the test fails.
 pub struct Redis {
     port: u16,
     child: Option<Child>,
@@ -32,10 +35,12 @@ impl Redis {
         Self::start_in(|| tempfile::tempdir().unwrap(), args).await
     }
 
-    /// A sentinel of `main`, which is at `port`.
+    /// A sentinel of `main`, which is at `port`. What it waits before it takes a server for down must be longer than the
+    /// second that it leaves between two connections to one server, whose connections end when its role changes: else
+    /// each failover brings about the next.
     pub async fn start_sentinel(port: u16) -> Self {
         let text = format!(
-            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 600\n\
+            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 1500\n\
              sentinel failover-timeout main 3000\n"
         );
         let dir = || {
@@ -65,7 +70,7 @@ impl Redis {
         let (file, args) = self.args.split_at(usize::from(self.args.first().is_some_and(|arg| !arg.starts_with('-'))));
         let mut child = Command::new("redis-server")
             .args(file)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--logfile", LOG])
             .args(args)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
@@ -115,7 +120,8 @@ impl Redis {
         self.ask(line).await.unwrap()
     }
 
-    async fn ask(&self, line: &str) -> std::io::Result<String> {
+    /// The same of a server that may be gone, or close all connections because its role changes.
+    pub async fn ask(&self, line: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.write_all(format!("{line}\r\n").as_bytes()).await?;
         let mut answer = vec![0; 4096];
@@ -125,6 +131,17 @@ impl Redis {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.path().join(LOG)).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(30)..].join("\n");
+            eprintln!("--- last lines of Redis {} ({}) ---\n{last}\n---", self.port, self.args.join(" "));
+        }
     }
 }
 

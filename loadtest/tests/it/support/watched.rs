@@ -53,15 +53,42 @@ impl Watched {
     /// A failover that somebody asks for: the master lives, and has replicated what it could.
     pub async fn fail_over(&self) {
         let before = self.master().await;
-        assert!(self.sentinels[0].command("SENTINEL FAILOVER main").await.starts_with("+OK"));
-        eventually("the other server to lead", || async { (self.master().await != before).then_some(()) }).await;
+        // Refused while another is under way, or while the replica is not known to be fit; and it may be given up.
+        eventually("the other server to lead", || async {
+            if self.master().await != before {
+                return Some(());
+            }
+            self.sentinels[0].command("SENTINEL FAILOVER main").await;
+            None
+        })
+        .await;
     }
 
-    /// Waits until the server that does not lead follows the other.
+    /// Waits until all sentinels agree on who leads, and the other server follows that one. Who leads is asked each
+    /// time: a master that came back may be put back in its place by a second failover, while this waits.
     pub async fn is_whole(&self) {
-        let follower = &self.servers[1 - self.master().await];
-        follower.answers("INFO replication", "role:slave", 1).await;
-        follower.answers("INFO replication", "master_link_status:up", 1).await;
+        eventually("the group to be whole", || async {
+            let leader = self.agreed().await?;
+            let port = self.servers[leader].port();
+            let led = self.servers[leader].ask("INFO replication").await.ok()?;
+            let following = self.servers[1 - leader].ask("INFO replication").await.ok()?;
+            let wanted = ["role:slave\r\n", "master_link_status:up\r\n", &format!("master_port:{port}\r\n")];
+            (led.contains("role:master\r\n") && wanted.iter().all(|it| following.contains(it))).then_some(())
+        })
+        .await;
+    }
+
+    /// Which of the servers leads, if all sentinels say the same and none of them is about to say something else.
+    async fn agreed(&self) -> Option<usize> {
+        let leader = self.master().await;
+        let port = self.servers[leader].port().to_string();
+        for sentinel in &self.sentinels {
+            let said = sentinel.ask("SENTINEL MASTER main").await.ok()?;
+            let is = |key: &str, value: &str| said.contains(&format!("\r\n{key}\r\n${}\r\n{value}\r\n", value.len()));
+            // It is also down, or in a failover, if it has more flags.
+            (is("port", &port) && is("flags", "master")).then_some(())?;
+        }
+        Some(leader)
     }
 
     /// Messages that the master has, in all rooms.

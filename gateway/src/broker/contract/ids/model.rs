@@ -88,8 +88,9 @@ fn choose(random: &mut StdRng, everything: &mut Everything, style: usize) -> u64
     number
 }
 
+/// `IDS_SEED` has it try another world.
 async fn numbers_agree_with_a_model(pair: Pair) {
-    let seed = rand::random();
+    let seed = std::env::var("IDS_SEED").map_or(7, |seed| seed.parse().expect("IDS_SEED is a number"));
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let lobby = room("lobby");
