@@ -5,6 +5,7 @@
 pub mod access;
 pub mod app;
 pub mod broker;
+pub mod check;
 pub mod config;
 pub mod hub;
 pub mod lifecycle;
