@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result};
 use foldhash::fast::RandomState;
 
+use crate::access::Access;
 use crate::broker::{Memory, RedisOptions};
 use crate::config::{Fault, Settings};
 use crate::hub::Post;
@@ -47,6 +48,7 @@ pub fn start(settings: Settings) -> Result<Node> {
     tell_limits(&settings, &metrics);
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
+    let access = Arc::new(Access::open());
     let first = listen(settings.listen)
         .with_context(|| format!("--listen (ROOMCAST_LISTEN): cannot bind {}", settings.listen))?;
     let address = first.local_addr()?;
@@ -57,7 +59,7 @@ pub fn start(settings: Settings) -> Result<Node> {
     for _ in 1..settings.workers {
         listeners.push(listen(address)?);
     }
-    let workers = start_workers(&settings, &metrics, &lifecycle, &tracing, listeners)?;
+    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, listeners)?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -98,6 +100,7 @@ fn start_workers(
     settings: &Arc<Settings>,
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
+    access: &Arc<Access>,
     tracing: &Tracing,
     listeners: Vec<std::net::TcpListener>,
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
@@ -122,6 +125,7 @@ fn start_workers(
             metrics: Arc::clone(metrics),
             lifecycle: lifecycle.clone(),
             admission: Arc::clone(&admission),
+            access: Arc::clone(access),
             rules: rules.clone(),
             tracing: tracing.clone(),
         };
