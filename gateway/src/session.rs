@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 use roomcast_protocol::ClientId;
 
 use crate::config::Settings;
-use crate::hub::{Peer, Shard, Stop};
+use crate::hub::{Identity, Peer, Shard, Stop};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Event, Reader, frames};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -141,7 +141,8 @@ impl Session {
         let settings = &floor.settings;
         let id = ClientId::random();
         let name: Arc<str> = name.map_or_else(|| format!("guest-{}", &id.to_string()[..4]).into(), Into::into);
-        let peer = Peer::new(id, name, stream, settings.outbound_queue_bytes, floor.heartbeat.now());
+        let peer =
+            Peer::new(id, name, Identity::default(), stream, settings.outbound_queue_bytes, floor.heartbeat.now());
         let alive = Alive::new(floor, &peer);
         let echo = matches!(route, Route::Echo);
         let dispatcher = Dispatcher::new(Rc::clone(floor), peer, echo);

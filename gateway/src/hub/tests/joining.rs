@@ -8,7 +8,7 @@ use crate::config::Settings;
 
 fn request(node: &Node, client: &Client, room: &roomcast_protocol::RoomName) -> JoinRequest {
     let from: Address = node.shard().address(&client.peer);
-    JoinRequest { room: room.clone(), from, name: client.peer.name(), since: None, reference: None, life: 1 }
+    JoinRequest { room: room.clone(), from, member: client.peer.member(), since: None, reference: None, life: 1 }
 }
 
 #[tokio::test]
