@@ -74,9 +74,9 @@ async fn members_are_shown_with_user_and_info(mut pair: Pair) {
     assert_eq!([first.members, rest.members].concat(), crowd);
 
     let renamed: Vec<Member> = crowd.into_iter().map(|member| Member { name: "new".into(), ..member }).collect();
-    let renames: Vec<PresenceOp> = renamed.iter().cloned().map(PresenceOp::Rename).collect();
-    pair.a.presence(&room, call(&renames, 0)).await.expect("presence");
-    assert_eq!(presence_event(&mut pair.from_b).await.ops, renames);
+    let ops: Vec<PresenceOp> = renamed.iter().cloned().map(PresenceOp::Rename).collect();
+    pair.a.presence(&room, call(&ops, 0)).await.expect("presence");
+    assert_eq!(presence_event(&mut pair.from_b).await.ops, ops);
     assert_eq!(pair.b.members(&room, None, 100).await.expect("a page").members, renamed);
 
     let leaves: Vec<PresenceOp> = renamed.into_iter().map(PresenceOp::Leave).collect();
