@@ -5,6 +5,7 @@
 
 mod batch;
 mod home;
+mod identity;
 mod joining;
 mod lease;
 mod mail;
@@ -29,6 +30,7 @@ mod tend;
 mod tests;
 mod turn;
 
+pub use identity::Identity;
 pub use mail::{Inbox, Post, Question, Sight};
 pub use peer::{Peer, Stop};
 pub use publish::now_us;
