@@ -31,9 +31,12 @@ const DEFAULTS = {
 
 /** What went wrong: `code` is one of the protocol's, or of this client's (see README). */
 export class RoomcastError extends Error {
-  constructor(code, message, { retryable = false, room, cause } = {}) {
+  constructor(code, message, { retryable = false, room = undefined, cause = undefined } = {}) {
     super(message, cause === undefined ? undefined : { cause });
-    Object.assign(this, { name: "RoomcastError", code, retryable, room });
+    this.name = "RoomcastError";
+    this.code = code;
+    this.retryable = retryable;
+    this.room = room;
   }
 }
 
@@ -98,7 +101,7 @@ const isMember = (value) => isObject(value) && isText(value.id) && isText(value.
 const isMessage = (value) => isObject(value) && isText(value.id) && isMember(value.from) && "data" in value
   && (value.seq === undefined || (isSeq(value.seq) && value.seq > 0 && isText(value.term)));
 const isPosition = (value) => isObject(value) && isSeq(value.seq) && (value.term === null || isText(value.term));
-const nothing = () => {};
+const nothing = (..._) => {};
 
 function uuid() { // crypto.randomUUID is missing on pages without TLS
   const digits = [...hex(16)];
@@ -549,6 +552,8 @@ class Line {
     this.reads = new Set(); // history and members requests without answer
     this.tries = 0;
     this.timers = new Set();
+    this.gone = undefined; // why it is over
+    this.mendedAt = undefined; // the seq behind which something is missing and was asked for
     this.renumber();
     this.ready = deferred();
   }
@@ -802,13 +807,13 @@ class Line {
 
   // -- questions: repeated after a lost connection, as nothing depends on how often they are asked
 
-  read(type, fields) {
+  read(type, { before = undefined, after = undefined, cursor = undefined, limit = undefined } = {}) {
     const { link } = this;
     const gone = this.gone ?? link.stopped;
     if (gone) return refusal(gone);
     if (this.reads.size >= MOST_READS) return refusal("overloaded", "too many questions at a time", { retryable: true });
     const { promise, resolve, reject } = deferred();
-    const read = { frame: { type, room: this.id, ...fields } };
+    const read = { frame: { type, room: this.id, before, after, cursor, limit } };
     const timer = link.later(link.options.timeoutMs, () => read.settle(new RoomcastError("timeout", "no answer in time", { retryable: true })));
     read.settle = (error, value) => {
       link.cancel(timer);
@@ -848,7 +853,7 @@ class Line {
 
   // -- publishing
 
-  publish(data, { id, echo = true, timeoutMs = this.link.options.timeoutMs } = {}) {
+  publish(data, { id = undefined, echo = true, timeoutMs = this.link.options.timeoutMs } = {}) {
     const { link } = this;
     const { maxQueuedMessages, maxQueuedBytes } = link.options;
     const refuse = (code, words, retryable = false) => refusal(code, words, { retryable, room: this.id });
@@ -1043,8 +1048,8 @@ export class Room extends Emitter {
   }
 
   publish(data, options) { return lineOf.get(this).publish(data, options); }
-  history({ before, after, limit } = {}) { return lineOf.get(this).read("history", { before, after, limit }); }
-  members({ cursor, limit } = {}) { return lineOf.get(this).read("members", { cursor, limit }); }
+  history(page) { return lineOf.get(this).read("history", page); }
+  members(page) { return lineOf.get(this).read("members", page); }
   leave() { return lineOf.get(this).leave(); }
 }
 
