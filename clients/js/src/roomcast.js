@@ -418,7 +418,7 @@ class Link {
     const rate = isSeq(this.limits.publishRate) ? this.limits.publishRate : 0;
     this.bucket = { tokens: rate, burst: rate, rate, since: Date.now() };
     this.mind();
-    this.planRefresh(expiryOf(this.token ?? ""));
+    this.planRefresh(expiryOf(this.token) ?? frame.expiresAtMs);
     // Whoever was given a name keeps it when they come back, unless their token says who they are.
     if (this.token === undefined && isText(frame.name)) this.name ??= frame.name;
     const { era } = this;
