@@ -30,6 +30,10 @@ pub enum End {
     Rebalanced,
     /// Its name was taken by another, where names are unique.
     NameTaken,
+    /// An operator ended it, and asks for its return.
+    Requested,
+    /// An operator ended it.
+    Removed,
 }
 
 impl End {
@@ -38,6 +42,7 @@ impl End {
         match self {
             Self::Draining => Some("draining"),
             Self::Rebalanced => Some("rebalanced"),
+            Self::Requested => Some("requested"),
             _ => None,
         }
     }
@@ -84,6 +89,8 @@ impl End {
             Self::Rebalanced => row(CloseCode::Restart, "rebalanced", "another node has more room", true),
             Self::Draining => row(CloseCode::Restart, "draining", "node is shutting down", true),
             Self::NameTaken => row(CloseCode::Removed, "name_taken", "the name was taken by another", false),
+            Self::Requested => row(CloseCode::Restart, "requested", "an operator asks for a new connection", true),
+            Self::Removed => row(CloseCode::Removed, "removed", "removed by an operator", false),
         }
     }
 }
@@ -98,6 +105,8 @@ impl From<Stop> for End {
             Stop::Draining => Self::Draining,
             Stop::Rebalanced => Self::Rebalanced,
             Stop::NameTaken => Self::NameTaken,
+            Stop::Requested => Self::Requested,
+            Stop::Removed => Self::Removed,
         }
     }
 }
@@ -121,6 +130,7 @@ mod tests {
         assert_eq!(code(End::Abuse), Some(1008));
         assert_eq!(code(End::SlowConsumer), Some(4408));
         assert_eq!((code(End::Draining), code(End::Rebalanced)), (Some(1012), Some(1012)));
+        assert_eq!((code(End::Requested), code(End::Removed)), (Some(1012), Some(4409)));
         assert_eq!(code(Violation { code: 1009, reason: "" }.into()), Some(1009));
         assert!(End::SlowConsumer.row().may_retry && !End::Abuse.row().may_retry);
     }
