@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The JavaScript client's tests: its types, a scripted server, real nodes and a real Redis.
+# The JavaScript client's tests: its types, a scripted server, real nodes and a real Redis, a real browser.
 # The last line is `N passed, N failed`.
 # usage: clients/js/test/run.sh GATEWAY [OPTION OF node --test...]
 set -uo pipefail
 cd "$(dirname "$0")/../../.." || exit 1
 GATEWAY_UNDER_TEST=$(realpath "${1:-target/debug/gateway}") || exit 1
 export GATEWAY_UNDER_TEST NODE_PATH=$PWD/.cache/node_modules
-scripts/need.sh node node_modules redis-server || exit 1
+scripts/need.sh node node_modules redis-server chromium || exit 1
 log=.cache/logs/client-js.log
 mkdir -p "${log%/*}"
 # Nodes are started and killed: two files at a time are enough for two cores.

@@ -83,7 +83,8 @@ export async function place(t) {
       return answer.trim();
     },
     async node(name, { alone = false, config, args = [] } = {}) {
-      const all = ["--node-id", name, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--workers", "1", ...args];
+      const all = ["--node-id", name, "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--workers", "1", ...args];
+      if (!args.includes("--listen")) all.push("--listen", "127.0.0.1:0");
       if (!alone) all.push("--redis", `redis://127.0.0.1:${port}`);
       if (config) {
         await writeFile(join(folder, `${name}.toml`), config);
