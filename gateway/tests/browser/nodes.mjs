@@ -38,7 +38,7 @@ export class Cluster {
   #work = mkdtempSync(path.join(tmpdir(), "roomcast-page-"));
   #processes = [];
   #balancers = [];
-  #args; #gateway;
+  #args; #gateway; #redis;
   nodes = [];
 
   // `args` go to each node, `config` is the text of its file.
@@ -49,6 +49,7 @@ export class Cluster {
       const redis = cluster.#run("redis-server", ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
       await until("redis-server answers", () => redis.out.includes("Ready to accept connections"));
       writeFileSync(path.join(cluster.#work, "rooms.toml"), config);
+      cluster.#redis = port;
       cluster.#args = [...args, "--redis", `redis://127.0.0.1:${port}`];
       cluster.#gateway = path.resolve(gateway);
       for (let number = 0; number < count; number += 1) await cluster.#node(number, 0);
@@ -110,6 +111,20 @@ export class Cluster {
       client.pipe(node).pipe(client);
     });
     return undefined;
+  }
+
+  // Breaks every connection through the balancer that was made as that number.
+  cut(number) {
+    for (const client of this.#balancers[number].open) client.destroy();
+  }
+
+  // Empties Redis.
+  async forget() {
+    const socket = net.connect(this.#redis, "127.0.0.1").setEncoding("utf8");
+    socket.write("FLUSHALL\r\n");
+    const [answer] = await once(socket, "data");
+    socket.destroy();
+    if (!answer.startsWith("+OK")) throw new Error(answer);
   }
 
   // As a machine dies: without a word.

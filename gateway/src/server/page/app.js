@@ -253,11 +253,12 @@ async function rename() {
   if (!name) return;
   const own = app.name;
   try {
+    if (new TextEncoder().encode(name).length > 64) throw Object.assign(new Error(name), { code: "bad_name" });
     if (client.status.state === "closed") connectAnew(); // which takes the name from the field
     else await client.rename(name);
   } catch (error) {
-    nameProblem({ name_taken: "nameTaken", rate_limited: "nameFast", too_large: "nameBad" }[error.code] ?? "nameOther", { name, own });
-    return $("name").focus();
+    nameProblem({ name_taken: "nameTaken", rate_limited: "nameFast", bad_name: "nameBad" }[error.code] ?? "nameOther", { name, own });
+    return setTimeout(() => $("name").focus()); // after whatever else the key that was pressed does
   }
   nameProblem();
   always.set("name", name);

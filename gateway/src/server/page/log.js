@@ -233,6 +233,7 @@ export class Log {
       }
       line.remove();
     }
+    this.#top = 0; // everything has moved up, by nobody's hand
     const first = this.#lines.querySelector(".message");
     if (first) this.#arrange(first);
   }

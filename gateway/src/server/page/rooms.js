@@ -105,9 +105,9 @@ export class RoomView {
     this.#more = [];
     this.#paint();
     const first = !this.#been;
-    this.#been = true;
     // What was there or was missed follows at once.
     queueMicrotask(() => {
+      this.#been = true;
       if (first && mode === "durable" && this.log.empty) this.log.system("quiet", {}, true);
       this.log.offerOlder(this.log.first > 1 && this.log.first < Infinity);
     });
