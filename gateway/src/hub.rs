@@ -5,6 +5,7 @@
 
 mod batch;
 mod home;
+mod identity;
 mod joining;
 mod lease;
 mod mail;
@@ -29,7 +30,8 @@ mod tend;
 mod tests;
 mod turn;
 
-pub use mail::{Inbox, Post, Question};
+pub use identity::Identity;
+pub use mail::{Inbox, Post, Question, Sight};
 pub use peer::{Peer, Stop};
 pub use publish::now_us;
 pub use questions::{LONGEST_PAGE, PAGE};

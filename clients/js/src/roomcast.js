@@ -418,7 +418,7 @@ class Link {
     const rate = isSeq(this.limits.publishRate) ? this.limits.publishRate : 0;
     this.bucket = { tokens: rate, burst: rate, rate, since: Date.now() };
     this.mind();
-    this.planRefresh(expiryOf(this.token ?? ""));
+    this.planRefresh(expiryOf(this.token) ?? frame.expiresAtMs);
     // Whoever was given a name keeps it when they come back, unless their token says who they are.
     if (this.token === undefined && isText(frame.name)) this.name ??= frame.name;
     const { era } = this;
@@ -868,8 +868,8 @@ class Line {
     const gone = this.gone ?? link.stopped;
     if (gone) return refusal(gone);
     if (this.mode === "ephemeral" && this.state !== "joined") return refuse("not_connected", "ephemeral messages do not wait", true);
-    const bytes = byteLength(json) + byteLength(this.id) + (id ? byteLength(id) : 64) + 96; // at least what the frame has
-    if (bytes > link.limits.messageBytes) return refuse("too_large", `the server takes ${link.limits.messageBytes} bytes`);
+    const bytes = byteLength(json) + 200; // about what the frame has
+    if (bytes - 200 > link.limits.messageBytes) return refuse("too_large", `the server takes ${link.limits.messageBytes} bytes`);
     if (link.queued.count >= maxQueuedMessages || link.queued.bytes + bytes > maxQueuedBytes) {
       return refuse("overloaded", "too many messages wait to be sent", true);
     }
@@ -904,10 +904,15 @@ class Line {
 
   send(entry) {
     const { link } = this;
-    if (!entry.id) {
-      entry.id = `${this.producer}#${this.number}`;
-      this.number += 1;
+    const ref = link.counter + 1;
+    const id = entry.id ?? `${this.producer}#${this.number}`;
+    const text = `{"type":"publish","room":${JSON.stringify(this.id)},"id":${JSON.stringify(id)},"ref":${ref}${entry.quiet ? ',"echo":false' : ""
+    },"data":${entry.json}}`;
+    if (byteLength(text) > link.limits.messageBytes) {
+      return entry.settle(new RoomcastError("too_large", `the server takes ${link.limits.messageBytes} bytes`, { room: this.id }));
     }
+    if (entry.id === undefined) this.number += 1;
+    entry.id = id;
     entry.sent = true;
     link.flying.count += 1;
     link.flying.bytes += entry.bytes;
@@ -916,10 +921,9 @@ class Line {
       this.quiet.add(entry.id);
       if (this.quiet.size > MOST_HELD) this.quiet.delete(this.quiet.values().next().value);
     }
-    link.counter += 1;
-    link.refs.set(link.counter, (frame) => this.answered(entry, frame));
-    const echo = entry.quiet ? ',"echo":false' : "";
-    link.write(`{"type":"publish","room":${JSON.stringify(this.id)},"id":${JSON.stringify(entry.id)},"ref":${link.counter}${echo},"data":${entry.json}}`);
+    link.counter = ref;
+    link.refs.set(ref, (frame) => this.answered(entry, frame));
+    link.write(text);
   }
 
   answered(entry, frame) {

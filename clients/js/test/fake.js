@@ -162,12 +162,14 @@ export async function start(t, options = {}) {
 }
 
 // The same, connected and in the room `lobby`, whose events are kept.
-export async function inLobby(t, { answer = {}, ...options } = {}) {
+// `alive`: the server answers pings.
+export async function inLobby(t, { answer = {}, alive = false, welcome, ...options } = {}) {
   const all = await start(t, options);
+  if (alive) all.server.answer = (frame, socket) => frame.type === "ping" && socket.say({ type: "pong" });
   const { client, server } = all;
   const room = client.join("lobby");
   const events = record(room);
-  server.last.welcome(options.welcome);
+  server.last.welcome(welcome);
   server.last.say(joined(server.last.only("join"), { term: "t1", seq: 10, ...answer }));
   await settle();
   return { ...all, room, events, socket: server.last };
