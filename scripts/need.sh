@@ -81,12 +81,14 @@ venv() { # [folder list]
 }
 
 node_modules() {
-  local wanted="playwright-core@1.65.1" stamp=$cache/node_modules/.installed
+  local wanted="playwright-core@1.65.1 axe-core@4.14.1 livekit-client@2.23.0 ws@8.23.0 typescript@7.0.2" stamp=$cache/node_modules/.installed
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
   program node nodejs
   program npm
   say "installing $wanted into .cache/node_modules"
-  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$cache" --no-save --no-audit --no-fund --loglevel=error "$wanted" >&2
+  local packages
+  read -ra packages <<<"$wanted"
+  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$cache" --no-save --no-audit --no-fund --loglevel=error "${packages[@]}" >&2
   echo "$wanted" >"$stamp"
 }
 
@@ -129,6 +131,7 @@ crds() {
   local go module rest dir wanted stamp=$cache/crds/.installed
   wanted="github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml
 github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml
+sigs.k8s.io/gateway-api@v1.5.1 config/crd/standard/gateway.networking.k8s.io_gateways.yaml
 sigs.k8s.io/gateway-api@v1.5.1 config/crd/standard/gateway.networking.k8s.io_httproutes.yaml
 github.com/kedacore/keda/v2@v2.21.0 config/crd/bases/keda.sh_scaledobjects.yaml"
   if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
