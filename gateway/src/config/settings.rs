@@ -204,6 +204,10 @@ pub struct Settings {
     #[arg(long, default_value = "20s", value_parser = duration("100ms", "3h"))]
     pub shutdown_timeout: Duration,
 
+    /// Time without a connection and without a message after which the node drains and exits with 0. 0s for never
+    #[arg(long, default_value = "0s", value_parser = duration("0s", "30d"))]
+    pub idle_exit: Duration,
+
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value = "pretty")]
     pub log_format: LogFormat,

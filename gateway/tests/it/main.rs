@@ -10,6 +10,7 @@ mod config;
 mod drain;
 mod heartbeat;
 mod hostile;
+mod idle;
 mod limits;
 mod probe;
 mod protocol;
