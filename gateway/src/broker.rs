@@ -22,6 +22,7 @@ pub mod ids;
 pub mod lease;
 pub mod memory;
 pub mod presence;
+pub mod quota;
 pub mod redis;
 pub mod signs;
 pub mod state;
@@ -32,6 +33,7 @@ pub use ids::Subject;
 pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
+pub use quota::{Bucket, Claim, Meters, Quotas, Taken};
 pub use redis::{RedisBroker, RedisOptions};
 pub use signs::Signs;
 pub use state::{MAX_TOPS, Top, Trouble};
@@ -56,7 +58,7 @@ pub const MAX_EVICTION: usize = 128;
 /// Every call ends within the broker's timeout (2 s by default). Calls may be dropped at any point: what was sent may
 /// then still take effect.
 #[async_trait(?Send)]
-pub trait Broker {
+pub trait Broker: Quotas {
     /// Stores a turn's messages of one durable room under the next seqs and tells the other nodes, all in one step.
     ///
     /// Outcomes come in the order of `records`. New messages of one call get contiguous seqs. At most [`MAX_BATCH`]

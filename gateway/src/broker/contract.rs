@@ -28,6 +28,7 @@ mod leases;
 mod messages;
 mod passwords;
 mod presence;
+mod quota;
 mod scripts;
 mod sharding;
 mod terms;
@@ -211,6 +212,7 @@ fn policy() -> RoomPolicy {
         history_ttl: Duration::from_mins(1),
         idempotency_window: Duration::from_mins(1),
         unique_names: false,
+        publish_rate: None,
     }
 }
 

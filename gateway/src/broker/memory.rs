@@ -22,7 +22,7 @@ use self::room::Room;
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
-    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp,
+    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Meters, Moved, PresenceCall, PresenceEvent, PresenceOp,
     PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble, check_ops, check_records,
     check_rooms,
 };
@@ -30,6 +30,7 @@ use crate::config::RoomPolicy;
 
 mod ids;
 mod leases;
+mod quota;
 mod room;
 
 /// So many that workers seldom meet at one lock, so few that an empty store is small.
@@ -47,6 +48,7 @@ pub struct Memory {
 struct Store {
     shards: [Mutex<HashMap<RoomName, Room, FixedState>>; SHARDS],
     leases: Mutex<Leases>,
+    meters: Mutex<Meters>,
 }
 
 /// A worker's broker on a [`Memory`].

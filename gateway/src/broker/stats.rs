@@ -36,9 +36,15 @@ pub(super) enum Command {
     Bury,
     /// Where rooms stand.
     Tops,
+    /// Taking from a rate.
+    Take,
+    /// Counting connections of a user.
+    Claim,
+    /// Telling how many connections users have here.
+    SetUsers,
 }
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 16] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -52,6 +58,9 @@ const COMMANDS: [&str; 13] = [
     "evict",
     "bury",
     "tops",
+    "take",
+    "claim",
+    "set_users",
 ];
 
 /// One of the two connections of a broker.
