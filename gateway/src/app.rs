@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result};
 use foldhash::fast::RandomState;
 
+use crate::access::Access;
 use crate::broker::{Memory, RedisOptions};
 use crate::config::{Fault, Settings};
 use crate::hub::Post;
@@ -48,6 +49,7 @@ pub fn start(settings: Settings) -> Result<Node> {
     tell_limits(&settings, &metrics);
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
+    let access = Arc::new(Access::open());
     let first = listen(settings.listen)
         .with_context(|| format!("--listen (ROOMCAST_LISTEN): cannot bind {}", settings.listen))?;
     let address = first.local_addr()?;
@@ -63,7 +65,7 @@ pub fn start(settings: Settings) -> Result<Node> {
         max_connections_per_address: settings.max_connections_per_address,
         connect_rate: settings.connect_rate,
     });
-    let workers = start_workers(&settings, &metrics, &lifecycle, &tracing, (&admission, listeners))?;
+    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, (&admission, listeners))?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -107,6 +109,7 @@ fn start_workers(
     settings: &Arc<Settings>,
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
+    access: &Arc<Access>,
     tracing: &Tracing,
     (admission, listeners): (&Arc<Admission>, Vec<std::net::TcpListener>),
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
@@ -127,6 +130,7 @@ fn start_workers(
             lifecycle: lifecycle.clone(),
             admission: Arc::clone(admission),
             starting: admission.visit(),
+            access: Arc::clone(access),
             rules: rules.clone(),
             tracing: tracing.clone(),
         };

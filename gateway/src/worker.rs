@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use crate::access::Access;
 use crate::broker::{Broker, BrokerError, BrokerStats, Event, Memory, RedisBroker, RedisOptions};
 use crate::config::Settings;
 use crate::hub::{Inbox, Parts, Post, Shard};
@@ -67,6 +68,8 @@ pub struct Seed {
     pub admission: Arc<Admission>,
     /// Held until this worker serves.
     pub starting: Visit,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// Handshake rules.
     pub rules: HandshakeRules,
     /// Spans.
@@ -120,6 +123,7 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         (Rc::clone(&local), Arc::clone(&metrics)),
         tracing.clone(),
         lifecycle.clone(),
+        seed.access,
     );
     let mut vital = JoinSet::new();
     vital.spawn_local(Rc::clone(&shard).run_turns());
@@ -200,6 +204,7 @@ fn door(
     tracing: Tracing,
 ) -> Rc<Context> {
     let lifecycle = floor.lifecycle.clone();
+    let access = Arc::clone(&floor.access);
     let floor = Rc::clone(floor);
     for outcome in HandshakeOutcome::ALL {
         metrics.sockets.handshakes.with_label_values(&[outcome.label()]);
@@ -207,6 +212,7 @@ fn door(
     Context::new(
         rules,
         admission,
+        access,
         Rc::new(move || lifecycle.stage() >= Stage::Draining),
         Rc::new(move |accepted| session::start(&floor, accepted)),
         Rc::new(move |outcome, began| {
