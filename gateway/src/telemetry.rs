@@ -2,6 +2,7 @@
 
 mod activity;
 mod export;
+pub mod limit_metrics;
 pub mod logs;
 pub mod metrics;
 mod process;

@@ -1,5 +1,6 @@
 //! Publishing at a room's home: what came in a turn goes to the broker as one call, and to the members in its order.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -34,7 +35,7 @@ const STALE: &str =
 
 /// What an accepted publish's `ack` says.
 #[derive(Clone, Copy)]
-struct Settled<'a> {
+pub(super) struct Settled<'a> {
     position: Option<(&'a Term, u64)>,
     duplicate: bool,
 }
@@ -100,10 +101,16 @@ fn acknowledgement(request: &PublishRequest, reference: &str, settled: Settled<'
 }
 
 impl State {
-    /// The next messages to go out together.
-    fn take_pending(&mut self) -> Vec<PublishRequest> {
+    /// All that waits.
+    pub(super) fn take_all_pending(&mut self) -> VecDeque<PublishRequest> {
+        self.pending_bytes = 0;
+        std::mem::take(&mut self.pending)
+    }
+
+    /// The next messages to go out together, at most `most`.
+    fn take_pending(&mut self, most: usize) -> Vec<PublishRequest> {
         let (mut count, mut bytes) = (0, 0);
-        while count < MOST_MESSAGES.min(self.pending.len()) && bytes < MOST_BYTES {
+        while count < MOST_MESSAGES.min(self.pending.len()).min(most) && bytes < MOST_BYTES {
             bytes += self.pending[count].record.data.len();
             count += 1;
         }
@@ -138,7 +145,12 @@ impl Shard {
         if state.pending.is_empty() || state.publishing || congested || state.phase != Phase::Open {
             return;
         }
-        let requests = state.take_pending();
+        let most = self.allowed(home, &mut state);
+        if most == 0 {
+            return;
+        }
+        let requests = state.take_pending(most);
+        Self::spent(home, requests.len());
         if home.is_durable() {
             state.publishing = true;
             drop(state);
@@ -276,7 +288,7 @@ impl Shard {
     }
 
     /// Tells a publisher what became of its message and gives its share of the queue back.
-    fn settle(&self, request: &PublishRequest, outcome: Result<Settled<'_>, (ErrorCode, &'static str)>) {
+    pub(super) fn settle(&self, request: &PublishRequest, outcome: Result<Settled<'_>, (ErrorCode, &'static str)>) {
         let reference = request.reference.as_deref();
         let frame = match outcome {
             Ok(settled) => reference.and_then(|reference| acknowledgement(request, reference, settled)),

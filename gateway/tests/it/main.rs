@@ -15,6 +15,7 @@ mod idle;
 mod limits;
 mod probe;
 mod protocol;
+mod quota;
 mod sabotage;
 mod support;
 mod traces;

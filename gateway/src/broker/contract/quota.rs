@@ -39,7 +39,7 @@ async fn a_burst_then_the_rate_over_both_nodes(pair: Pair) {
                 let taken = broker.take(&bucket, rate, 3).await.expect("taken");
                 granted += taken.granted;
                 refused += u32::from(taken.granted < 3);
-                assert!(taken.retry_after <= Duration::from_millis(5), "{taken:?}");
+                assert!(taken.retry_after <= Duration::from_millis(6), "{taken:?}");
                 assert_eq!(taken.granted == 3, taken.retry_after.is_zero());
             }
             if after.elapsed() > Duration::from_millis(500) {
@@ -180,7 +180,7 @@ async fn nothing_is_left_in_redis() {
     let one = Alive::new(&broker, "node-a").await;
     assert_eq!(one.claim(&broker, 0, 2).await, 2);
     let users = format!("rc:{{!}}:users:{}", one.0);
-    assert_eq!(server.command::<Vec<String>>(&["HGETALL", &users]), [ann().tag(), "2".to_owned()]);
+    assert_eq!(server.command::<String>(&["HGET", &users, &ann().tag()]), "2");
     pair_of_takes(&broker).await;
     let tags = [format!("rc:{{u:{}}}:r", ann().tag()), "rc:{lobby}:r".to_owned()];
     for key in &tags {
