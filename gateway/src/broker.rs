@@ -238,6 +238,8 @@ pub struct Record {
     pub from: ClientId,
     /// The sender's display name at that moment. At most 64 bytes.
     pub name: Arc<str>,
+    /// The sender's user, if it has one. 1 to 128 bytes, no control characters.
+    pub user: Option<Arc<str>>,
     /// Whether the sender is to receive it too.
     pub echo: bool,
     /// When the publishing node accepted it, µs since the Unix epoch by that node's clock.

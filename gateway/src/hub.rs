@@ -6,6 +6,7 @@
 mod allowance;
 mod batch;
 mod home;
+mod identity;
 mod joining;
 mod lease;
 mod mail;
@@ -32,6 +33,7 @@ mod turn;
 mod users;
 
 pub use allowance::{Allowance, Spending};
+pub use identity::Identity;
 pub use mail::{Inbox, Post, Question, Sight};
 pub use peer::{Peer, Stop};
 pub use publish::now_us;

@@ -2,7 +2,6 @@
 //! gone a second later. Called by `gateway check`; says what it found in words for people.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Beat, Broker, BrokerError, Event, Farewell, Incarnation, PresenceCall, PresenceOp, Range, Record, Subject,
+    Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, PresenceCall, PresenceOp, Range, Record, Subject,
 };
 use crate::config::RoomPolicy;
 
@@ -142,9 +141,9 @@ async fn live(
     };
     broker.beat(&beat).await.map_err(step("beat"))?;
     let client = ClientId::random();
-    let name: Arc<str> = "check".into();
-    let enter = [PresenceOp::Enter { client, name: Arc::clone(&name) }];
-    let leave = [PresenceOp::Leave { client, name }];
+    let member = Member { id: client, name: "check".into(), user: None, info: None };
+    let enter = [PresenceOp::Enter(member.clone())];
+    let leave = [PresenceOp::Leave(member)];
     let call = |ops| PresenceCall { incarnation: life, ops, unique_names: true, want_members: 1 };
     broker.presence(room, call(&enter)).await.map_err(step("presence"))?;
     let listed = broker.members(room, None, 1).await.map_err(step("members"))?;
@@ -183,6 +182,7 @@ fn record(from: ClientId, id: &str) -> Record {
         subject: Subject::of(&Uuid::new_v4().to_string()),
         from,
         name: "check".into(),
+        user: None,
         echo: true,
         accepted_at_us: 0,
         trace: None,

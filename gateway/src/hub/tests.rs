@@ -17,7 +17,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::sequencer::Run;
-use super::{Inbox, Parts, Peer, Post, Shard, Sight};
+use super::{Identity, Inbox, Parts, Peer, Post, Shard, Sight};
 use crate::broker::{
     Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, Memory,
     MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble,
@@ -221,7 +221,8 @@ impl Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
-        let peer = Peer::new(ClientId::random(), "n".into(), near.expect("accepted").0, QUEUE_LIMIT, 0);
+        let stream = near.expect("accepted").0;
+        let peer = Peer::new(ClientId::random(), "n".into(), Identity::default(), stream, QUEUE_LIMIT, 0);
         shard.connect(&peer);
         Self { shard: Rc::clone(shard), peer, socket: far.expect("connected"), input: Vec::new() }
     }
@@ -268,6 +269,7 @@ fn record(text: &str) -> Record {
         subject: Subject::NOBODY,
         from: ClientId::random(),
         name: "n".into(),
+        user: None,
         echo: true,
         accepted_at_us: 0,
         trace: None,

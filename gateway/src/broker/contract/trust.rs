@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::broker::redis::ACL_COMMANDS;
 use crate::broker::redis::test_tls::Authority;
-use crate::broker::{Beat, BrokerError, Farewell, PresenceOp, Range};
+use crate::broker::{Beat, BrokerError, Farewell, Range};
 
 /// Every kind of call once.
 pub(super) async fn works(options: &RedisOptions) {
@@ -20,8 +20,7 @@ pub(super) async fn works(options: &RedisOptions) {
     a.history(&room, Range::Latest { limit: 1 }).await.expect("history");
     assert_eq!(a.tops(std::slice::from_ref(&room)).await.expect("tops")[0].as_ref().map(|top| top.seq), Some(1));
     let client = ClientId::random();
-    let name: std::sync::Arc<str> = "Ann".into();
-    let ops = [PresenceOp::Enter { client, name: name.clone() }, PresenceOp::Leave { client, name }];
+    let ops = [enter(client, "Ann"), leave(client, "Ann")];
     a.presence(&room, call(&ops, 5)).await.expect("presence");
     a.members(&room, None, 5).await.expect("members");
     let life = Incarnation::new(&node("node-a"));
