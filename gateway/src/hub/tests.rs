@@ -32,6 +32,7 @@ mod catching_up;
 mod delivery;
 mod ending;
 mod joining;
+mod limits;
 mod lives;
 mod outage;
 mod sabotage;
@@ -47,6 +48,9 @@ struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
     beat_fails: Cell<bool>,
+    quotas_fail: Cell<bool>,
+    /// Calls about limits so far.
+    calls: Cell<usize>,
     reads: Semaphore,
     /// Reads that stand at the gate.
     waiting: Cell<usize>,
@@ -199,6 +203,8 @@ impl Node {
                 inner,
                 presence_fails: RefCell::default(),
                 beat_fails: Cell::new(false),
+                quotas_fail: Cell::new(false),
+                calls: Cell::new(0),
                 reads,
                 waiting: Cell::new(0),
                 asked: Cell::new(0),
