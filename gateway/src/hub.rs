@@ -31,7 +31,7 @@ mod tests;
 mod turn;
 
 pub use identity::Identity;
-pub use mail::{Inbox, Post, Question};
+pub use mail::{Inbox, Post, Question, Sight};
 pub use peer::{Peer, Stop};
 pub use publish::now_us;
 pub use questions::{LONGEST_PAGE, PAGE};
