@@ -6,6 +6,7 @@
 mod batch;
 mod directory;
 mod home;
+mod identity;
 mod joining;
 mod lease;
 mod mail;
@@ -32,7 +33,8 @@ mod tend;
 mod tests;
 mod turn;
 
-pub use mail::{Inbox, Post, Question};
+pub use identity::Identity;
+pub use mail::{Inbox, Post, Question, Sight};
 pub use orders::Carried;
 pub use peer::{Peer, Stop};
 pub use posting::{Placed, Posting, Refused};

@@ -210,11 +210,21 @@ fn checked_ref(raw: Option<&RawValue>) -> Result<Option<&str>, FrameError> {
 }
 
 /// Refuses data nested so deep that other members' parsers would fail on it: many recurse. The text is valid JSON.
-///
-/// # Errors
-/// [`ErrorCode::TooLarge`].
-pub fn checked_data(data: &str) -> Result<&str, FrameError> {
-    let (mut depth, mut in_string, mut bytes) = (0_usize, false, data.bytes());
+fn checked_data(data: &str) -> Result<&str, FrameError> {
+    if is_shallow(data) {
+        return Ok(data);
+    }
+    Err(bad(ErrorCode::TooLarge, format!("`data` is nested deeper than {MAX_DATA_DEPTH} levels")))
+}
+
+/// Whether `data`, which is valid JSON, is nested no deeper than [`MAX_DATA_DEPTH`].
+pub fn is_shallow(data: &str) -> bool {
+    nests_within(data, MAX_DATA_DEPTH)
+}
+
+/// Whether `json`, which is valid, is nested no deeper than `most` levels.
+pub(crate) fn nests_within(json: &str, most: usize) -> bool {
+    let (mut depth, mut in_string, mut bytes) = (0_usize, false, json.bytes());
     while let Some(byte) = bytes.next() {
         match byte {
             // What is escaped cannot end the string.
@@ -224,11 +234,11 @@ pub fn checked_data(data: &str) -> Result<&str, FrameError> {
             b']' | b'}' if !in_string => depth -= 1,
             _ => {}
         }
-        if depth > MAX_DATA_DEPTH {
-            return Err(bad(ErrorCode::TooLarge, format!("`data` is nested deeper than {MAX_DATA_DEPTH} levels")));
+        if depth > most {
+            return false;
         }
     }
-    Ok(data)
+    true
 }
 
 /// Checks an idempotency key.

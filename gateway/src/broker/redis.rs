@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use roomcast_protocol::{ClientId, NodeId, RoomName};
 use tokio::sync::mpsc;
 
+pub use self::examine::examine;
 pub use self::inspect::Said;
 use self::script::Scripts;
 use self::subscription::Topic;
@@ -33,6 +34,7 @@ mod cluster;
 mod commands;
 mod connection;
 mod directory;
+mod examine;
 mod identity;
 mod inspect;
 mod lease;

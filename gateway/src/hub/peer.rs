@@ -13,7 +13,9 @@ use roomcast_protocol::{ClientId, RoomName};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::identity::Identity;
 use super::room::Room;
+use crate::broker::Member;
 use crate::socket::{Outbox, SendError, Sent};
 
 /// Publishes one connection may have waiting for their outcome before its socket is no longer read.
@@ -42,6 +44,8 @@ pub enum Stop {
     Requested,
     /// An operator ended it.
     Removed,
+    /// Its token has expired.
+    Expired,
 }
 
 impl Stop {
@@ -86,6 +90,7 @@ pub struct Peer {
     /// Where the shard keeps this peer; reused after it is gone.
     pub(super) slot: Cell<u32>,
     name: RefCell<Arc<str>>,
+    identity: Identity,
     stream: TcpStream,
     outbox: RefCell<Outbox>,
     queue_limit: usize,
@@ -107,15 +112,25 @@ pub struct Peer {
     pub pinged: Cell<u32>,
     /// Tick by which a begun message or a begun close must be finished; 0 when there is none.
     pub deadline: Cell<u32>,
+    /// When its token expires, milliseconds since the Unix epoch; 0 for never.
+    pub expires_at_ms: Cell<u64>,
 }
 
 impl Peer {
     /// A peer that writes to `stream` and queues at most `queue_limit` bytes.
-    pub fn new(id: ClientId, name: Arc<str>, stream: TcpStream, queue_limit: usize, tick: u32) -> Rc<Self> {
+    pub fn new(
+        id: ClientId,
+        name: Arc<str>,
+        identity: Identity,
+        stream: TcpStream,
+        queue_limit: usize,
+        tick: u32,
+    ) -> Rc<Self> {
         Rc::new(Self {
             id,
             slot: Cell::new(u32::MAX),
             name: RefCell::new(name),
+            identity,
             stream,
             outbox: RefCell::new(Outbox::default()),
             queue_limit,
@@ -133,6 +148,7 @@ impl Peer {
             heard: Cell::new(tick),
             pinged: Cell::new(tick),
             deadline: Cell::new(0),
+            expires_at_ms: Cell::new(0),
         })
     }
 
@@ -144,6 +160,17 @@ impl Peer {
     /// The display name in force.
     pub fn name(&self) -> Arc<str> {
         Arc::clone(&self.name.borrow())
+    }
+
+    /// Who it is besides its name.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The client as a member.
+    pub(super) fn member(&self) -> Member {
+        let Identity { user, info } = self.identity.clone();
+        Member { id: self.id, name: self.name(), user, info }
     }
 
     pub(super) fn set_name(&self, name: Arc<str>) {

@@ -34,6 +34,8 @@ pub enum End {
     Requested,
     /// An operator ended it.
     Removed,
+    /// Its token has expired, and no other came.
+    Expired,
 }
 
 impl End {
@@ -88,6 +90,7 @@ impl End {
             Self::SlowConsumer => row(CloseCode::SlowConsumer, "slow_consumer", "outbound queue full", true),
             Self::Rebalanced => row(CloseCode::Restart, "rebalanced", "another node has more room", true),
             Self::Draining => row(CloseCode::Restart, "draining", "node is shutting down", true),
+            Self::Expired => row(CloseCode::Unauthorized, "expired", "the token has expired", false),
             Self::NameTaken => row(CloseCode::Removed, "name_taken", "the name was taken by another", false),
             Self::Requested => row(CloseCode::Restart, "requested", "an operator asks for a new connection", true),
             Self::Removed => row(CloseCode::Removed, "removed", "removed by an operator", false),
@@ -107,6 +110,7 @@ impl From<Stop> for End {
             Stop::NameTaken => Self::NameTaken,
             Stop::Requested => Self::Requested,
             Stop::Removed => Self::Removed,
+            Stop::Expired => Self::Expired,
         }
     }
 }
@@ -131,6 +135,7 @@ mod tests {
         assert_eq!(code(End::SlowConsumer), Some(4408));
         assert_eq!((code(End::Draining), code(End::Rebalanced)), (Some(1012), Some(1012)));
         assert_eq!((code(End::Requested), code(End::Removed)), (Some(1012), Some(4409)));
+        assert_eq!(code(End::Expired), Some(4401));
         assert_eq!(code(Violation { code: 1009, reason: "" }.into()), Some(1009));
         assert!(End::SlowConsumer.row().may_retry && !End::Abuse.row().may_retry);
     }
