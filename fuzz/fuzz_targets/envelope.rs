@@ -212,7 +212,7 @@ fn encode(event: &Event) -> Vec<u8> {
                 framed(&[&[kind][..], &client.to_bytes(), &short(name)].concat(), &mut out);
             }
         }
-        Event::Resubscribed => unreachable!("never on the bus"),
+        Event::Order(_) | Event::Resubscribed => unreachable!("never on a room's channel"),
     }
     out
 }
@@ -304,7 +304,7 @@ fn check_event(event: &Event, payload: &Bytes) {
                 check_name(name);
             }
         }
-        Event::Resubscribed => panic!("nobody on the bus can say that"),
+        Event::Order(_) | Event::Resubscribed => panic!("nobody on a room's channel can say that"),
     }
 }
 
