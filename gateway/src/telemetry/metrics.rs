@@ -11,6 +11,7 @@ use prometheus::{
     CounterVec, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
+pub use super::access_metrics::AccessMetrics;
 use super::cluster_metrics::ClusterMetrics;
 use super::process::Process;
 use super::register::Registrar;
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub cluster: ClusterMetrics,
     /// The way to the other nodes.
     pub broker: BrokerMetrics,
+    /// Tokens and keys.
+    pub access: AccessMetrics,
     registry: Registry,
     rows: Vec<Row>,
 }
@@ -176,9 +179,10 @@ impl Metrics {
         let hub = HubMetrics::new(&mut registrar);
         let cluster = ClusterMetrics::new(&mut registrar);
         let broker = BrokerMetrics::new(&mut registrar);
+        let access = AccessMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, cluster, broker, registry, rows })
+        Arc::new(Self { node, sockets, hub, cluster, broker, access, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.
