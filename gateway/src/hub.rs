@@ -5,6 +5,7 @@
 
 mod allowance;
 mod batch;
+mod directory;
 mod home;
 mod identity;
 mod joining;
@@ -12,7 +13,9 @@ mod lease;
 mod mail;
 mod muster;
 mod naming;
+mod orders;
 mod peer;
+mod posting;
 mod publish;
 mod questions;
 mod recent;
@@ -35,7 +38,9 @@ mod users;
 pub use allowance::{Allowance, Spending};
 pub use identity::Identity;
 pub use mail::{Inbox, Post, Question, Sight};
+pub use orders::Carried;
 pub use peer::{Peer, Stop};
+pub use posting::{Placed, Posting, Refused};
 pub use publish::now_us;
 pub use questions::{LONGEST_PAGE, PAGE};
 pub use shard::{Parts, Shard};

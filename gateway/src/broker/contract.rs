@@ -13,12 +13,13 @@ use tokio::time::timeout;
 use super::redis::test_groups::{Sharded, Watched};
 use super::redis::test_server::Server;
 use super::{
-    Broker, BrokerStats, Envelope, Event, Incarnation, Kind, Member, Memory, Outcome, PresenceCall, PresenceOp, Record,
-    RedisBroker, RedisOptions, Subject,
+    Broker, BrokerStats, Directory, Envelope, Event, Incarnation, Kind, Member, Memory, NodeNote, Orders, Outcome,
+    PresenceCall, PresenceOp, Record, RedisBroker, RedisOptions, Subject,
 };
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
 
+mod directory;
 mod examine;
 mod failover;
 mod faults;
@@ -27,6 +28,7 @@ mod identity;
 mod ids;
 mod leases;
 mod messages;
+mod orders;
 mod passwords;
 mod presence;
 mod quota;
@@ -119,7 +121,7 @@ impl Events {
                 let own = match &event {
                     Event::Messages(envelope) => envelope.node == self.node,
                     Event::Presence(event) => event.node == self.node,
-                    Event::Resubscribed => false,
+                    Event::Order(_) | Event::Resubscribed => false,
                 };
                 if !own {
                     return event;
@@ -215,6 +217,11 @@ fn policy() -> RoomPolicy {
         unique_names: false,
         publish_rate: None,
     }
+}
+
+/// What a node says of itself.
+fn note(node: &NodeId) -> NodeNote<'_> {
+    NodeNote { node, connections: 1, rooms: 1, max_connections: 100, load: 0.5, version: "1.2.3" }
 }
 
 /// Operations through one life of a node, the same for all who use this.

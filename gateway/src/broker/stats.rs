@@ -42,9 +42,23 @@ pub(super) enum Command {
     Claim,
     /// Telling how many connections users have here.
     SetUsers,
+    /// One member of a room.
+    Member,
+    /// A page of the rooms.
+    Rooms,
+    /// The nodes that live.
+    Nodes,
+    /// Asking for the orders.
+    Listen,
+    /// Giving an order.
+    Order,
+    /// Answering one.
+    Answer,
+    /// Reading the answers.
+    Answers,
 }
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 23] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -61,6 +75,13 @@ const COMMANDS: [&str; 16] = [
     "take",
     "claim",
     "set_users",
+    "member",
+    "rooms",
+    "nodes",
+    "listen",
+    "order",
+    "answer",
+    "answers",
 ];
 
 /// One of the two connections of a broker.

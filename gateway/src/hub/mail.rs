@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use roomcast_protocol::{ClientId, RoomName, Since};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::lease::Validity;
 use super::naming::Claimed;
+use super::posting::{Placed, Refused};
 use super::users::Seat;
-use crate::broker::{Incarnation, Member, Meters, Record, Subject};
+use crate::broker::{Incarnation, Member, Meters, Record, Subject, Task};
 use crate::telemetry::trace::Span;
 
 /// Where a session lives. The slot may have been given to another since, so the id is compared too.
@@ -54,11 +55,20 @@ pub(super) struct JoinRequest {
     pub(super) life: u32,
 }
 
-/// A session publishes.
+/// Who publishes, and so how it is told what came of it.
+#[derive(Debug)]
+pub(super) enum Publisher {
+    /// A session, by mail.
+    Session(Address),
+    /// Somebody without one, who waits.
+    Caller(oneshot::Sender<Result<Placed, Refused>>),
+}
+
+/// Somebody publishes.
 #[derive(Debug)]
 pub(super) struct PublishRequest {
     pub(super) room: RoomName,
-    pub(super) from: Address,
+    pub(super) from: Publisher,
     pub(super) reference: Option<Box<str>>,
     pub(super) record: Record,
     /// Ends with the request, once its publisher was told.
@@ -121,6 +131,8 @@ pub(super) enum Mail {
     Rise { user: Subject },
     /// From the home: the member's name was taken while it was not known to the broker.
     Expel { to: Address },
+    /// To every worker: carry this out, and say how many connections it concerned.
+    Order { task: Arc<Task>, done: Sender<u64> },
 }
 
 /// The ways to every worker of the node.

@@ -78,11 +78,11 @@ async fn a_rate_that_changes_holds_at_once(pair: Pair) {
 }
 
 /// A node that lives.
-struct Alive(Incarnation, u64);
+struct Alive(Incarnation, u64, NodeId);
 
 impl Alive {
     async fn new(broker: &dyn Broker, name: &str) -> Self {
-        let mut alive = Self(Incarnation::new(&node(name)), 0);
+        let mut alive = Self(Incarnation::new(&node(name)), 0, node(name));
         alive.beat(broker).await;
         alive
     }
@@ -95,8 +95,7 @@ impl Alive {
             expiry: EXPIRY,
             number: self.1,
             answered,
-            connections: 0,
-            rooms: 0,
+            note: note(&self.2),
             working_on: &[],
             most_claims: 4,
         };

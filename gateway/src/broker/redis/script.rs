@@ -44,6 +44,8 @@ pub(super) struct Scripts {
     pub(super) beat: Script,
     pub(super) take: Script,
     pub(super) claim: Script,
+    pub(super) rooms: Script,
+    pub(super) answer: Script,
 }
 
 impl Scripts {
@@ -57,11 +59,14 @@ impl Scripts {
             beat: script(include_str!("beat.lua")),
             take: script(include_str!("take.lua")),
             claim: script(include_str!("claim.lua")),
+            rooms: script(include_str!("rooms.lua")),
+            answer: script(include_str!("answer.lua")),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 6] {
-        [&self.publish, &self.history, &self.presence, &self.beat, &self.take, &self.claim]
+    pub(super) fn all(&self) -> [&Script; 8] {
+        let Self { publish, history, presence, beat, take, claim, rooms, answer } = self;
+        [publish, history, presence, beat, take, claim, rooms, answer]
     }
 }
 
