@@ -1,4 +1,5 @@
-// Roomcast's client: rooms over one WebSocket that is lost and found again. For browsers and Node; imports nothing.
+// Roomcast's client: rooms over one WebSocket that is lost and found again. For browsers and Node. It imports nothing and
+// is one file, so that a page can take it as it is.
 //
 // Link is the connection: when to connect, whether it lives, tokens, pace. Line is one room: its place in the order,
 // who is there, what waits to be published. Roomcast and Room are what users hold; they pass on and keep nothing.
@@ -13,6 +14,7 @@ const HARD_RETRY_MS = 5000; // the same after HARD_CODES, of which at least half
 const MAX_TIMER_MS = 2 ** 31 - 1; // beyond it, timers fire at once
 const LATE_MS = 5000; // a timer as late as that means that the machine slept
 const PROBE_MS = 5000; // time for an answer when there is reason to doubt
+const REFRESH_AGAIN_MS = 5000; // no token is fetched sooner after the last
 const NAME_PATIENCE_MS = 30_000; // a killed node's members keep their unique names for up to 20 s
 const MOST_IN_FLIGHT = 128; // half of what a node takes before it stops reading, and with it our pings
 const MOST_BYTES_IN_FLIGHT = 65_536;
@@ -110,11 +112,15 @@ function uuid() { // crypto.randomUUID is missing on pages without TLS
   return digits.join("").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-// When a JWT ends, in ms since the epoch; undefined if it cannot be read.
-function expiryOf(token) {
+// How long a JWT is good for, in ms; undefined if it cannot be read. It was just fetched: where the clock here says that it
+// is over, or lasts longer than it ever did, the clock is wrong.
+function timeLeft(token) {
   try {
-    const { exp } = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
-    return Number.isFinite(exp) ? exp * 1000 : undefined;
+    const { exp, iat } = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+    if (!Number.isFinite(exp)) return undefined;
+    const left = exp * 1000 - Date.now();
+    const whole = Number.isFinite(iat) ? (exp - iat) * 1000 : Math.max(left, 0);
+    return left > 0 ? Math.min(left, whole) : whole;
   } catch {
     return undefined;
   }
@@ -165,6 +171,12 @@ class Link {
     this.timers = new Set();
     this.counter = 0;
     this.attempts = 0;
+    this.welcomedAt = undefined; // since when the server serves us
+    this.comeBackAt = undefined; // when it asked us to, if it sends us away
+    this.denied = false; // the last token was refused
+    this.patient = false; // the wait is the server's wish
+    this.stopped = undefined; // why there is no coming back
+    this.turn = 0; // whose line's publish is next
     this.era = 0; // counts connections, so that what was meant for one does not reach the next
     this.at = 0; // index of the address in use
     this.queued = { count: 0, bytes: 0 };
@@ -211,8 +223,9 @@ class Link {
   start() {
     if (this.ended) return;
     this.forget();
-    this.stopped = null;
-    const era = this.era;
+    this.stopped = this.welcomedAt = this.comeBackAt = undefined;
+    this.trouble = "";
+    const { era } = this;
     this.show("connecting");
     if (era !== this.era) return; // a listener closed or connected
     this.deadline = this.later(this.options.connectTimeoutMs, () => this.lost(1006, "no welcome in time", true));
@@ -244,13 +257,11 @@ class Link {
       return this.stop({ code: 0, reason: error.message }, error);
     }
     this.socket = socket;
-    this.welcomedAt = undefined;
-    this.comeBackAt = undefined;
     this.heard = 0;
     this.token = token;
     socket.onmessage = ({ data }) => socket === this.socket && this.receive(data);
-    socket.onclose = ({ code, reason }) => socket === this.socket && this.lost(code, reason);
-    socket.onerror = nothing; // what follows is close; and some implementations throw where nobody listens
+    socket.onclose = ({ code, reason }) => socket === this.socket && this.lost(code, reason || this.trouble);
+    socket.onerror = ({ message }) => (this.trouble = isText(message) ? message : ""); // close follows
   }
 
   // Lets go of the socket, whatever state it is in, and of all that was meant for it.
@@ -265,7 +276,7 @@ class Link {
     for (const run of this.onLoss.splice(0)) run();
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
-    socket.onerror = nothing;
+    socket.onerror = nothing; // some implementations throw where nobody listens
     if (dead && socket.terminate) socket.terminate();
     else if (socket.readyState < 2) socket.close(1000);
   }
@@ -274,7 +285,10 @@ class Link {
     const { options, addresses } = this;
     const { nodeId } = this.status;
     const welcomed = this.welcomedAt !== undefined;
-    if (welcomed && Date.now() - this.welcomedAt >= options.stableMs) this.attempts = this.denied = 0;
+    if (welcomed && Date.now() - this.welcomedAt >= options.stableMs) {
+      this.attempts = 0;
+      this.denied = false;
+    }
     const asked = this.comeBackAt;
     this.comeBackAt = undefined;
     this.forget(dead);
@@ -285,7 +299,7 @@ class Link {
     if (STOP_CODES.has(code) || (unauthorized && (typeof options.token !== "function" || this.denied))) {
       return this.stop({ code, reason, nodeId });
     }
-    if (unauthorized) this.denied = 1;
+    if (unauthorized) this.denied = true;
     this.at = (this.at + 1) % addresses.length;
     const delay = asked === undefined ? this.delayAfter(code, welcomed) : Math.max(0, asked - Date.now());
     this.patient = asked !== undefined || HARD_CODES.has(code);
@@ -420,7 +434,7 @@ class Link {
     const burst = Math.ceil(rate / 5);
     this.bucket = { tokens: burst, burst, rate, since: Date.now() };
     this.mind();
-    this.planRefresh(expiryOf(this.token) ?? frame.expiresAtMs);
+    this.planRefresh(timeLeft(this.token) ?? frame.expiresAtMs - Date.now());
     // Whoever was given a name keeps it when they come back, unless their token says who they are.
     if (this.token === undefined && isText(frame.name)) this.name ??= frame.name;
     const { era } = this;
@@ -438,48 +452,47 @@ class Link {
 
   // -- the token, fetched anew when four fifths of its time are over
 
-  planRefresh(expiresAt) {
+  planRefresh(left) {
     this.cancel(this.refreshing);
-    if (typeof this.options.token !== "function" || !Number.isFinite(expiresAt)) return;
-    this.refreshing = this.later(Math.max(1000, (expiresAt - Date.now()) * 0.8), () => this.refresh());
+    if (typeof this.options.token !== "function" || !Number.isFinite(left)) return;
+    this.refreshing = this.later(Math.max(left * 0.8, REFRESH_AGAIN_MS), () => this.refresh());
   }
 
   refresh() {
-    const again = () => this.planRefresh(Date.now() + 6250); // in 5 s
-    this.fetchToken((token) => {
-      this.planRefresh(Math.max(expiryOf(token) ?? NaN, Date.now() + 6250));
-      this.ask({ type: "refresh", token }, (frame) => {
-        if (frame.type === "refreshed" && Number.isFinite(frame.expiresAtMs) && expiryOf(token) === undefined) {
-          this.planRefresh(frame.expiresAtMs);
-        }
-        if (frame.type !== "error") return;
-        this.report(fromFrame(frame));
-        again();
-      });
-    }, (error) => {
+    const failed = (error) => {
       this.report(error);
-      again();
-    });
+      this.planRefresh(0);
+    };
+    this.fetchToken((token) => {
+      this.planRefresh(timeLeft(token));
+      this.ask({ type: "refresh", token }, (frame) => {
+        if (frame.type === "error") failed(fromFrame(frame));
+        else if (timeLeft(token) === undefined) this.planRefresh(frame.expiresAtMs - Date.now());
+      });
+    }, failed);
   }
 
   // -- publishing at the node's pace: each refusal counts against us, and twenty close the connection
 
   pump() {
     if (this.status.state !== "open" || this.pumping !== undefined) return;
-    for (const line of this.lines.values()) {
-      for (const entry of line.sendable()) {
-        const { flying } = this;
-        if (flying.count > 0 && (flying.count >= MOST_IN_FLIGHT || flying.bytes + entry.bytes > MOST_BYTES_IN_FLIGHT)) return;
-        const wait = this.take();
-        if (wait > 0) {
-          this.pumping = this.later(wait, () => {
-            this.pumping = undefined;
-            this.pump();
-          });
-          return;
-        }
-        line.send(entry);
+    const lines = [...this.lines.values()];
+    for (let idle = 0; idle < lines.length; this.turn += 1) {
+      const line = lines[this.turn % lines.length];
+      const entry = line.next();
+      idle = entry ? 0 : idle + 1;
+      if (!entry) continue;
+      const { count, bytes } = this.flying;
+      if (count > 0 && (count >= MOST_IN_FLIGHT || bytes + entry.bytes > MOST_BYTES_IN_FLIGHT)) return;
+      const wait = this.take();
+      if (wait > 0) {
+        this.pumping = this.later(wait, () => {
+          this.pumping = undefined;
+          this.pump();
+        });
+        return;
       }
+      line.send(entry);
     }
   }
 
@@ -557,6 +570,8 @@ class Line {
     this.tries = 0;
     this.timers = new Set();
     this.gone = undefined; // why it is over
+    this.takenAt = undefined; // since when another has our name
+    this.syncing = false;
     this.mendedAt = undefined; // the seq behind which something is missing and was asked for
     this.renumber();
     this.ready = deferred();
@@ -611,8 +626,8 @@ class Line {
     const error = fromFrame(frame, this.id);
     this.tries += 1;
     // Whoever comes back from a node that was killed meets their own name, until its lease is over.
-    this.refusedAt ??= Date.now();
-    const own = error.code === "name_taken" && this.again && Date.now() - this.refusedAt < NAME_PATIENCE_MS;
+    if (error.code === "name_taken") this.takenAt ??= Date.now();
+    const own = error.code === "name_taken" && this.again && Date.now() - this.takenAt < NAME_PATIENCE_MS;
     const strange = error.code === "already_joined" && this.tries < 3;
     if (!error.retryable && !own && !strange) return this.end(error, true);
     const ceiling = Math.min(link.options.maxDelayMs, (own ? 4000 : RETRY_MS) * (own ? 1 : 2 ** this.tries));
@@ -632,7 +647,8 @@ class Line {
     this.state = "joined";
     this.again = true;
     this.tries = 0;
-    this.refusedAt = undefined;
+    this.takenAt = undefined;
+    if (recovery !== "resumed") this.mendedAt = undefined;
     this.held = [];
     this.skips.clear();
     const kind = cameBack ? this.recover(recovery, frame.rollback, durable) : undefined;
@@ -771,6 +787,7 @@ class Line {
     if (!["gap", "diverged", "unknown_term"].includes(kind) || !isPosition({ term, seq })) return this.link.bad("reset");
     this.held = [];
     this.skips.clear();
+    this.mendedAt = undefined;
     if (kind === "unknown_term") this.terms = [];
     this.rollBack({ term, seq });
     this.emit("recovered", { kind, term, seq });
@@ -901,9 +918,9 @@ class Line {
     return promise;
   }
 
-  sendable() {
-    if (this.state !== "joined" || this.paused) return [];
-    return this.outbox.filter((entry) => !entry.sent && !entry.expire());
+  next() {
+    if (this.state !== "joined" || this.paused) return undefined;
+    return this.outbox.find((entry) => !entry.sent && !entry.expire());
   }
 
   send(entry) {
@@ -956,8 +973,8 @@ class Line {
     if (code === "stale_id" && !entry.ownId && !entry.doubt && mayTry) {
       if (entry.id.startsWith(`${this.producer}#`)) this.renumber();
       entry.id = undefined;
-    } else if (code === "not_joined" && mayTry && this.state === "joined") {
-      this.enter();
+    } else if (code === "not_joined" && mayTry) {
+      if (this.state === "joined") this.enter();
     } else if (error.retryable && mayTry && code !== "bad_frame") {
       if (!this.paused) {
         this.paused = true;

@@ -161,6 +161,16 @@ describe("waits", () => {
     assert.deepEqual(waits(seen), [1500, 1500, 1500]);
   });
 
+  test("what an implementation says of a refusal is passed on", async (t) => {
+    const { client, server } = await start(t);
+    server.last.onerror({ message: "Unexpected server response: 503" });
+    server.last.drop(1006);
+    assert.equal(client.status.reason, "Unexpected server response: 503");
+    await comeBack(client);
+    server.last.drop(1006);
+    assert.equal(client.status.reason, "");
+  });
+
   test("connect() does not wait", async (t) => {
     const { client, server } = await start(t);
     server.last.drop();

@@ -115,6 +115,19 @@ describe("joining", () => {
     assert.equal(all.room.state, "left", "but not forever");
   });
 
+  test("its time begins with the first refusal for the name", async (t) => {
+    const all = await inLobby(t);
+    const { socket } = await comeBack(all);
+    const refuse = (code, retryable) => socket.say({ type: "error", ref: socket.all("join").at(-1).ref, code, message: "no", retryable });
+    socket.server.answer = (frame, at) => frame.type === "ping" && at.say({ type: "pong" });
+    for (let passed = 0; passed < 40_000; passed += 15_000) {
+      refuse("broker_unavailable", true);
+      await pass(15_000);
+    }
+    refuse("name_taken", false);
+    assert.equal(all.room.state, "joining");
+  });
+
   test("already joined means leaving first", async (t) => {
     const { client, server } = await start(t);
     client.join("lobby");

@@ -309,14 +309,15 @@ describe("refused", () => {
     assert.equal(custom.code, "stale_id");
   });
 
-  test("not_joined: joins again first", async (t) => {
+  test("not_joined: joins again first, once for all", async (t) => {
     const { socket, room } = await inLobby(t);
-    const sent = room.publish(0);
-    refuse(socket, socket.only("publish"), "not_joined", false);
+    const sent = [0, 1].map((data) => room.publish(data));
+    for (const frame of socket.all("publish")) refuse(socket, frame, "not_joined", false);
     assert.equal(room.state, "joining");
+    assert.equal(socket.all("join").length, 2);
     socket.say(joined(socket.all("join")[1], { term: "t1", seq: 10 }));
-    ack(socket, socket.all("publish")[1], 11);
-    assert.equal((await sent).seq, 11);
+    socket.all("publish").slice(2).forEach((frame, at) => ack(socket, frame, 11 + at));
+    assert.deepEqual((await Promise.all(sent)).map(({ seq }) => seq), [11, 12]);
   });
 });
 
@@ -331,6 +332,16 @@ describe("pace", () => {
     assert.ok(after > 90 && after <= 18 + 90, `${after}`);
     await pass(3000);
     assert.deepEqual(socket.all("publish").map(({ data }) => data), Array.from({ length: 300 }, (_, at) => at));
+  });
+
+  test("rooms take turns", async (t) => {
+    const { client, socket, room } = await inLobby(t, { welcome: { limits: { publishRate: 10, messageBytes: 65_536 } } });
+    const other = client.join("other");
+    socket.say(joined(socket.all("join")[1]));
+    for (let count = 0; count < 20; count += 1) room.publish("many");
+    for (let count = 0; count < 3; count += 1) other.publish("few");
+    await pass(1000);
+    assert.deepEqual(socket.all("publish").slice(0, 9).map(({ data }) => data).filter((data) => data === "few").length, 3);
   });
 
   test("slower where that was too fast", async (t) => {
