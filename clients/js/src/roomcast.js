@@ -126,6 +126,8 @@ function timeLeft(token) {
   }
 }
 
+const timeUntil = (moment) => (Number.isFinite(moment) ? moment - Date.now() : undefined);
+
 function addressesOf(url) {
   const list = (Array.isArray(url) ? url : [url]).map((one) => {
     const made = new URL(one, globalThis.location?.href);
@@ -434,7 +436,7 @@ class Link {
     const burst = Math.ceil(rate / 5);
     this.bucket = { tokens: burst, burst, rate, since: Date.now() };
     this.mind();
-    this.planRefresh(timeLeft(this.token) ?? frame.expiresAtMs - Date.now());
+    this.planRefresh(timeLeft(this.token) ?? timeUntil(frame.expiresAtMs));
     // Whoever was given a name keeps it when they come back, unless their token says who they are.
     if (this.token === undefined && isText(frame.name)) this.name ??= frame.name;
     const { era } = this;
@@ -467,7 +469,7 @@ class Link {
       this.planRefresh(timeLeft(token));
       this.ask({ type: "refresh", token }, (frame) => {
         if (frame.type === "error") failed(fromFrame(frame));
-        else if (timeLeft(token) === undefined) this.planRefresh(frame.expiresAtMs - Date.now());
+        else if (timeLeft(token) === undefined) this.planRefresh(timeUntil(frame.expiresAtMs));
       });
     }, failed);
   }

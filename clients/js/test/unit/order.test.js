@@ -432,6 +432,20 @@ describe("reset", () => {
     socket.say(message(1, { term: "t9" }));
     assert.deepEqual(events.log, ["joined", "unknown_term", 4, "unknown_term", 1]);
   });
+
+  test("unknown_term: what was known of earlier terms counts no more", async (t) => {
+    const { socket, events } = await inLobby(t);
+    socket.say({ type: "reset", room: "lobby", reason: "unknown_term", term: "t8", seq: 20 });
+    socket.say(message(15, { term: "t8" }));
+    assert.deepEqual(events.log, ["joined", "unknown_term"]);
+  });
+
+  test("gap: what was known of earlier terms still does", async (t) => {
+    const { socket, events } = await inLobby(t);
+    socket.say({ type: "reset", room: "lobby", reason: "gap", term: "t8", seq: 20 });
+    socket.say(message(15, { term: "t8" }));
+    assert.deepEqual(events.log, ["joined", "gap", "error"]);
+  });
 });
 
 describe("who is there", () => {

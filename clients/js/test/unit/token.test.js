@@ -120,6 +120,20 @@ describe("refresh", () => {
     assert.equal(socket.all("refresh").length, 2);
   });
 
+  test("one that does not end is refreshed never", async (t) => {
+    const { socket } = await inLobby(t, { alive: true, token: async () => "opaque", welcome: { expiresAtMs: null } });
+    await pass(60_000);
+    assert.equal(socket.all("refresh").length, 0);
+  });
+
+  test("nor once the server says so", async (t) => {
+    const { socket } = await inLobby(t, { alive: true, token: async () => "opaque", welcome: { expiresAtMs: START + 50_000 } });
+    await pass(40_000);
+    socket.say({ type: "refreshed", ref: socket.only("refresh").ref, expiresAtMs: null });
+    await pass(600_000);
+    assert.equal(socket.all("refresh").length, 1);
+  });
+
   test("a plain string is not refreshed, nor is what does not end", async (t) => {
     for (const token of [endingIn(10_000), async () => "opaque", async () => jwt({ exp: "soon" }), async () => jwt({})]) {
       await t.test(String(token), async (t) => {
