@@ -7,10 +7,11 @@
 
 const SUBPROTOCOL = "roomcast.v1.json";
 const STOP_CODES = new Set([1002, 1003, 1007, 4403, 4409]); // coming back unchanged would not help
-const HARD_CODES = new Set([1008, 1009, 1013]); // come back, but much later
+const HARD_CODES = new Set([1008, 1009, 1013, 4429]); // come back, but much later
 const RETRY_MS = 500; // ceiling of the first wait; it doubles with each attempt
 const REFUSED_RETRY_MS = 1000; // the same where there was no welcome
 const HARD_RETRY_MS = 5000; // the same after HARD_CODES, of which at least half is waited
+const FULL_RETRY_MS = 30_000; // the least wait where a user has too many connections
 const MAX_TIMER_MS = 2 ** 31 - 1; // beyond it, timers fire at once
 const LATE_MS = 5000; // a timer as late as that means that the machine slept
 const PROBE_MS = 5000; // time for an answer when there is reason to doubt
@@ -184,7 +185,7 @@ class Link {
     this.queued = { count: 0, bytes: 0 };
     this.flying = { count: 0, bytes: 0 };
     this.limits = {};
-    this.bucket = { tokens: 0, burst: 0, rate: 0, since: 0 };
+    this.bucket = { tokens: 0, share: 1, rate: 0, since: 0 };
     this.socket = null;
     this.wake = () => this.awake();
     globalThis.addEventListener?.("online", this.wake);
@@ -312,6 +313,8 @@ class Link {
 
   // Full jitter: anything up to a ceiling that doubles.
   delayAfter(code, welcomed) {
+    // As many connections as the user may have: one of the others has to go first. Or one of our own is not counted out yet.
+    if (code === 4429 && this.mine.size === 0) return FULL_RETRY_MS * (1 + this.options.random());
     const hard = HARD_CODES.has(code);
     const first = hard ? HARD_RETRY_MS : welcomed ? RETRY_MS : REFUSED_RETRY_MS;
     const ceiling = Math.min(this.options.maxDelayMs, first * 2 ** Math.min(this.attempts, 30));
@@ -433,8 +436,7 @@ class Link {
     this.limits = isObject(frame.limits) ? frame.limits : {};
     // A little slower than allowed, since what is sent evenly does not arrive evenly. What may be sent at once is not told.
     const rate = isSeq(this.limits.publishRate) ? this.limits.publishRate * 0.9 : 0;
-    const burst = Math.ceil(rate / 5);
-    this.bucket = { tokens: burst, burst, rate, since: Date.now() };
+    this.bucket = { tokens: Math.ceil(rate / 10), share: 1, rate, since: Date.now() };
     this.mind();
     this.planRefresh(timeLeft(this.token) ?? timeUntil(frame.expiresAtMs));
     // Whoever was given a name keeps it when they come back, unless their token says who they are.
@@ -502,21 +504,27 @@ class Link {
   take() {
     const { bucket } = this;
     if (bucket.rate === 0) return 0;
+    const rate = bucket.rate * bucket.share;
+    const burst = Math.max(1, rate / 10);
     const now = Date.now();
-    const passed = Math.max(0, now - bucket.since) / 1000;
-    bucket.tokens = Math.min(bucket.burst, bucket.tokens + passed * bucket.rate);
+    bucket.tokens = Math.min(burst, bucket.tokens + (Math.max(0, now - bucket.since) / 1000) * rate);
     bucket.since = now;
-    if (bucket.tokens < 1) return Math.ceil(((1 - bucket.tokens) / bucket.rate) * 1000);
+    if (bucket.tokens < 1) return Math.ceil(((1 - bucket.tokens) / rate) * 1000);
     bucket.tokens -= 1;
     return 0;
   }
 
-  // Refused as too fast: what the node takes at once is less than was thought. Told once for many, it holds once.
+  // Refused as too fast: the user or the room may do less than the connection. Told once for many, it holds once; what is
+  // taken brings the pace back.
   slow() {
     const { bucket } = this;
     if (bucket.tokens < 0) return;
-    bucket.burst = Math.max(1, bucket.burst / 2);
-    bucket.tokens = -bucket.rate / 2;
+    bucket.share = Math.max(bucket.share / 2, 1 / Math.max(bucket.rate, 1));
+    bucket.tokens = (-bucket.rate * bucket.share) / 2;
+  }
+
+  hasten() {
+    this.bucket.share = Math.min(1, this.bucket.share + 0.01);
   }
 
   dropLongest() {
@@ -957,6 +965,7 @@ class Line {
     entry.sent = false;
     if (entry.quiet) this.quietFlying -= 1;
     if (frame.type === "ack") {
+      link.hasten();
       if (entry.quiet && isSeq(seq) && isText(term) && this.state === "joined" && seq > this.place().seq) {
         this.skips.set(seq, { term, id: entry.id });
       }

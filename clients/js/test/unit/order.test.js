@@ -277,6 +277,17 @@ describe("order", () => {
     assert.deepEqual(seqs(events), [11, 13]);
   });
 
+  test("those of a lost connection excuse no hole", async (t) => {
+    const all = await inLobby(t);
+    all.room.publish("quiet", { echo: false });
+    const { socket, join } = await comeBack(all);
+    socket.say(joined(join, { term: "t1", seq: 10 }));
+    const { ref, id } = socket.only("publish");
+    socket.say({ type: "ack", ref, id, room: "lobby", seq: 11, term: "t1" });
+    socket.say(message(13));
+    assert.equal(all.events.error[0].code, "out_of_order");
+  });
+
   test("a server that refuses them leaves no hole", async (t) => {
     const { socket, events, room } = await inLobby(t);
     const sent = room.publish("quiet", { echo: false }).catch((error) => error.code);
@@ -357,6 +368,13 @@ describe("coming back", () => {
     socket.say(joined(join, { recovery: "diverged", rollback: { term: "t1", seq: 6 }, term: "t1", seq: 6, messages: [message(6)] }));
     socket.say(message(7, { term: "t2" }));
     assert.deepEqual(seqs(all.events), [7]);
+  });
+
+  test("a place to go back to means nothing without having diverged", async (t) => {
+    const all = await inLobby(t);
+    const { socket, join } = await comeBack(all);
+    socket.say(joined(join, { recovery: "resumed", rollback: { term: "t1", seq: 3 }, term: "t1", seq: 11, messages: [message(11)] }));
+    assert.deepEqual(all.events.log, ["joined", "resumed", "joined", 11]);
   });
 
   test("unknown_term: starts over", async (t) => {
@@ -571,6 +589,12 @@ describe("questions", () => {
     assert.equal(socket.only("members").cursor, "c");
     socket.say({ type: "members", ref: socket.only("members").ref, room: "lobby", members: [{ id: "z", name: "zoe" }], online: 7, next: "z" });
     assert.deepEqual(await members, { members: [{ id: "z", name: "zoe" }], online: 7, next: "z" });
+    const end = room.members({ cursor: "c" });
+    socket.say({ type: "members", ref: socket.all("members")[1].ref, room: "lobby", members: [{ id: "z", name: "zoe" }], online: 7 });
+    await end;
+    const begin = room.members();
+    socket.say({ type: "members", ref: socket.all("members")[2].ref, room: "lobby", members: [{ id: "a", name: "ann" }], online: 7, next: "a" });
+    await begin;
     assert.equal(room.present.size, 0, "a part is not the list");
   });
 

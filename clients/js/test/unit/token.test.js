@@ -137,9 +137,10 @@ describe("refresh", () => {
   test("a plain string is not refreshed, nor is what does not end", async (t) => {
     for (const token of [endingIn(10_000), async () => "opaque", async () => jwt({ exp: "soon" }), async () => jwt({})]) {
       await t.test(String(token), async (t) => {
-        const { socket } = await inLobby(t, { alive: true, token });
+        const { socket, seen } = await inLobby(t, { alive: true, token });
         await pass(60_000);
         assert.equal(socket.all("refresh").length, 0);
+        assert.deepEqual(seen.errors, []);
       });
     }
   });
