@@ -48,6 +48,7 @@ export const english = {
   lost: "Connection lost, coming back",
   moving: "This node is going away, moving to another",
   retry: "Try now",
+  notLetIn: "The node is there, but does not let you in. If it asks for an access token, give one in the settings.",
   stopped: "Disconnected by the server (code {code})",
   stopped4401: "Your access token is missing, wrong or has run out. Give a valid one in the settings.",
   stopped4403: "You may not connect from here with this token.",
