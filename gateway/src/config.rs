@@ -11,6 +11,7 @@ mod rooms;
 mod sabotage;
 mod settings;
 mod source;
+mod web_url;
 
 pub use error::{ConfigError, Origin, WrongValue};
 pub use password::Password;
@@ -20,6 +21,7 @@ pub use rooms::{RoomPattern, RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;
+pub use web_url::WebUrl;
 
 #[cfg(test)]
 mod tests;

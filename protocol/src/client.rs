@@ -210,7 +210,10 @@ fn checked_ref(raw: Option<&RawValue>) -> Result<Option<&str>, FrameError> {
 }
 
 /// Refuses data nested so deep that other members' parsers would fail on it: many recurse. The text is valid JSON.
-fn checked_data(data: &str) -> Result<&str, FrameError> {
+///
+/// # Errors
+/// [`ErrorCode::TooLarge`].
+pub fn checked_data(data: &str) -> Result<&str, FrameError> {
     if is_shallow(data) {
         return Ok(data);
     }
@@ -241,7 +244,11 @@ pub(crate) fn nests_within(json: &str, most: usize) -> bool {
     true
 }
 
-fn checked_id(id: Cow<'_, str>) -> Result<Cow<'_, str>, FrameError> {
+/// Checks an idempotency key.
+///
+/// # Errors
+/// [`ErrorCode::BadFrame`] for an empty one, [`ErrorCode::TooLarge`] for one of over 128 bytes.
+pub fn checked_id(id: Cow<'_, str>) -> Result<Cow<'_, str>, FrameError> {
     match id.len() {
         0 => Err(bad(ErrorCode::BadFrame, "`id` is empty")),
         1..=MAX_REF_BYTES => Ok(id),

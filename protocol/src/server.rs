@@ -3,6 +3,7 @@
 //! `message` is written by hand: it is the one frame on the hot path. The others go through serde.
 
 mod members;
+mod parting;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use serde_json::value::RawValue;
 
 use members::push_member;
 pub use members::{MemberFields, PresenceKind, member_list, members_frame, presence_frame};
+pub use parting::removed_frame;
 
 use crate::{ClientId, ErrorCode, RoomName, Since, Term};
 

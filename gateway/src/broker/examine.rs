@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, PresenceCall, PresenceOp, Range, Record, Subject,
+    Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, NodeNote, PresenceCall, PresenceOp, Range, Record,
+    Subject,
 };
 use crate::config::RoomPolicy;
 
@@ -102,7 +103,7 @@ pub async fn exercise(
         return Err(Failed { step: "connecting as a node does", why: why.to_owned() });
     }
     let (room, life) = (RoomName::random(), Incarnation::new(node));
-    let outcome = live(broker, events, (&room, &life), patience).await;
+    let outcome = live(broker, events, (node, &room, &life), patience).await;
     // Whatever came of it, nothing is to stay.
     broker.unsubscribe(&room);
     let evict = broker.evict(&room, &life, None).await.map(|_| ());
@@ -122,7 +123,7 @@ fn failed(step: &'static str, error: &BrokerError) -> Failed {
 async fn live(
     broker: &dyn Broker,
     events: &mut Receiver<Event>,
-    (room, life): (&RoomName, &Incarnation),
+    (node, room, life): (&NodeId, &RoomName, &Incarnation),
     patience: Duration,
 ) -> Result<(), Failed> {
     let step = |step| move |error: BrokerError| failed(step, &error);
@@ -134,8 +135,14 @@ async fn live(
         expiry: Duration::from_secs(5),
         number: 1,
         answered: 0,
-        connections: 0,
-        rooms: 0,
+        note: NodeNote {
+            node,
+            connections: 0,
+            rooms: 0,
+            max_connections: 0,
+            load: 0.0,
+            version: env!("CARGO_PKG_VERSION"),
+        },
         working_on: &[],
         most_claims: 0,
     };

@@ -220,6 +220,17 @@ pub struct Settings {
     #[arg(long, default_value = "0.01", value_parser = ratio)]
     pub otlp_sample_ratio: f64,
 
+    /// File of PEM certificates that servers the node calls out to (key sets, webhooks) are verified against, beside the
+    /// built-in roots
+    #[arg(long)]
+    pub outbound_ca: Option<PathBuf>,
+
+    /// Lets the node call out over `http://` to other machines, where what it sends and gets can be read and changed on
+    /// the way. This machine itself always may be
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    pub outbound_http: bool,
+
     /// Promises to break on purpose, comma-separated, to see an audit find it. Never where it matters
     #[arg(long, hide = true, value_delimiter = ',', value_parser = fault)]
     pub sabotage: Vec<Fault>,

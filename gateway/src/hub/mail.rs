@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use roomcast_protocol::{ClientId, RoomName, Since};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::lease::Validity;
 use super::naming::Claimed;
-use crate::broker::{Incarnation, Member, Record};
+use super::posting::{Placed, Refused};
+use crate::broker::{Incarnation, Member, Record, Task};
 use crate::telemetry::trace::Span;
 
 /// Where a session lives. The slot may have been given to another since, so the id is compared too.
@@ -53,11 +54,20 @@ pub(super) struct JoinRequest {
     pub(super) life: u32,
 }
 
-/// A session publishes.
+/// Who publishes, and so how it is told what came of it.
+#[derive(Debug)]
+pub(super) enum Publisher {
+    /// A session, by mail.
+    Session(Address),
+    /// Somebody without one, who waits.
+    Caller(oneshot::Sender<Result<Placed, Refused>>),
+}
+
+/// Somebody publishes.
 #[derive(Debug)]
 pub(super) struct PublishRequest {
     pub(super) room: RoomName,
-    pub(super) from: Address,
+    pub(super) from: Publisher,
     pub(super) reference: Option<Box<str>>,
     pub(super) record: Record,
     /// Ends with the request, once its publisher was told.
@@ -116,6 +126,8 @@ pub(super) enum Mail {
     Present { room: RoomName, members: Vec<(Address, Member)> },
     /// From the home: the member's name was taken while it was not known to the broker.
     Expel { to: Address },
+    /// To every worker: carry this out, and say how many connections it concerned.
+    Order { task: Arc<Task>, done: Sender<u64> },
 }
 
 /// The ways to every worker of the node.

@@ -16,9 +16,11 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::home::Home;
-use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question, Sight};
+use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Publisher, Question, Sight};
 use super::muster::Life;
+use super::orders::Busy;
 use super::peer::{Delivered, Peer, Stop};
+use super::posting::Postings;
 use super::room::Room;
 use super::sabotage::Sabotage;
 use super::tend::Told;
@@ -66,6 +68,8 @@ pub struct Shard {
     pub(super) calls: Semaphore,
     /// Turns at reading streams.
     reads: Semaphore,
+    pub(super) postings: Postings,
+    pub(super) orders: Busy,
     /// Promises broken on purpose; none, but where that is to be seen.
     pub(super) sabotage: Option<Sabotage>,
 }
@@ -95,6 +99,8 @@ impl Shard {
             life: Life::default(),
             calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
             reads: Semaphore::new(super::MOST_READS),
+            postings: Postings::default(),
+            orders: Busy::default(),
             sabotage,
         })
     }
@@ -200,7 +206,7 @@ impl Shard {
         peer.begin_publish(record.data.len());
         let request = PublishRequest {
             room: room.clone(),
-            from: self.address(peer),
+            from: Publisher::Session(self.address(peer)),
             reference: reference.map(Into::into),
             record,
             _span: span.map(Box::new),
@@ -213,6 +219,12 @@ impl Shard {
         peer.begin_request();
         let reference = reference.map(Into::into);
         self.send_home(room, Mail::Ask { room: room.clone(), from: self.address(peer), reference, question });
+    }
+
+    /// Takes a seat away; `left`, that frame, is queued.
+    pub(super) fn remove(&self, peer: &Rc<Peer>, room: &RoomName, left: &[u8]) {
+        self.unseat(peer, room);
+        self.tell(peer, left);
     }
 
     fn unseat(&self, peer: &Rc<Peer>, name: &RoomName) {
@@ -317,6 +329,8 @@ impl Shard {
                     peer.request_stop(Stop::NameTaken);
                 }
             }
+            // Whoever gave the order may have stopped waiting.
+            Mail::Order { task, done } => _ = done.try_send(self.obey(&task)),
         }
     }
 

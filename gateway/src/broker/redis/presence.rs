@@ -115,7 +115,7 @@ fn read_reply(reply: &[Value]) -> Option<PresenceReply> {
 }
 
 /// Entries that are not ours are left out.
-fn read_members(entries: &[Value]) -> Vec<Member> {
+pub(super) fn read_members(entries: &[Value]) -> Vec<Member> {
     entries.iter().filter_map(|entry| member(text(entry)?)).collect()
 }
 
