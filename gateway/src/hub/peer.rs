@@ -90,7 +90,8 @@ pub struct Peer {
     /// Where the shard keeps this peer; reused after it is gone.
     pub(super) slot: Cell<u32>,
     name: RefCell<Arc<str>>,
-    identity: Identity,
+    user: Option<Arc<str>>,
+    info: RefCell<Option<Arc<str>>>,
     stream: TcpStream,
     outbox: RefCell<Outbox>,
     queue_limit: usize,
@@ -130,7 +131,8 @@ impl Peer {
             id,
             slot: Cell::new(u32::MAX),
             name: RefCell::new(name),
-            identity,
+            user: identity.user,
+            info: RefCell::new(identity.info),
             stream,
             outbox: RefCell::new(Outbox::default()),
             queue_limit,
@@ -162,15 +164,21 @@ impl Peer {
         Arc::clone(&self.name.borrow())
     }
 
-    /// Who it is besides its name.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    /// Whose session it is, for as long as it lasts.
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.user.as_ref()
+    }
+
+    /// Changes what is told about it. False if it was told before; else a [`Shard::rename`](super::Shard::rename) has to
+    /// follow, which shows it to others.
+    pub fn set_info(&self, info: Option<Arc<str>>) -> bool {
+        let old = self.info.replace(info);
+        old != *self.info.borrow()
     }
 
     /// The client as a member.
     pub(super) fn member(&self) -> Member {
-        let Identity { user, info } = self.identity.clone();
-        Member { id: self.id, name: self.name(), user, info }
+        Member { id: self.id, name: self.name(), user: self.user.clone(), info: self.info.borrow().clone() }
     }
 
     pub(super) fn set_name(&self, name: Arc<str>) {

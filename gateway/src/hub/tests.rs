@@ -31,7 +31,9 @@ use crate::telemetry::trace::Tracing;
 mod catching_up;
 mod delivery;
 mod ending;
+mod identity;
 mod joining;
+mod limits;
 mod lives;
 mod outage;
 mod sabotage;
@@ -47,6 +49,9 @@ struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
     beat_fails: Cell<bool>,
+    quotas_fail: Cell<bool>,
+    /// Calls about limits so far.
+    calls: Cell<usize>,
     reads: Semaphore,
     /// Reads that stand at the gate.
     waiting: Cell<usize>,
@@ -199,6 +204,8 @@ impl Node {
                 inner,
                 presence_fails: RefCell::default(),
                 beat_fails: Cell::new(false),
+                quotas_fail: Cell::new(false),
+                calls: Cell::new(0),
                 reads,
                 waiting: Cell::new(0),
                 asked: Cell::new(0),
@@ -247,11 +254,15 @@ struct Client {
 
 impl Client {
     async fn connect(shard: &Rc<Shard>) -> Self {
+        Self::connect_as(shard, "n", Identity::default()).await
+    }
+
+    async fn connect_as(shard: &Rc<Shard>, name: &str, identity: Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
         let stream = near.expect("accepted").0;
-        let peer = Peer::new(ClientId::random(), "n".into(), Identity::default(), stream, QUEUE_LIMIT, 0);
+        let peer = Peer::new(ClientId::random(), name.into(), identity, stream, QUEUE_LIMIT, 0);
         shard.connect(&peer);
         Self { shard: Rc::clone(shard), peer, socket: far.expect("connected"), input: Vec::new() }
     }
@@ -319,6 +330,18 @@ async fn until(what: &str, done: impl Fn() -> bool) {
         }
     };
     timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("deadline passed, waiting for {what}"));
+}
+
+/// Settings with these lines in the configuration file.
+fn with_rooms(toml: &str) -> Settings {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("rooms.toml");
+    std::fs::write(&file, toml).expect("written");
+    let args = ["gateway".into(), "--config".into(), file.into_os_string()];
+    match Settings::load(args, [], directory.path()) {
+        Ok(crate::config::Action::Run(settings)) => *settings,
+        other => panic!("no settings: {:?}", other.err()),
+    }
 }
 
 /// Runs a test where local tasks can be spawned.
