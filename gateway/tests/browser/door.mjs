@@ -59,7 +59,7 @@ try {
   const sentAway = [
     [4401, "the token has expired", "Your access token is missing, wrong or has run out"],
     [4403, "", "You may not connect from here with this token"],
-    [4409, "removed", "An operator has ended your connection"],
+    [4409, "your name is <b>rude</b>", "An operator has ended your connection: your name is <b>rude</b>"],
   ];
   for (const [code, reason, words] of sentAway) {
     await check(`closed with ${code}: the page says why, and waits for a person`, async () => {
@@ -101,7 +101,7 @@ try {
       if (asked.length > 1) return;
       node.onMessage((text) => {
         socket.send(text);
-        if (text.includes("Ana")) setTimeout(() => socket.close({ code: 4409, reason: "name_taken" }), 100);
+        if (text.includes("Ana")) setTimeout(() => socket.close({ code: 4409, reason: "the name was taken by another" }), 100);
       });
     });
     await page.goto(`${url}/#room=door`);
@@ -151,6 +151,22 @@ try {
     await page.locator("#notice").getByText("The node is there, but does not let you in").waitFor();
     refuse = false;
     await page.getByRole("button", { name: "Try now" }).click();
+    await connected(page);
+    await page.locator("#notice").waitFor({ state: "hidden" });
+    await page.context().close();
+  });
+
+  await check("who has too many connections reads so, and comes in when one is free", async () => {
+    const url = await cluster.balancer(0);
+    const page = await person();
+    let sockets = 0;
+    await page.routeWebSocket(/\/connect/, (socket) => {
+      sockets += 1;
+      if (sockets > 1) return socket.connectToServer();
+      return socket.close({ code: 4429, reason: "too many connections of this user" });
+    });
+    await page.goto(`${url}/#room=door`);
+    await page.locator("#notice").getByText("as many connections open as you may have").waitFor();
     await connected(page);
     await page.locator("#notice").waitFor({ state: "hidden" });
     await page.context().close();

@@ -80,7 +80,8 @@ const states = {
     notice();
   },
   waiting({ code, retryInMs, nodeId, attempt }) {
-    if (nodeId === undefined && attempt > 1) hintAtToken();
+    if (code === 4429) notice("tooMany");
+    else if (nodeId === undefined && attempt > 1) hintAtToken();
     if (app.node !== undefined) announce(say("lost"));
     for (const view of rooms.values()) view.away();
     if (code === 1012) return tell($("status-text"), "moving");
@@ -90,10 +91,10 @@ const states = {
     countdown = setInterval(show, 1000);
   },
   closed({ code, reason }) {
-    const named = code === 4409 && reason?.includes("name"); // rather than sent away by an operator
+    const named = code === 4409 && reason === "the name was taken by another"; // else an operator's words
     const key = named ? "stoppedName" : STOPPED[code] ?? "stopped";
     tell($("status-text"), "stopped", { code });
-    notice(key, { code });
+    notice(key, { code, reason: reason || "4409" });
     if (code === 4401) openToken();
     if (named) $("name").focus();
   },
