@@ -235,7 +235,7 @@ fn encode(event: &Event) -> Vec<u8> {
                 framed(&[&[kind][..], &id.to_bytes(), &short(name), &user, &info].concat(), &mut out);
             }
         }
-        Event::Resubscribed => unreachable!("never on the bus"),
+        Event::Order(_) | Event::Resubscribed => unreachable!("never on a room's channel"),
     }
     out
 }
@@ -333,7 +333,7 @@ fn check_event(event: &Event, payload: &Bytes) {
                 serde_json::from_slice::<&RawValue>(&frame).expect("a frame for members");
             }
         }
-        Event::Resubscribed => panic!("nobody on the bus can say that"),
+        Event::Order(_) | Event::Resubscribed => panic!("nobody on a room's channel can say that"),
     }
 }
 

@@ -20,7 +20,7 @@ pub use issuers::{IssuerSettings, IssuerTable};
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};
-pub use rooms::{RoomPattern, RoomPolicies, RoomPolicy};
+pub use rooms::{Rate, RoomPattern, RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;

@@ -89,6 +89,10 @@ pub struct Settings {
     #[arg(long, default_value = "0", value_parser = count::<usize>(0, 10_000_000))]
     pub max_connections_per_address: usize,
 
+    /// Sockets of one user over all nodes, 0 for no limit; one more is closed with 4429. Users come with tokens
+    #[arg(long, default_value = "0", value_parser = count::<u32>(0, 1_000_000))]
+    pub max_connections_per_user: u32,
+
     /// Bytes of one message from a client, fragments together; above it the socket is closed with 1009
     #[arg(long, default_value = "65536", value_parser = count::<usize>(1024, 16 << 20))]
     pub max_message_bytes: usize,
@@ -124,6 +128,15 @@ pub struct Settings {
     /// Publishes one client may send at once before `publish-rate` holds
     #[arg(long, default_value = "200", value_parser = count::<u32>(1, 1_000_000))]
     pub publish_burst: u32,
+
+    /// Publishes a second that one user may keep up over all connections and all nodes, 0 for no limit. Users come with
+    /// tokens
+    #[arg(long, default_value = "0", value_parser = count::<u32>(0, 1_000_000))]
+    pub user_publish_rate: u32,
+
+    /// Publishes one user may send at once before `user-publish-rate` holds
+    #[arg(long, default_value = "200", value_parser = count::<u32>(1, 1_000_000))]
+    pub user_publish_burst: u32,
 
     /// Bytes that may wait for one client; above it the client is slow and closed with 4408
     #[arg(long, default_value = "262144", value_parser = count::<usize>(4096, 1 << 30))]
@@ -204,6 +217,10 @@ pub struct Settings {
     /// together
     #[arg(long, default_value = "20s", value_parser = duration("100ms", "3h"))]
     pub shutdown_timeout: Duration,
+
+    /// Time without a connection and without a message after which the node drains and exits with 0. 0s for never
+    #[arg(long, default_value = "0s", value_parser = duration("0s", "30d"))]
+    pub idle_exit: Duration,
 
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value = "pretty")]

@@ -40,12 +40,12 @@ pub enum Stop {
     NameTaken,
     /// The node has more clients than its share.
     Rebalanced,
-    /// Its token has expired.
-    Expired,
     /// An operator ended it, and asks for its return.
     Requested,
     /// An operator ended it.
     Removed,
+    /// Its token has expired.
+    Expired,
 }
 
 impl Stop {
@@ -99,7 +99,7 @@ pub struct Peer {
     queued: Cell<u32>,
     stop: Cell<Option<Stop>>,
     /// What the operator who removed it has to say.
-    words: Cell<Option<Arc<str>>>,
+    pub(super) words: Cell<Option<Arc<str>>>,
     closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     pub(super) memberships: RefCell<Vec<Membership>>,
@@ -340,24 +340,6 @@ impl Peer {
             self.stop.set(Some(stop));
             self.wake();
         }
-    }
-
-    /// Ends it for an operator. False if it was ending before.
-    pub(super) fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
-        if self.closing.get() || self.stop.get() == Some(stop) {
-            return false;
-        }
-        self.request_stop(stop);
-        let is_done = self.stop.get() == Some(stop);
-        if is_done {
-            self.words.set(words);
-        }
-        is_done
-    }
-
-    /// What the operator said, once.
-    pub fn take_words(&self) -> Option<Arc<str>> {
-        self.words.take()
     }
 
     /// The reason to end, if any.

@@ -33,8 +33,11 @@ mod delivery;
 mod ending;
 mod identity;
 mod joining;
+mod limits;
 mod lives;
+mod orders;
 mod outage;
+mod posting;
 mod sabotage;
 mod terms;
 
@@ -47,7 +50,13 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
+    publish_fails: RefCell<Option<BrokerError>>,
+    /// A gate before every publish.
+    publishes: Semaphore,
     beat_fails: Cell<bool>,
+    quotas_fail: Cell<bool>,
+    /// Calls about limits so far.
+    calls: Cell<usize>,
     reads: Semaphore,
     /// Reads that stand at the gate.
     waiting: Cell<usize>,
@@ -58,11 +67,20 @@ struct Faulty {
 #[async_trait(?Send)]
 impl Broker for Faulty {
     async fn publish(&self, room: &RoomName, policy: &RoomPolicy, new: &[Record]) -> Result<Published, BrokerError> {
-        self.inner.publish(room, policy, new).await
+        let _pass = self.publishes.acquire().await.expect("open");
+        let fault = self.publish_fails.borrow().clone();
+        match fault {
+            Some(error) => Err(error),
+            None => self.inner.publish(room, policy, new).await,
+        }
     }
 
     async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
-        self.inner.broadcast(room, records).await
+        let fault = self.publish_fails.borrow().clone();
+        match fault {
+            Some(error) => Err(error),
+            None => self.inner.broadcast(room, records).await,
+        }
     }
 
     async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
@@ -199,7 +217,11 @@ impl Node {
             let broker = Rc::new(Faulty {
                 inner,
                 presence_fails: RefCell::default(),
+                publish_fails: RefCell::default(),
+                publishes: Semaphore::new(1 << 20),
                 beat_fails: Cell::new(false),
+                quotas_fail: Cell::new(false),
+                calls: Cell::new(0),
                 reads,
                 waiting: Cell::new(0),
                 asked: Cell::new(0),
