@@ -4,6 +4,7 @@ mod absence;
 mod churn;
 mod leases;
 mod links;
+mod orders;
 mod outage;
 mod restored;
 mod retries;
