@@ -5,6 +5,7 @@
 
 pub mod descriptors;
 mod farewell;
+mod idle;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::broker::{Memory, RedisOptions};
 use crate::config::{Fault, Settings};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
+use crate::outbound::Outbound;
 use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{TraceOptions, Tracing};
@@ -48,7 +50,7 @@ pub fn start(settings: Settings) -> Result<Node> {
     tell_limits(&settings, &metrics);
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
-    let access = Arc::new(Access::open());
+    let access = start_access(&settings, &metrics, &lifecycle)?;
     let first = listen(settings.listen)
         .with_context(|| format!("--listen (ROOMCAST_LISTEN): cannot bind {}", settings.listen))?;
     let address = first.local_addr()?;
@@ -59,7 +61,12 @@ pub fn start(settings: Settings) -> Result<Node> {
     for _ in 1..settings.workers {
         listeners.push(listen(address)?);
     }
-    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, listeners)?;
+    let admission = Admission::new(AdmissionLimits {
+        max_connections: settings.max_connections,
+        max_connections_per_address: settings.max_connections_per_address,
+        connect_rate: settings.connect_rate,
+    });
+    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, (&admission, listeners))?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -70,9 +77,36 @@ pub fn start(settings: Settings) -> Result<Node> {
             async move { lifecycle.reached(Stage::Stopped).await }
         },
     ));
+    if !settings.idle_exit.is_zero() {
+        tokio::spawn(idle::watch(settings.idle_exit, Arc::clone(&metrics), lifecycle.clone(), admission));
+    }
     let farewell = tokio::spawn(farewell::tell(Arc::clone(&settings), metrics, lifecycle.clone()));
     lifecycle.advance(Stage::Running);
     Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing })
+}
+
+/// Reads the keys that tokens are checked with, and begins to fetch those that are published.
+fn start_access(settings: &Settings, metrics: &Arc<Metrics>, lifecycle: &Lifecycle) -> Result<Arc<Access>> {
+    let access = Arc::new(Access::new(settings, metrics).context("--jwt-public-key (ROOMCAST_JWT_PUBLIC_KEY)")?);
+    if access.is_open() {
+        tracing::warn!(
+            "ACCESS IS OPEN: everyone who reaches this node may join, read and publish in every room. \
+             Set ROOMCAST_JWT_SECRET and ROOMCAST_JWT_AUDIENCE (or another key, see docs/auth.md) to close it"
+        );
+    }
+    if access.has_published_keys() {
+        let outbound =
+            Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
+        let keep = Arc::clone(&access).keep_keys(outbound, settings.jwks_refresh);
+        let lifecycle = lifecycle.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = keep => {}
+                () = lifecycle.reached(Stage::Stopped) => {}
+            }
+        });
+    }
+    Ok(access)
 }
 
 /// What the load is compared with: alerts cannot read settings.
@@ -102,15 +136,10 @@ fn start_workers(
     lifecycle: &Lifecycle,
     access: &Arc<Access>,
     tracing: &Tracing,
-    listeners: Vec<std::net::TcpListener>,
+    (admission, listeners): (&Arc<Admission>, Vec<std::net::TcpListener>),
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
     let (post, inboxes) = Post::new(settings.workers);
     let hasher = RandomState::default();
-    let admission = Admission::new(AdmissionLimits {
-        max_connections: settings.max_connections,
-        max_connections_per_address: settings.max_connections_per_address,
-        connect_rate: settings.connect_rate,
-    });
     let rules = handshake_rules(settings)?;
     let broker = broker_choice(settings);
     let start_one = |(index, (listener, inbox))| {
@@ -124,7 +153,8 @@ fn start_workers(
             broker: broker.clone(),
             metrics: Arc::clone(metrics),
             lifecycle: lifecycle.clone(),
-            admission: Arc::clone(&admission),
+            admission: Arc::clone(admission),
+            starting: admission.visit(),
             access: Arc::clone(access),
             rules: rules.clone(),
             tracing: tracing.clone(),

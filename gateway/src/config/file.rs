@@ -1,4 +1,4 @@
-//! Reads the TOML file: settings by key, and `[[rooms]]`. Called by the loader; must not know single settings.
+//! Reads the TOML file: settings by key, `[[rooms]]` and `[[issuers]]`. Called by the loader; must not know single settings.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,16 +8,21 @@ use serde::Deserialize;
 use toml::Value;
 
 use super::error::most_similar;
+use super::issuers;
 use super::source::{Given, Layer, Setting};
-use super::{ConfigError, Origin, RoomPattern, RoomPolicies, RoomPolicy};
+use super::{ConfigError, IssuerTable, Origin, Rate, RoomPattern, RoomPolicies, RoomPolicy};
 
 /// Rules a file may hold: each costs a match for every room that is opened.
 const MAX_RULES: usize = 1000;
+
+/// Highest rate, and highest burst, of publishes.
+const MAX_RATE: u32 = 1_000_000;
 
 /// What a file holds.
 pub(super) struct Content {
     pub(super) layer: Layer,
     pub(super) rooms: RoomPolicies,
+    pub(super) issuers: Vec<IssuerTable>,
 }
 
 #[derive(Deserialize)]
@@ -29,6 +34,8 @@ struct Rule {
     history_ttl: Option<String>,
     idempotency_window: Option<String>,
     unique_names: Option<bool>,
+    publish_rate: Option<u64>,
+    publish_burst: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +54,11 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
         Some(_) => return Err(broken("rooms: expected [[rooms]] tables".to_owned())),
         None => RoomPolicies::default(),
     };
+    let issuers = match table.remove("issuers") {
+        Some(Value::Array(entries)) => issuers::tables(path, entries)?,
+        Some(_) => return Err(broken("issuers: expected [[issuers]] tables".to_owned())),
+        None => Vec::new(),
+    };
     let mut layer = Layer::new();
     for (key, value) in table {
         let Some(setting) = Setting::all(command).find(|setting| setting.id() == key && key != "config") else {
@@ -58,7 +70,7 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
             .ok_or_else(|| broken(format!("{key}: expected {}, not {}", kind(&setting), value.type_str())))?;
         layer.insert(key, Given { values, origin: Origin::File(path.to_owned()) });
     }
-    Ok(Content { layer, rooms })
+    Ok(Content { layer, rooms, issuers })
 }
 
 /// Where and what, without the line itself, which may be the one with the password.
@@ -129,8 +141,23 @@ fn checked(rule: Rule) -> Result<(String, RoomPolicy), String> {
             "24h",
         )?,
         unique_names: rule.unique_names.unwrap_or(defaults.unique_names),
+        publish_rate: publish_rate(rule.publish_rate, rule.publish_burst)?,
     };
     Ok((rule.pattern, policy))
+}
+
+/// A burst of two seconds' worth unless another is given, as for one client.
+fn publish_rate(rate: Option<u64>, burst: Option<u64>) -> Result<Option<Rate>, String> {
+    let count = |key: &str, value: u64, min: u32| {
+        let number = u32::try_from(value).ok().filter(|number| (min..=MAX_RATE).contains(number));
+        number.ok_or_else(|| format!("{key} is {value}: expected a whole number from {min} to {MAX_RATE}"))
+    };
+    let burst = burst.map(|burst| count("publish_burst", burst, 1)).transpose()?;
+    match (count("publish_rate", rate.unwrap_or(0), 0)?, burst) {
+        (0, Some(_)) => Err("publish_burst: expected nothing, unless publish_rate is given".to_owned()),
+        (0, None) => Ok(None),
+        (per_second, burst) => Ok(Some(Rate { per_second, burst: burst.unwrap_or(2 * per_second) })),
+    }
 }
 
 fn duration(

@@ -232,7 +232,7 @@ impl Peer {
     fn is_meant(&self, target: &Target) -> bool {
         match target {
             Target::Client(client) => self.id == *client,
-            Target::User(user) => self.identity().user.as_ref() == Some(user),
+            Target::User(user) => self.user() == Some(user),
         }
     }
 

@@ -11,7 +11,9 @@ use prometheus::{
     CounterVec, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
+pub use super::access_metrics::AccessMetrics;
 use super::cluster_metrics::ClusterMetrics;
+use super::limit_metrics::LimitMetrics;
 use super::process::Process;
 use super::register::Registrar;
 pub use super::worker_metrics::{DuplicateKind, PublishOutcome, ReceivedKind, WorkerMetrics};
@@ -35,6 +37,10 @@ pub struct Metrics {
     pub cluster: ClusterMetrics,
     /// The way to the other nodes.
     pub broker: BrokerMetrics,
+    /// What is limited.
+    pub limits: LimitMetrics,
+    /// Tokens and keys.
+    pub access: AccessMetrics,
     registry: Registry,
     rows: Vec<Row>,
 }
@@ -96,8 +102,6 @@ pub struct SocketMetrics {
     pub outbound_queue_bytes: IntGauge,
     /// Closed with 4408.
     pub slow_consumers: IntCounter,
-    /// Requests refused by the publish rate.
-    pub rate_limited: IntCounter,
     /// By `code` of the `error` frame.
     pub protocol_errors: IntCounterVec,
 }
@@ -176,9 +180,11 @@ impl Metrics {
         let hub = HubMetrics::new(&mut registrar);
         let cluster = ClusterMetrics::new(&mut registrar);
         let broker = BrokerMetrics::new(&mut registrar);
+        let limits = LimitMetrics::new(&mut registrar);
+        let access = AccessMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, cluster, broker, registry, rows })
+        Arc::new(Self { node, sockets, hub, cluster, broker, limits, access, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.
@@ -261,7 +267,6 @@ impl SocketMetrics {
             writes: r.counter("writes_total", "Write calls on WebSockets."),
             outbound_queue_bytes: r.gauge("outbound_queue_bytes", "Bytes waiting for clients, all queues together."),
             slow_consumers: r.counter("slow_consumers_total", "Clients closed with 4408: their queue was full."),
-            rate_limited: r.counter("rate_limited_total", "Publishes refused by a client's rate."),
             protocol_errors: r.counters("protocol_errors_total", "`error` frames sent, by code.", &["code"]),
         }
     }

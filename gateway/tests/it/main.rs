@@ -5,15 +5,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)] // a test that cannot go on should say where
 
 mod admin;
+mod auth;
 mod check;
 mod cluster;
 mod config;
 mod drain;
 mod heartbeat;
 mod hostile;
+mod idle;
 mod limits;
 mod probe;
 mod protocol;
+mod quota;
 mod sabotage;
 mod support;
 mod traces;

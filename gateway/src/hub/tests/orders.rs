@@ -108,7 +108,7 @@ async fn users_are_found_by_their_names() {
         let (room, elsewhere) = (node.room(0), node.room(1));
         let mut clients = Vec::new();
         for (worker, user, room) in [(0, "ann", &room), (1, "ann", &room), (1, "bob", &room), (0, "ann", &elsewhere)] {
-            let mut client = Client::connect_as(&node.workers[worker].shard, of_user(user)).await;
+            let mut client = Client::connect_as(&node.workers[worker].shard, "n", of_user(user)).await;
             client.shard.join(&client.peer, room.clone(), None, Sight::FULL, None);
             client.expect("joined").await;
             clients.push(client);
