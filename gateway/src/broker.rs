@@ -35,7 +35,7 @@ pub use directory::{Directory, NodeNote, NodeReport, RoomsPage, RoomsQuestion};
 pub use ids::Subject;
 pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
-pub use orders::{Answer, MAX_USER_BYTES, MAX_WORDS_BYTES, Order, OrderId, Orders, Target, Task, check_words};
+pub use orders::{Answer, MAX_WORDS_BYTES, Order, OrderId, Orders, Target, Task, check_words};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use quota::{Bucket, Claim, Meters, Quotas, Taken};
 pub use redis::{RedisBroker, RedisOptions};

@@ -6,7 +6,7 @@
 
 const SUBPROTOCOL = "roomcast.v1.json";
 const STOP_CODES = new Set([1002, 1003, 1007, 4403, 4409]); // coming back unchanged would not help
-const HARD_CODES = new Set([1008, 1009, 1013]); // come back, but much later
+const HARD_CODES = new Set([1008, 1009, 1013, 4429]); // come back, but much later
 const RETRY_MS = 500; // ceiling of the first wait; it doubles with each attempt
 const REFUSED_RETRY_MS = 1000; // the same where there was no welcome
 const HARD_RETRY_MS = 5000; // the same after HARD_CODES, of which at least half is waited

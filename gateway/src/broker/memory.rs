@@ -51,8 +51,8 @@ pub struct Memory {
 struct Store {
     shards: [Mutex<HashMap<RoomName, Room, FixedState>>; SHARDS],
     leases: Mutex<Leases>,
-    meters: Mutex<Meters>,
     board: Mutex<Board>,
+    meters: Mutex<Meters>,
 }
 
 /// A worker's broker on a [`Memory`].

@@ -36,12 +36,6 @@ pub(super) enum Command {
     Bury,
     /// Where rooms stand.
     Tops,
-    /// Taking from a rate.
-    Take,
-    /// Counting connections of a user.
-    Claim,
-    /// Telling how many connections users have here.
-    SetUsers,
     /// One member of a room.
     Member,
     /// A page of the rooms.
@@ -56,6 +50,12 @@ pub(super) enum Command {
     Answer,
     /// Reading the answers.
     Answers,
+    /// Taking from a rate.
+    Take,
+    /// Counting connections of a user.
+    Claim,
+    /// Telling how many connections users have here.
+    SetUsers,
 }
 
 const COMMANDS: [&str; 23] = [
@@ -72,9 +72,6 @@ const COMMANDS: [&str; 23] = [
     "evict",
     "bury",
     "tops",
-    "take",
-    "claim",
-    "set_users",
     "member",
     "rooms",
     "nodes",
@@ -82,6 +79,9 @@ const COMMANDS: [&str; 23] = [
     "order",
     "answer",
     "answers",
+    "take",
+    "claim",
+    "set_users",
 ];
 
 /// One of the two connections of a broker.

@@ -95,28 +95,6 @@ impl Leases {
         self.rooms.get(incarnation).into_iter().flatten().take(limit).cloned().collect()
     }
 
-    /// None if this incarnation has no lease.
-    pub(super) fn claim(&mut self, incarnation: &Incarnation, claim: Claim, now: Instant) -> Option<u32> {
-        let Claim { user, own, wanted, most } = claim;
-        let living = || self.leases.values().filter(|lease| lease.until > now && lease.note.is_some());
-        living().find(|lease| lease.incarnation == *incarnation)?;
-        let count = |lease: &Lease| self.users.get(&lease.incarnation).and_then(|users| users.get(&user)).copied();
-        let others = living().filter(|lease| lease.incarnation != *incarnation).filter_map(count).sum::<u32>();
-        let granted = wanted.min(most.saturating_sub(others).saturating_sub(own));
-        self.set_users(incarnation, &[(user, own + granted)]);
-        Some(granted)
-    }
-
-    pub(super) fn set_users(&mut self, incarnation: &Incarnation, counts: &[(Subject, u32)]) {
-        let users = self.users.entry(incarnation.clone()).or_default();
-        for (user, count) in counts {
-            if *count > 0 { _ = users.insert(*user, *count) } else { _ = users.remove(user) }
-        }
-        if users.is_empty() {
-            self.users.remove(incarnation);
-        }
-    }
-
     /// Names of rooms where someone may be, in order, at most `limit`, behind `after`; and whether there are more.
     pub(super) fn rooms(
         &self,
@@ -140,6 +118,28 @@ impl Leases {
     pub(super) fn nodes(&self, now: Instant) -> Vec<NodeReport> {
         let alive = self.leases.values().filter(|lease| lease.until > now);
         alive.filter_map(|lease| lease.note.as_ref()).map(|note| note.report.clone()).collect()
+    }
+
+    /// None if this incarnation has no lease.
+    pub(super) fn claim(&mut self, incarnation: &Incarnation, claim: Claim, now: Instant) -> Option<u32> {
+        let Claim { user, own, wanted, most } = claim;
+        let living = || self.leases.values().filter(|lease| lease.until > now && lease.note.is_some());
+        living().find(|lease| lease.incarnation == *incarnation)?;
+        let count = |lease: &Lease| self.users.get(&lease.incarnation).and_then(|users| users.get(&user)).copied();
+        let others = living().filter(|lease| lease.incarnation != *incarnation).filter_map(count).sum::<u32>();
+        let granted = wanted.min(most.saturating_sub(others).saturating_sub(own));
+        self.set_users(incarnation, &[(user, own + granted)]);
+        Some(granted)
+    }
+
+    pub(super) fn set_users(&mut self, incarnation: &Incarnation, counts: &[(Subject, u32)]) {
+        let users = self.users.entry(incarnation.clone()).or_default();
+        for (user, count) in counts {
+            if *count > 0 { _ = users.insert(*user, *count) } else { _ = users.remove(user) }
+        }
+        if users.is_empty() {
+            self.users.remove(incarnation);
+        }
     }
 
     pub(super) fn bury(&mut self, incarnation: &Incarnation, farewell: Farewell) {

@@ -42,10 +42,10 @@ pub(super) struct Scripts {
     pub(super) history: Script,
     pub(super) presence: Script,
     pub(super) beat: Script,
-    pub(super) take: Script,
-    pub(super) claim: Script,
     pub(super) rooms: Script,
     pub(super) answer: Script,
+    pub(super) take: Script,
+    pub(super) claim: Script,
 }
 
 impl Scripts {
@@ -57,16 +57,15 @@ impl Scripts {
             history: script(include_str!("history.lua")),
             presence: script(include_str!("presence.lua")),
             beat: script(include_str!("beat.lua")),
-            take: script(include_str!("take.lua")),
-            claim: script(include_str!("claim.lua")),
             rooms: script(include_str!("rooms.lua")),
             answer: script(include_str!("answer.lua")),
+            take: script(include_str!("take.lua")),
+            claim: script(include_str!("claim.lua")),
         }
     }
 
     pub(super) fn all(&self) -> [&Script; 8] {
-        let Self { publish, history, presence, beat, take, claim, rooms, answer } = self;
-        [publish, history, presence, beat, take, claim, rooms, answer]
+        [&self.publish, &self.history, &self.presence, &self.beat, &self.rooms, &self.answer, &self.take, &self.claim]
     }
 }
 
