@@ -2,7 +2,7 @@
 //! broker does not answer.
 
 use async_trait::async_trait;
-use roomcast_protocol::{ErrorCode, NodeId, RoomName};
+use roomcast_protocol::{ErrorCode, RoomName};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -210,8 +210,9 @@ fn few_connections(most: u32) -> Settings {
     Settings { max_connections_per_user: most, ..Settings::default() }
 }
 
-fn note(node: &NodeId) -> NodeNote<'_> {
-    NodeNote { node, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version: "" }
+fn note(node: &Node) -> NodeNote<'_> {
+    let node = &node.shard().parts.node;
+    NodeNote { node, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version: "0" }
 }
 
 /// What another node finds left of ann's connections.
@@ -223,7 +224,7 @@ async fn left(node: &Node, most: u32) -> u32 {
         expiry: std::time::Duration::from_mins(1),
         number: 1,
         answered: 0,
-        note: note(&node.shard().parts.node),
+        note: note(node),
         working_on: &[],
         most_claims: 0,
     };
@@ -294,7 +295,7 @@ async fn a_new_life_counts_anew() {
             expiry: std::time::Duration::from_mins(1),
             number: 1,
             answered: 0,
-            note: note(&node.shard().parts.node),
+            note: note(&node),
             working_on: &[],
             most_claims: 0,
         };
