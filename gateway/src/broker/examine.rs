@@ -130,6 +130,9 @@ async fn live(
     let rooms = std::slice::from_ref(room);
     broker.subscribe(room).await.map_err(step("subscribe"))?;
     broker.hold(life, rooms).await.map_err(step("hold"))?;
+    let node = life.stem();
+    let version = env!("CARGO_PKG_VERSION");
+    let note = NodeNote { node: &node, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version };
     let beat = Beat {
         incarnation: life,
         expiry: Duration::from_secs(5),
