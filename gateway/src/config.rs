@@ -3,6 +3,7 @@
 
 mod error;
 mod file;
+mod issuers;
 mod parse;
 mod password;
 mod print;
@@ -11,9 +12,11 @@ mod rooms;
 mod sabotage;
 mod settings;
 mod source;
+mod token_args;
 mod web_url;
 
 pub use error::{ConfigError, Origin, WrongValue};
+pub use issuers::{IssuerSettings, IssuerTable};
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};
@@ -21,6 +24,7 @@ pub use rooms::{Rate, RoomPattern, RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;
+pub use token_args::TokenArgs;
 pub use web_url::WebUrl;
 
 #[cfg(test)]

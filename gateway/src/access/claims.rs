@@ -98,6 +98,12 @@ impl Claims {
         serde_json::from_slice(json)
     }
 
+    /// These claims, but until `end`.
+    pub(super) fn until(self, end: SystemTime) -> Self {
+        let since = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { exp: Some(since.as_secs_f64()), ..self }
+    }
+
     /// What these claims give. `defaults` holds where they name no rooms; `prefix` is put in front of the user.
     ///
     /// # Errors

@@ -169,6 +169,11 @@ impl Peer {
         self.user.as_ref()
     }
 
+    /// Who it is besides its name, now.
+    pub fn identity(&self) -> Identity {
+        Identity { user: self.user.clone(), info: self.info.borrow().clone() }
+    }
+
     /// Changes what is told about it. False if it was told before; else a [`Shard::rename`](super::Shard::rename) has to
     /// follow, which shows it to others.
     pub fn set_info(&self, info: Option<Arc<str>>) -> bool {
@@ -178,7 +183,8 @@ impl Peer {
 
     /// The client as a member.
     pub(super) fn member(&self) -> Member {
-        Member { id: self.id, name: self.name(), user: self.user.clone(), info: self.info.borrow().clone() }
+        let Identity { user, info } = self.identity();
+        Member { id: self.id, name: self.name(), user, info }
     }
 
     pub(super) fn set_name(&self, name: Arc<str>) {

@@ -72,5 +72,6 @@ impl Dispatcher {
 }
 
 fn refused(denied: Denied) -> Refused {
-    Refused(ErrorCode::Unauthorized, denied.to_string().into())
+    let code = if denied == Denied::KeysUnavailable { ErrorCode::KeysUnavailable } else { ErrorCode::Unauthorized };
+    Refused(code, denied.to_string().into())
 }

@@ -30,9 +30,9 @@ impl Other {
         let broker = node.memory.handle(name.clone(), sender, BrokerStats::new(&Metrics::new()));
         broker.listen().await.expect("listening");
         let incarnation = &Incarnation::new(&name);
-        let note = NodeNote { node: &name, connections: 0, rooms: 0, max_connections: 1, load: 0.0, version: "9" };
+        let said = NodeNote { node: &name, connections: 0, rooms: 0, max_connections: 1, load: 0.0, version: "9" };
         let expiry = Duration::from_mins(1);
-        let beat = Beat { incarnation, expiry, number: 1, answered: 0, note, working_on: &[], most_claims: 0 };
+        let beat = Beat { incarnation, expiry, number: 1, answered: 0, note: said, working_on: &[], most_claims: 0 };
         broker.beat(&beat).await.expect("a beat");
         Self { broker, events }
     }
