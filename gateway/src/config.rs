@@ -1,8 +1,11 @@
 //! The node's settings: one struct, read once at start from flags, environment, `.env` and a file. Called by main; known
 //! to every floor above. It must not know what a setting does.
 
+mod api_keys;
 mod error;
 mod file;
+mod key_verb;
+mod links;
 mod parse;
 mod password;
 mod print;
@@ -12,7 +15,9 @@ mod sabotage;
 mod settings;
 mod source;
 
+pub use api_keys::{ApiKey, Scope, hash};
 pub use error::{ConfigError, Origin, WrongValue};
+pub use links::{PageModule, SocketUrl};
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};

@@ -175,8 +175,8 @@ impl<'a> ClientFrame<'a> {
 /// Longest words about a frame that is not JSON or has a field of the wrong kind, in bytes.
 const MAX_WORDS_BYTES: usize = 256;
 
-/// What `error` says, cut: serde quotes what it found, however long that is, and escapes can make it seven times longer.
-fn brief(error: &serde_json::Error) -> String {
+/// What a parser says, cut: serde quotes what it found, however long that is, and escapes can make it seven times longer.
+pub fn brief(error: &serde_json::Error) -> String {
     struct Brief(String);
 
     impl Write for Brief {

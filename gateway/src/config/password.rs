@@ -17,6 +17,11 @@ impl Password {
         password.filter(|password| !password.0.is_empty())
     }
 
+    /// What it is. For those who open something with it; never to be shown.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// As a part of a URL: everything that may mean something there is escaped.
     pub(super) fn escaped(&self) -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);

@@ -20,11 +20,13 @@ use hyper::{Method, Request, Version};
 use ipnet::IpNet;
 use roomcast_protocol::SUBPROTOCOL;
 
+pub(super) use address::client_address;
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
 
 use super::admission::Full;
 use super::outcome::{HandshakeOutcome as Outcome, Refusal};
 use crate::session::accepted::{Permit, Route};
+pub(super) use query::decode;
 use query::{Asked, Place};
 
 /// A browser cannot set headers: it offers its token as a subprotocol with this in front. Never sent back.
@@ -82,7 +84,7 @@ pub(super) fn judge(
     let mut asked = Asked::read(uri.query().unwrap_or(""))?;
     let route = asked.route(place, rules.rooms_per_connection)?;
     let offered = || tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL);
-    let client = address::client_address(peer, request.headers(), &rules.trusted_proxies);
+    let client = client_address(peer, request.headers(), &rules.trusted_proxies);
     let permit = admit(client).map_err(|full| {
         let outcome = match full {
             Full::Node => Outcome::TooManyConnections,
@@ -153,13 +155,13 @@ fn is_key(value: &str) -> bool {
 }
 
 /// The token of `Authorization: Bearer`.
-fn authorization(headers: &HeaderMap) -> Option<String> {
+pub(super) fn authorization(headers: &HeaderMap) -> Option<String> {
     let (scheme, token) = only(headers, AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 /// The value of a header that is there exactly once, and is text.
-fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+pub(super) fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok().map(str::trim),

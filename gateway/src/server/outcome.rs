@@ -39,6 +39,8 @@ outcomes! {
     Accepted, "accepted", 101;
     /// A page or one of its assets was served.
     Page, "page", 200;
+    /// A request of the HTTP API came; what became of it is counted there.
+    Api, "api", 200;
     /// Nothing is at this path.
     NotFound, "not_found", 404;
     /// Not GET.
