@@ -11,6 +11,7 @@ mod mail;
 mod muster;
 mod naming;
 mod peer;
+mod posting;
 mod publish;
 mod questions;
 mod recent;
@@ -31,6 +32,7 @@ mod turn;
 
 pub use mail::{Inbox, Post, Question};
 pub use peer::{Peer, Stop};
+pub use posting::{Placed, Posting, Refused};
 pub use publish::now_us;
 pub use questions::{LONGEST_PAGE, PAGE};
 pub use shard::{Parts, Shard};

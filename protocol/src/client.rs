@@ -210,7 +210,10 @@ fn checked_ref(raw: Option<&RawValue>) -> Result<Option<&str>, FrameError> {
 }
 
 /// Refuses data nested so deep that other members' parsers would fail on it: many recurse. The text is valid JSON.
-fn checked_data(data: &str) -> Result<&str, FrameError> {
+///
+/// # Errors
+/// [`ErrorCode::TooLarge`].
+pub fn checked_data(data: &str) -> Result<&str, FrameError> {
     let (mut depth, mut in_string, mut bytes) = (0_usize, false, data.bytes());
     while let Some(byte) = bytes.next() {
         match byte {
@@ -228,7 +231,11 @@ fn checked_data(data: &str) -> Result<&str, FrameError> {
     Ok(data)
 }
 
-fn checked_id(id: Cow<'_, str>) -> Result<Cow<'_, str>, FrameError> {
+/// Checks an idempotency key.
+///
+/// # Errors
+/// [`ErrorCode::BadFrame`] for an empty one, [`ErrorCode::TooLarge`] for one of over 128 bytes.
+pub fn checked_id(id: Cow<'_, str>) -> Result<Cow<'_, str>, FrameError> {
     match id.len() {
         0 => Err(bad(ErrorCode::BadFrame, "`id` is empty")),
         1..=MAX_REF_BYTES => Ok(id),

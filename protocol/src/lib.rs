@@ -8,7 +8,7 @@ mod codes;
 mod names;
 mod server;
 
-pub use client::{ClientFrame, FrameError, Rejected, Since, brief, check_display_name};
+pub use client::{ClientFrame, FrameError, Rejected, Since, brief, check_display_name, checked_data, checked_id};
 pub use codes::{CloseCode, ErrorCode};
 pub use names::{ClientId, InvalidName, NodeId, RoomName, Term};
 pub use server::{

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::batch::Batch;
 use super::lease::Validity;
 use super::naming::Claimed;
+use super::posting::{Placed, Refused};
 use crate::broker::{Incarnation, Record};
 use crate::telemetry::trace::Span;
 
@@ -38,11 +39,20 @@ pub(super) struct JoinRequest {
     pub(super) life: u32,
 }
 
-/// A session publishes.
+/// Who publishes, and so how it is told what came of it.
+#[derive(Debug)]
+pub(super) enum Publisher {
+    /// A session, by mail.
+    Session(Address),
+    /// Somebody without one, who waits.
+    Caller(oneshot::Sender<Result<Placed, Refused>>),
+}
+
+/// Somebody publishes.
 #[derive(Debug)]
 pub(super) struct PublishRequest {
     pub(super) room: RoomName,
-    pub(super) from: Address,
+    pub(super) from: Publisher,
     pub(super) reference: Option<Box<str>>,
     pub(super) record: Record,
     /// Ends with the request, once its publisher was told.

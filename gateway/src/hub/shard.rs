@@ -16,9 +16,10 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::home::Home;
-use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
+use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Publisher, Question};
 use super::muster::Life;
 use super::peer::{Delivered, Peer, Stop};
+use super::posting::Postings;
 use super::room::Room;
 use super::sabotage::Sabotage;
 use super::tend::Told;
@@ -66,6 +67,7 @@ pub struct Shard {
     pub(super) calls: Semaphore,
     /// Turns at reading streams.
     reads: Semaphore,
+    pub(super) postings: Postings,
     /// Promises broken on purpose; none, but where that is to be seen.
     pub(super) sabotage: Option<Sabotage>,
 }
@@ -95,6 +97,7 @@ impl Shard {
             life: Life::default(),
             calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
             reads: Semaphore::new(super::MOST_READS),
+            postings: Postings::default(),
             sabotage,
         })
     }
@@ -193,7 +196,7 @@ impl Shard {
         peer.begin_publish(record.data.len());
         let request = PublishRequest {
             room: room.clone(),
-            from: self.address(peer),
+            from: Publisher::Session(self.address(peer)),
             reference: reference.map(Into::into),
             record,
             _span: span.map(Box::new),
