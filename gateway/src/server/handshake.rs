@@ -85,13 +85,7 @@ pub(super) fn judge(
     let route = asked.route(place, rules.rooms_per_connection)?;
     let offered = || tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL);
     let client = client_address(peer, request.headers(), &rules.trusted_proxies);
-    let permit = admit(client).map_err(|full| {
-        let outcome = match full {
-            Full::Node => Outcome::TooManyConnections,
-            Full::Address => Outcome::AddressLimit,
-        };
-        Refusal::new(outcome, full.to_string())
-    })?;
+    let permit = admit(client).map_err(|full| Refusal::new(Outcome::from(full), full.to_string()))?;
     Ok(Granted {
         subprotocol: offered().any(|token| token == SUBPROTOCOL),
         token: authorization(request.headers())
