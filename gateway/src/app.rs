@@ -3,7 +3,7 @@
 //! Called by main with settings that were checked; tests call it with port 0. Listeners are bound before any thread
 //! starts, so that a port in use is an error of [`start`], not of a running node.
 
-mod descriptors;
+pub mod descriptors;
 mod farewell;
 
 use std::net::SocketAddr;
@@ -159,18 +159,21 @@ fn handshake_rules(settings: &Settings) -> Result<HandshakeRules> {
 }
 
 fn broker_choice(settings: &Settings) -> BrokerChoice {
-    match settings.redis_with_passwords() {
-        None => BrokerChoice::Memory(Memory::new()),
-        Some(url) => BrokerChoice::Redis(RedisOptions {
-            ca_pem: settings.redis_ca.clone(),
-            prefix: settings.redis_prefix.clone(),
-            timeout: settings.redis_timeout,
-            connect_timeout: settings.redis_connect_timeout,
-            keep_echo: settings.sabotage.contains(&Fault::KeepEcho),
-            no_terms: settings.sabotage.contains(&Fault::NoTerms),
-            ..RedisOptions::new(url.as_str(), settings.node_id.clone())
-        }),
-    }
+    redis_options(settings).map_or_else(|| BrokerChoice::Memory(Memory::new()), BrokerChoice::Redis)
+}
+
+/// How a node with these settings speaks to Redis, if it does.
+pub fn redis_options(settings: &Settings) -> Option<RedisOptions> {
+    let url = settings.redis_with_passwords()?;
+    Some(RedisOptions {
+        ca_pem: settings.redis_ca.clone(),
+        prefix: settings.redis_prefix.clone(),
+        timeout: settings.redis_timeout,
+        connect_timeout: settings.redis_connect_timeout,
+        keep_echo: settings.sabotage.contains(&Fault::KeepEcho),
+        no_terms: settings.sabotage.contains(&Fault::NoTerms),
+        ..RedisOptions::new(url.as_str(), settings.node_id.clone())
+    })
 }
 
 impl Node {

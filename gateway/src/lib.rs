@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod broker;
+pub mod check;
 pub mod config;
 pub mod hub;
 pub mod lifecycle;

@@ -24,6 +24,7 @@ const CRATES: &[Crate] = &[
         sources: "gateway/src/",
         floors: &[
             &["main", "docs"],
+            &["check"],
             &["app"],
             &["worker"],
             &["server"],
