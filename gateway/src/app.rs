@@ -13,10 +13,12 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result};
 use foldhash::fast::RandomState;
 
+use crate::access::Access;
 use crate::broker::{Memory, RedisOptions};
 use crate::config::{Fault, Settings};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
+use crate::server::api::Gate;
 use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{TraceOptions, Tracing};
@@ -47,6 +49,7 @@ pub fn start(settings: Settings) -> Result<Node> {
     tell_limits(&settings, &metrics);
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
+    let access = Arc::new(Access::open());
     let first = listen(settings.listen)
         .with_context(|| format!("--listen (ROOMCAST_LISTEN): cannot bind {}", settings.listen))?;
     let address = first.local_addr()?;
@@ -57,7 +60,7 @@ pub fn start(settings: Settings) -> Result<Node> {
     for _ in 1..settings.workers {
         listeners.push(listen(address)?);
     }
-    let workers = start_workers(&settings, &metrics, &lifecycle, &tracing, listeners)?;
+    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, listeners)?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -98,6 +101,7 @@ fn start_workers(
     settings: &Arc<Settings>,
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
+    access: &Arc<Access>,
     tracing: &Tracing,
     listeners: Vec<std::net::TcpListener>,
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
@@ -108,6 +112,7 @@ fn start_workers(
         max_connections_per_address: settings.max_connections_per_address,
         connect_rate: settings.connect_rate,
     });
+    let gate = Gate::new(settings);
     let rules = handshake_rules(settings)?;
     let broker = broker_choice(settings);
     let start_one = |(index, (listener, inbox))| {
@@ -122,6 +127,8 @@ fn start_workers(
             metrics: Arc::clone(metrics),
             lifecycle: lifecycle.clone(),
             admission: Arc::clone(&admission),
+            access: Arc::clone(access),
+            gate: Arc::clone(&gate),
             rules: rules.clone(),
             tracing: tracing.clone(),
         };

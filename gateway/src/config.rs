@@ -21,7 +21,7 @@ pub use links::{PageModule, SocketUrl};
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};
-pub use rooms::{RoomPolicies, RoomPolicy};
+pub use rooms::{RoomPattern, RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;

@@ -1,7 +1,8 @@
 //! A Roomcast node. Imports run downward only; `cargo xtask tidy` holds them to it.
 //!
-//! main -> app -> worker -> server -> session -> hub -> {socket, broker} -> {config, telemetry, lifecycle} -> protocol
+//! main -> app -> worker -> server -> session -> hub -> {socket, broker, access} -> {config, telemetry, lifecycle} -> protocol
 
+pub mod access;
 pub mod app;
 pub mod broker;
 pub mod check;

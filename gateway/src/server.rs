@@ -25,12 +25,14 @@ pub use handshake::{HandshakeRules, InvalidOrigin, Origin, OriginPolicy};
 pub use listener::{listen, serve};
 pub use outcome::HandshakeOutcome;
 
+use crate::access::Access;
 use crate::session::accepted::Accepted;
 
 /// What one worker's server works with.
 pub struct Context {
     rules: HandshakeRules,
     admission: Arc<Admission>,
+    access: Arc<Access>,
     draining: Rc<dyn Fn() -> bool>,
     on_socket: Rc<dyn Fn(Accepted)>,
     on_outcome: Rc<dyn Fn(HandshakeOutcome, SystemTime)>,
@@ -41,11 +43,12 @@ pub struct Context {
 }
 
 impl Context {
-    /// A worker's server: `admission` is shared by all workers, `draining` is asked at each handshake, `on_socket` gets
+    /// A worker's server: `admission` and `access` are shared by all workers, `draining` is asked at each handshake, `on_socket` gets
     /// every socket (and is to spawn its session, not to run it), `on_outcome` every connection's outcome once, with the time it was accepted at.
     pub fn new(
         rules: HandshakeRules,
         admission: Arc<Admission>,
+        access: Arc<Access>,
         draining: Rc<dyn Fn() -> bool>,
         on_socket: Rc<dyn Fn(Accepted)>,
         on_outcome: Rc<dyn Fn(HandshakeOutcome, SystemTime)>,
@@ -53,7 +56,7 @@ impl Context {
     ) -> Rc<Self> {
         let builder = http::builder(&rules);
         let page_policy = pages::policy(api.as_ref().and_then(|api| api.video()));
-        Rc::new(Self { rules, admission, draining, on_socket, on_outcome, builder, api, page_policy })
+        Rc::new(Self { rules, admission, access, draining, on_socket, on_outcome, builder, api, page_policy })
     }
 
     fn page_policy(&self) -> &HeaderValue {

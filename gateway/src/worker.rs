@@ -18,10 +18,12 @@ use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use crate::access::Access;
 use crate::broker::{Broker, BrokerError, BrokerStats, Event, Memory, RedisBroker, RedisOptions};
 use crate::config::Settings;
 use crate::hub::{Inbox, Parts, Post, Shard};
 use crate::lifecycle::{BrokerFlag, Lifecycle, Stage};
+use crate::server::api::{Api, Gate};
 use crate::server::{Admission, Context, HandshakeOutcome, HandshakeRules, serve};
 use crate::session::{self, Floor};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -65,6 +67,10 @@ pub struct Seed {
     pub lifecycle: Lifecycle,
     /// The node's count of connections.
     pub admission: Arc<Admission>,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// Who may use the HTTP API.
+    pub gate: Arc<Gate>,
     /// Handshake rules.
     pub rules: HandshakeRules,
     /// Spans.
@@ -118,6 +124,7 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         (Rc::clone(&local), Arc::clone(&metrics)),
         tracing.clone(),
         lifecycle.clone(),
+        seed.access,
     );
     let mut vital = JoinSet::new();
     vital.spawn_local(Rc::clone(&shard).run_turns());
@@ -132,7 +139,8 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     }
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
     let admission = seed.admission;
-    let context = door(&floor, seed.rules, Arc::clone(&admission), metrics, tracing);
+    let api = Api::new(seed.gate, &floor);
+    let context = door(&floor, seed.rules, Arc::clone(&admission), api, metrics, tracing);
     let life = async {
         first_contact(&*broker, settings.redis_timeout).await;
         let gone = Notify::new();
@@ -193,10 +201,12 @@ fn door(
     floor: &Rc<Floor>,
     rules: HandshakeRules,
     admission: Arc<Admission>,
+    api: Rc<Api>,
     metrics: Arc<Metrics>,
     tracing: Tracing,
 ) -> Rc<Context> {
     let lifecycle = floor.lifecycle.clone();
+    let access = Arc::clone(&floor.access);
     let floor = Rc::clone(floor);
     for outcome in HandshakeOutcome::ALL {
         metrics.sockets.handshakes.with_label_values(&[outcome.label()]);
@@ -204,6 +214,7 @@ fn door(
     Context::new(
         rules,
         admission,
+        access,
         Rc::new(move || lifecycle.stage() >= Stage::Draining),
         Rc::new(move |accepted| session::start(&floor, accepted)),
         Rc::new(move |outcome, began| {
@@ -212,6 +223,7 @@ fn door(
                 span.set("roomcast.outcome", outcome.label());
             }
         }),
+        Some(api),
     )
 }
 

@@ -9,7 +9,7 @@ use toml::Value;
 
 use super::error::most_similar;
 use super::source::{Given, Layer, Setting};
-use super::{ConfigError, Origin, RoomPolicies, RoomPolicy};
+use super::{ConfigError, Origin, RoomPattern, RoomPolicies, RoomPolicy};
 
 /// Rules a file may hold: each costs a match for every room that is opened.
 const MAX_RULES: usize = 1000;
@@ -109,11 +109,7 @@ fn rules(path: &Path, entries: Vec<Value>) -> Result<RoomPolicies, ConfigError> 
 
 fn checked(rule: Rule) -> Result<(String, RoomPolicy), String> {
     let defaults = RoomPolicy::default();
-    let word = |c: char| c.is_ascii_alphanumeric() || "_.~-*?".contains(c);
-    if !(1..=128).contains(&rule.pattern.len()) || !rule.pattern.chars().all(word) {
-        let expected = "expected 1 to 128 of the characters of a room name, * and ?";
-        return Err(format!("pattern is {:?}: {expected}", rule.pattern));
-    }
+    rule.pattern.parse::<RoomPattern>().map_err(|expected| format!("pattern is {:?}: {expected}", rule.pattern))?;
     let history_size = rule.history_size.unwrap_or(defaults.history_size);
     if !(1..=1_000_000).contains(&history_size) {
         return Err(format!("history_size is {history_size}: expected a whole number from 1 to 1000000"));

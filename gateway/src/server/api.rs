@@ -5,14 +5,10 @@
 //! backends, and no page of another origin has any business here.
 
 mod body;
-mod commands;
 mod keys;
 mod problem;
 mod publish;
-mod rooms;
 mod routes;
-#[cfg(test)]
-mod tests;
 mod video;
 
 use std::borrow::Cow;
@@ -38,8 +34,10 @@ pub use video::Video;
 use super::handshake::only;
 use super::outcome::HandshakeOutcome;
 use crate::config::{ApiKey, Settings};
+use crate::access::Access;
 use crate::hub::Shard;
 use crate::lifecycle::{Lifecycle, Stage};
+use crate::session::Floor;
 use crate::session::accepted::Permit;
 use crate::telemetry::metrics::Metrics;
 use problem::{Code, Problem};
@@ -68,6 +66,7 @@ pub struct Api {
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     lifecycle: Lifecycle,
+    access: Arc<Access>,
     video: Option<Video>,
 }
 
@@ -147,18 +146,19 @@ impl Done {
 
 impl Api {
     /// A worker's API.
-    pub fn new(
-        gate: Arc<Gate>,
-        shard: Rc<Shard>,
-        settings: Arc<Settings>,
-        metrics: Arc<Metrics>,
-        lifecycle: Lifecycle,
-    ) -> Rc<Self> {
+    pub fn new(gate: Arc<Gate>, floor: &Floor) -> Rc<Self> {
         for endpoint in routes::ENDPOINTS {
-            metrics.api.requests.with_label_values(&[endpoint.label, "200"]);
+            floor.totals.api.requests.with_label_values(&[endpoint.label, "200"]);
         }
-        let video = Video::of(&settings);
-        Rc::new(Self { gate, shard, settings, metrics, lifecycle, video })
+        Rc::new(Self {
+            gate,
+            shard: Rc::clone(&floor.shard),
+            settings: Arc::clone(&floor.settings),
+            metrics: Arc::clone(&floor.totals),
+            lifecycle: floor.lifecycle.clone(),
+            access: Arc::clone(&floor.access),
+            video: Video::of(&floor.settings),
+        })
     }
 
     /// Where video is, if it is configured.
@@ -239,18 +239,9 @@ impl Api {
         match call {
             Call::Description => Ok(Done { status: StatusCode::OK, body: Bytes::from_static(DESCRIPTION.as_bytes()) }),
             Call::ClientConfig => self.client_config(),
-            Call::Rooms => self.rooms(asked).await,
-            Call::Room => self.room(asked).await,
-            Call::History => self.history(asked).await,
             Call::Publish => self.publish(asked, body).await,
             Call::PublishMany => self.publish_many(asked, body).await,
-            Call::Members => self.members(asked).await,
-            Call::RemoveUser => self.remove_user(asked).await,
-            Call::RemoveClient => self.remove_client(asked).await,
-            Call::DisconnectUser => self.disconnect_user(asked, body).await,
-            Call::DisconnectClient => self.disconnect_client(asked).await,
-            Call::Nodes => self.nodes().await,
-            Call::VideoToken => self.video_token(asked, body).await,
+            _ => Err(Problem::new(Code::NotFound, "x")),
         }
     }
 

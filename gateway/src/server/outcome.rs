@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http_body_util::Full as Body;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Response, StatusCode};
 
 use super::admission::Full;
@@ -67,6 +69,12 @@ outcomes! {
     BadQuery, "bad_query", 400;
     /// A display name outside its rule.
     BadName, "bad_name", 400;
+    /// No token, where one is needed.
+    NoToken, "no_token", 401;
+    /// A token that is not good: expired, not for this service, not signed by a known key.
+    BadToken, "bad_token", 401;
+    /// The token does not allow a room of the path or query.
+    ForbiddenRoom, "forbidden_room", 403;
     /// The node has as many connections as it may.
     TooManyConnections, "too_many_connections", 503;
     /// The client's address has.
@@ -127,6 +135,12 @@ impl Refusal {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+            }
+            HandshakeOutcome::NoToken => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            HandshakeOutcome::BadToken => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
             }
             HandshakeOutcome::TooManyConnections
             | HandshakeOutcome::AddressLimit

@@ -11,6 +11,7 @@ use prometheus::{
     CounterVec, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
+use super::api_metrics::ApiMetrics;
 use super::process::Process;
 use super::register::Registrar;
 pub use super::worker_metrics::{DuplicateKind, PublishOutcome, ReceivedKind, WorkerMetrics};
@@ -32,6 +33,8 @@ pub struct Metrics {
     pub hub: HubMetrics,
     /// The way to the other nodes.
     pub broker: BrokerMetrics,
+    /// The HTTP API.
+    pub api: ApiMetrics,
     registry: Registry,
     rows: Vec<Row>,
 }
@@ -180,9 +183,10 @@ impl Metrics {
         let sockets = SocketMetrics::new(&mut registrar);
         let hub = HubMetrics::new(&mut registrar);
         let broker = BrokerMetrics::new(&mut registrar);
+        let api = ApiMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, broker, registry, rows })
+        Arc::new(Self { node, sockets, hub, broker, api, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.

@@ -11,6 +11,8 @@ use hyper::{Response, StatusCode};
 use roomcast_protocol::{ErrorCode, FrameError};
 use serde::Serialize;
 
+use crate::hub::Refused;
+
 /// Seconds after which a request is worth another try when the node has nothing better to say.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
@@ -160,6 +162,12 @@ impl Problem {
             headers.insert(RETRY_AFTER, self.retry_after.unwrap_or(RETRY_AFTER_SECONDS).into());
         }
         response
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        Self::new(Code::from(refused.code), refused.words)
     }
 }
 

@@ -50,7 +50,7 @@ struct Many<'a> {
 /// A message's place, for whoever published it.
 #[derive(Serialize)]
 struct PlacedJson {
-    id: Arc<str>,
+    id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,13 +64,13 @@ impl From<Placed> for PlacedJson {
     fn from(placed: Placed) -> Self {
         let Placed { id, position, ts, duplicate } = placed;
         let (term, seq) = position.map(|(term, seq)| (term.to_string(), seq)).unzip();
-        Self { id, seq, term, ts, duplicate }
+        Self { id: id.to_string(), seq, term, ts, duplicate }
     }
 }
 
 #[derive(Serialize)]
 struct OutcomeJson<'a> {
-    room: &'a RoomName,
+    room: &'a str,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<PlacedJson>,
@@ -175,11 +175,11 @@ fn outcome<'a>(room: &'a RoomName, result: &'a Result<Placed, Problem>) -> Outco
     match result {
         Ok(placed) => {
             let message = Some(PlacedJson::from(placed.clone()));
-            OutcomeJson { room, status: StatusCode::OK.as_u16(), message, problem: None }
+            OutcomeJson { room: room.as_str(), status: StatusCode::OK.as_u16(), message, problem: None }
         }
         Err(problem) => {
             let status = problem.code.status().as_u16();
-            OutcomeJson { room, status, message: None, problem: Some(problem.json()) }
+            OutcomeJson { room: room.as_str(), status, message: None, problem: Some(problem.json()) }
         }
     }
 }
