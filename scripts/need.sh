@@ -81,13 +81,13 @@ venv() { # [folder list]
 }
 
 node_modules() {
-  local wanted="playwright-core@1.65.1" stamp=$cache/node_modules/.installed
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
+  local wanted=(playwright-core@1.65.1 livekit-server-sdk@2.19.2) stamp=$cache/node_modules/.installed
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "${wanted[*]}" ]; then return; fi
   program node nodejs
   program npm
-  say "installing $wanted into .cache/node_modules"
-  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$cache" --no-save --no-audit --no-fund --loglevel=error "$wanted" >&2
-  echo "$wanted" >"$stamp"
+  say "installing ${wanted[*]} into .cache/node_modules"
+  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$cache" --no-save --no-audit --no-fund --loglevel=error "${wanted[@]}" >&2
+  echo "${wanted[*]}" >"$stamp"
 }
 
 # cargo_tool name version: built without optimization, since building it takes longer than running it.
@@ -175,6 +175,7 @@ for thing in "$@"; do
     docker) container_engine ;;
     venv) venv ;;
     venv-chart) venv venv-chart requirements-chart.txt ;;
+    venv-api) venv venv-api requirements-api.txt ;;
     node_modules) node_modules ;;
     fmt) component fmt rustfmt ;;
     clippy) component clippy clippy ;;
