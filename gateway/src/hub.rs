@@ -4,12 +4,14 @@
 //! through a channel. Nothing here knows HTTP, JSON requests or close codes.
 
 mod batch;
+mod directory;
 mod home;
 mod joining;
 mod lease;
 mod mail;
 mod muster;
 mod naming;
+mod orders;
 mod peer;
 mod posting;
 mod publish;
@@ -31,6 +33,7 @@ mod tests;
 mod turn;
 
 pub use mail::{Inbox, Post, Question, Sight};
+pub use orders::Carried;
 pub use peer::{Peer, Stop};
 pub use posting::{Placed, Posting, Refused};
 pub use publish::now_us;

@@ -1,6 +1,7 @@
 //! What the node tells about itself: metrics, logs, traces. Used by every floor above; must not know their types.
 
 mod api_metrics;
+mod cluster_metrics;
 mod export;
 pub mod logs;
 pub mod metrics;

@@ -2,12 +2,14 @@
 //!
 //! `message` is written by hand: it is the one frame on the hot path. The others go through serde.
 
+mod parting;
 #[cfg(test)]
 mod tests;
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use self::parting::removed_frame;
 use crate::{ClientId, ErrorCode, RoomName, Since, Term};
 
 /// What a session may do, told in `welcome`. Bytes, counts, and messages a second.

@@ -13,19 +13,21 @@ use tokio::time::timeout;
 use super::redis::test_groups::{Sharded, Watched};
 use super::redis::test_server::Server;
 use super::{
-    Broker, BrokerStats, Envelope, Event, Incarnation, Kind, Memory, Outcome, PresenceCall, PresenceOp, Record,
-    RedisBroker, RedisOptions, Subject,
+    Broker, BrokerStats, Directory, Envelope, Event, Incarnation, Kind, Memory, NodeNote, Orders, Outcome,
+    PresenceCall, PresenceOp, Record, RedisBroker, RedisOptions, Subject,
 };
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
 
 mod examine;
+mod directory;
 mod failover;
 mod faults;
 mod history;
 mod ids;
 mod leases;
 mod messages;
+mod orders;
 mod passwords;
 mod presence;
 mod scripts;
@@ -117,7 +119,7 @@ impl Events {
                 let own = match &event {
                     Event::Messages(envelope) => envelope.node == self.node,
                     Event::Presence(event) => event.node == self.node,
-                    Event::Resubscribed => false,
+                    Event::Order(_) | Event::Resubscribed => false,
                 };
                 if !own {
                     return event;
@@ -212,6 +214,11 @@ fn policy() -> RoomPolicy {
         idempotency_window: Duration::from_mins(1),
         unique_names: false,
     }
+}
+
+/// What a node says of itself.
+fn note(node: &NodeId) -> NodeNote<'_> {
+    NodeNote { node, connections: 1, rooms: 1, max_connections: 100, load: 0.5, version: "1.2.3" }
 }
 
 /// Operations through one life of a node, the same for all who use this.

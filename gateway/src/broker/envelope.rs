@@ -65,11 +65,14 @@ pub enum DecodeError {
     /// Data is not JSON in UTF-8.
     #[error("data is not JSON")]
     Json,
+    /// On the channel of the orders, and none.
+    #[error("not an order")]
+    Order,
 }
 
 impl DecodeError {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Version,
         Self::Size,
         Self::Header,
@@ -80,6 +83,7 @@ impl DecodeError {
         Self::Record,
         Self::Name,
         Self::Json,
+        Self::Order,
     ];
 
     /// For the metric.
@@ -95,6 +99,7 @@ impl DecodeError {
             Self::Record => "record",
             Self::Name => "name",
             Self::Json => "json",
+            Self::Order => "order",
         }
     }
 }

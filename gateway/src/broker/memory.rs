@@ -18,6 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 
 use self::leases::Leases;
+use self::orders::Board;
 use self::room::Room;
 use super::stats::Command;
 use super::{
@@ -28,8 +29,10 @@ use super::{
 };
 use crate::config::RoomPolicy;
 
+mod directory;
 mod ids;
 mod leases;
+mod orders;
 mod room;
 
 /// So many that workers seldom meet at one lock, so few that an empty store is small.
@@ -47,6 +50,7 @@ pub struct Memory {
 struct Store {
     shards: [Mutex<HashMap<RoomName, Room, FixedState>>; SHARDS],
     leases: Mutex<Leases>,
+    board: Mutex<Board>,
 }
 
 /// A worker's broker on a [`Memory`].
@@ -343,6 +347,7 @@ impl Broker for MemoryBroker {
 impl Drop for MemoryBroker {
     fn drop(&mut self) {
         self.sweeper.abort();
+        self.store.board().leave(&self.peer);
         for shard in 0..SHARDS {
             self.store.lock(shard).retain(|_, room| {
                 self.stats.end_subscriptions(usize::from(room.unsubscribe(&self.peer)));

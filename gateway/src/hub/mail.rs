@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use roomcast_protocol::{ClientId, RoomName, Since};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::lease::Validity;
 use super::naming::Claimed;
 use super::posting::{Placed, Refused};
-use crate::broker::{Incarnation, Record};
+use crate::broker::{Incarnation, Record, Task};
 use crate::telemetry::trace::Span;
 
 /// Where a session lives. The slot may have been given to another since, so the id is compared too.
@@ -126,6 +126,8 @@ pub(super) enum Mail {
     Present { room: RoomName, members: Vec<(Address, Arc<str>)> },
     /// From the home: the member's name was taken while it was not known to the broker.
     Expel { to: Address },
+    /// To every worker: carry this out, and say how many connections it concerned.
+    Order { task: Arc<Task>, done: Sender<u64> },
 }
 
 /// The ways to every worker of the node.

@@ -40,12 +40,16 @@ pub enum Stop {
     Rebalanced,
     /// Its token has expired.
     Expired,
+    /// An operator ended it, and asks for its return.
+    Requested,
+    /// An operator ended it.
+    Removed,
 }
 
 impl Stop {
     /// Whether the client is served until its session ends.
     fn is_gentle(self) -> bool {
-        matches!(self, Self::Draining | Self::Rebalanced)
+        matches!(self, Self::Draining | Self::Rebalanced | Self::Requested)
     }
 }
 
@@ -90,6 +94,8 @@ pub struct Peer {
     flow: Cell<Flow>,
     queued: Cell<u32>,
     stop: Cell<Option<Stop>>,
+    /// What the operator who removed it has to say.
+    words: Cell<Option<Arc<str>>>,
     closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     pub(super) memberships: RefCell<Vec<Membership>>,
@@ -120,6 +126,7 @@ impl Peer {
             flow: Cell::new(Flow::Idle),
             queued: Cell::new(0),
             stop: Cell::new(None),
+            words: Cell::new(None),
             closing: Cell::new(false),
             waker: RefCell::new(None),
             memberships: RefCell::new(Vec::new()),
@@ -297,6 +304,24 @@ impl Peer {
             self.stop.set(Some(stop));
             self.wake();
         }
+    }
+
+    /// Ends it for an operator. False if it was ending before.
+    pub(super) fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
+        if self.closing.get() || self.stop.get() == Some(stop) {
+            return false;
+        }
+        self.request_stop(stop);
+        let is_done = self.stop.get() == Some(stop);
+        if is_done {
+            self.words.set(words);
+        }
+        is_done
+    }
+
+    /// What the operator said, once.
+    pub fn take_words(&self) -> Option<Arc<str>> {
+        self.words.take()
     }
 
     /// The reason to end, if any.

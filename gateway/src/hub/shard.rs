@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Publisher, Question, Sight};
 use super::muster::Life;
+use super::orders::Busy;
 use super::peer::{Delivered, Peer, Stop};
 use super::posting::Postings;
 use super::room::Room;
@@ -68,6 +69,7 @@ pub struct Shard {
     /// Turns at reading streams.
     reads: Semaphore,
     pub(super) postings: Postings,
+    pub(super) orders: Busy,
     /// Promises broken on purpose; none, but where that is to be seen.
     pub(super) sabotage: Option<Sabotage>,
 }
@@ -98,6 +100,7 @@ impl Shard {
             calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
             reads: Semaphore::new(super::MOST_READS),
             postings: Postings::default(),
+            orders: Busy::default(),
             sabotage,
         })
     }
@@ -218,6 +221,12 @@ impl Shard {
         self.send_home(room, Mail::Ask { room: room.clone(), from: self.address(peer), reference, question });
     }
 
+    /// Takes a seat away; `left`, that frame, is queued.
+    pub(super) fn remove(&self, peer: &Rc<Peer>, room: &RoomName, left: &[u8]) {
+        self.unseat(peer, room);
+        self.tell(peer, left);
+    }
+
     fn unseat(&self, peer: &Rc<Peer>, name: &RoomName) {
         let room = self.rooms.borrow().get(name).cloned();
         let Some(room) = room.filter(|room| room.dismiss(peer)) else { return };
@@ -320,6 +329,8 @@ impl Shard {
                     peer.request_stop(Stop::NameTaken);
                 }
             }
+            // Whoever gave the order may have stopped waiting.
+            Mail::Order { task, done } => _ = done.try_send(self.obey(&task)),
         }
     }
 

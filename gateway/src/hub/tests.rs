@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use roomcast_protocol::{ClientId, RoomName, Term};
+use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,8 +19,9 @@ use tokio::time::timeout;
 use super::sequencer::Run;
 use super::{Inbox, Parts, Peer, Post, Shard, Sight};
 use crate::broker::{
-    Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, Memory,
-    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble,
+    Answer, Beat, Broker, BrokerError, BrokerStats, Directory, Event, Evicted, Farewell, History, Incarnation, Member,
+    MembersPage, Memory, MemoryBroker, NodeReport, Order, OrderId, Orders, PresenceCall, PresenceReply, Published,
+    Pulse, Range, Record, RoomsPage, RoomsQuestion, Signs, Subject, Top, Trouble,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -135,6 +136,40 @@ impl Broker for Faulty {
 
     fn signs(&self) -> &Signs {
         self.inner.signs()
+    }
+}
+
+#[async_trait(?Send)]
+impl Directory for Faulty {
+    async fn member(&self, room: &RoomName, client: ClientId) -> Result<Option<Member>, BrokerError> {
+        self.inner.member(room, client).await
+    }
+
+    async fn rooms(&self, question: RoomsQuestion<'_>) -> Result<RoomsPage, BrokerError> {
+        self.inner.rooms(question).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeReport>, BrokerError> {
+        self.inner.nodes().await
+    }
+}
+
+#[async_trait(?Send)]
+impl Orders for Faulty {
+    async fn listen(&self) -> Result<(), BrokerError> {
+        self.inner.listen().await
+    }
+
+    async fn order(&self, order: &Order) -> Result<(), BrokerError> {
+        self.inner.order(order).await
+    }
+
+    async fn answer(&self, order: OrderId, answer: Answer) -> Result<(), BrokerError> {
+        self.inner.answer(order, answer).await
+    }
+
+    async fn answers(&self, order: OrderId) -> Result<Vec<(NodeId, Answer)>, BrokerError> {
+        self.inner.answers(order).await
     }
 }
 

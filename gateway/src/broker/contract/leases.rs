@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::broker::{Beat, BrokerError, Evicted, Farewell, Moved, PresenceEvent, Pulse};
+use crate::broker::{Beat, BrokerError, Evicted, Farewell, Moved, NodeNote, PresenceEvent, Pulse};
 
 everywhere!(
     a_lease_that_is_beaten_stays,
@@ -25,6 +25,7 @@ const EXPIRY: Duration = Duration::from_millis(1500);
 
 /// A node's beats.
 struct Life {
+    node: NodeId,
     incarnation: Incarnation,
     number: u64,
     answered: u64,
@@ -33,7 +34,13 @@ struct Life {
 
 impl Life {
     fn new(name: &str) -> Self {
-        Self { incarnation: Incarnation::new(&node(name)), number: 0, answered: 0, working_on: Vec::new() }
+        Self {
+            node: node(name),
+            incarnation: Incarnation::new(&node(name)),
+            number: 0,
+            answered: 0,
+            working_on: Vec::new(),
+        }
     }
 
     async fn beat(&mut self, broker: &dyn Broker) -> Pulse {
@@ -43,8 +50,7 @@ impl Life {
             expiry: EXPIRY,
             number: self.number,
             answered: self.answered,
-            connections: 7,
-            rooms: 1,
+            note: NodeNote { connections: 7, rooms: 1, ..note(&self.node) },
             working_on: &self.working_on,
             most_claims: 4,
         };
@@ -346,7 +352,7 @@ async fn what_strangers_left_stops_nobody() {
     let (a, _events) = connect(&server.options("node-a"), 64).await;
     let life = Life::new("node-a").incarnation;
     let key = format!("rc:{{!}}:rooms:{life}");
-    let _: i64 = server.command(&["SADD", &key, "bad room!", "good"]);
+    let _: i64 = server.command(&["ZADD", &key, "0", "bad room!", "0", "good"]);
     assert_eq!(a.held(&life, 9).await.expect("held"), [room("good")]);
     a.release(&life, &[room("good")]).await.expect("release");
     assert_eq!(a.held(&life, 9).await.expect("held"), []);

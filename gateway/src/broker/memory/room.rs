@@ -241,6 +241,10 @@ impl Room {
         (self.next_version(!leaves.is_empty(), now_us), leaves, next)
     }
 
+    pub(super) fn member(&self, id: ClientId) -> Option<Member> {
+        self.members.get(&id).map(|(_, name)| Member { id, name: Arc::clone(name) })
+    }
+
     pub(super) fn page(&self, after: Option<ClientId>, limit: usize) -> MembersPage {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.members.range((from, Bound::Unbounded));

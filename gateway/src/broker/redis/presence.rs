@@ -82,7 +82,7 @@ fn read_reply(reply: &[Value]) -> Option<PresenceReply> {
 }
 
 /// Entries that are not ours are left out.
-fn read_members(entries: &[Value]) -> Vec<Member> {
+pub(super) fn read_members(entries: &[Value]) -> Vec<Member> {
     let member = |entry: &Value| {
         let mut words = text(entry)?.splitn(3, ' ');
         let (id, _node, name) = (words.next()?, words.next()?, words.next()?);
