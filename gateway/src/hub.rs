@@ -32,6 +32,7 @@ mod tend;
 mod tests;
 mod turn;
 
+pub use joining::message_json;
 pub use mail::{Inbox, Post, Question, Sight};
 pub use orders::Carried;
 pub use peer::{Peer, Stop};

@@ -13,7 +13,7 @@ use super::shard::Shard;
 use crate::broker::{BrokerError, History, Member, PresenceOp, Range, Sequenced};
 
 /// One stored message as the JSON of a `message` frame.
-pub(super) fn message_json(room: &roomcast_protocol::RoomName, message: &Sequenced) -> Vec<u8> {
+pub fn message_json(room: &roomcast_protocol::RoomName, message: &Sequenced) -> Vec<u8> {
     let record = &message.record;
     let position = Some((&message.term, message.seq));
     let head = MessageHead { room, position, id: &record.id, from: record.from, name: &record.name, ts: message.ts };

@@ -5,10 +5,14 @@
 //! backends, and no page of another origin has any business here.
 
 mod body;
+mod commands;
 mod keys;
 mod problem;
 mod publish;
+mod rooms;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod video;
 
 use std::borrow::Cow;
@@ -239,9 +243,18 @@ impl Api {
         match call {
             Call::Description => Ok(Done { status: StatusCode::OK, body: Bytes::from_static(DESCRIPTION.as_bytes()) }),
             Call::ClientConfig => self.client_config(),
+            Call::Rooms => self.rooms(asked).await,
+            Call::Room => self.room(asked).await,
+            Call::History => self.history(asked).await,
             Call::Publish => self.publish(asked, body).await,
             Call::PublishMany => self.publish_many(asked, body).await,
-            _ => Err(Problem::new(Code::NotFound, "x")),
+            Call::Members => self.members(asked).await,
+            Call::RemoveUser => self.remove_user(asked).await,
+            Call::RemoveClient => self.remove_client(asked).await,
+            Call::DisconnectUser => self.disconnect_user(asked, body).await,
+            Call::DisconnectClient => self.disconnect_client(asked).await,
+            Call::Nodes => self.nodes().await,
+            Call::VideoToken => self.video_token(asked, body).await,
         }
     }
 

@@ -143,6 +143,33 @@ impl Api {
         Done::ok(&ConfigJson { video })
     }
 
+    pub(super) async fn video_token(&self, asked: &Asked<'_>, body: Incoming) -> Result<Done, Problem> {
+        let unconfigured = || Problem::new(Code::NotFound, "video is not configured: see the setting livekit-url");
+        let video = self.video.as_ref().ok_or_else(unconfigured)?;
+        let room = asked.room()?;
+        let grant = self.grant(asked)?;
+        let body = self.body(asked, body, SMALL_BODY_BYTES).await?;
+        let wanted: Wanted = object(&body)?;
+        let client: ClientId = wanted
+            .client_id
+            .parse()
+            .map_err(|_| Problem::new(Code::Invalid, "`clientId`: expected the UUID that welcome gave"))?;
+        if !grant.may(Right::Join, &room) {
+            return Err(Problem::new(Code::Forbidden, "this token does not let its holder into the room"));
+        }
+        self.gate.video_turn()?;
+        let member = self.shard.member_of(&room, client).await?;
+        let member =
+            member.ok_or_else(|| Problem::new(Code::NotJoined, "the client is not a member of the room now"))?;
+        // Whoever sees a member sees its id, too: only its user may be seen and heard under it.
+        if !self.access.is_open() && member.user.as_ref() != grant.user() {
+            return Err(Problem::new(Code::Forbidden, "the client is another user's"));
+        }
+        let guest = Guest { client, name: &member.name, may_publish: grant.may(Right::Publish, &room) };
+        let (token, expires) = video.token(&room, &guest, SystemTime::now())?;
+        Done::ok(&TokenJson { url: video.url.as_str(), token, expires_at_ms: seconds(expires) * 1000 })
+    }
+
     /// What the user may do that asks.
     fn grant(&self, asked: &Asked<'_>) -> Result<Grant, Problem> {
         if self.access.is_open() {
