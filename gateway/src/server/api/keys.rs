@@ -60,7 +60,7 @@ impl Gate {
             Problem::new(Code::Unauthorized, "expected one header Authorization: Bearer <API key>")
         })?;
         let (from, now) = (subscriber(from), Instant::now());
-        let Some(at) = self.find(&key) else {
+        let Some(at) = self.find(key) else {
             return Err(self.failed(from, now, "this API key is not known"));
         };
         self.known(from, at, now)?;

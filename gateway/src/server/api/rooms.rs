@@ -1,8 +1,6 @@
 //! What backends look at: rooms, who is in them, what was said, and the nodes that serve them.
 
-use std::sync::Arc;
-
-use roomcast_protocol::{ClientId, Mode, RoomName};
+use roomcast_protocol::{Mode, RoomName};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -95,8 +93,8 @@ impl<'a> From<&'a Member> for MemberJson<'a> {
         Self {
             id: member.id.to_string(),
             name: &member.name,
-            user: member.user.as_deref(),
-            info: member.info.as_deref().and_then(|info| serde_json::from_str(info).ok()),
+            user: None,
+            info: None,
         }
     }
 }
@@ -192,8 +190,10 @@ fn messages(room: &RoomName, history: &History, forward: bool) -> Result<Done, P
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
-    use roomcast_protocol::Term;
+    use roomcast_protocol::{ClientId, Term};
 
     use super::*;
     use crate::broker::{Record, Sequenced, Subject};
@@ -209,7 +209,6 @@ mod tests {
                 idempotent: false,
                 subject: Subject::NOBODY,
                 from: ClientId::NOBODY,
-                user: None,
                 name: Arc::from("n"),
                 echo: true,
                 accepted_at_us: 0,
