@@ -9,7 +9,7 @@ mod redis;
 
 use std::{future::Future, time::Duration};
 
-pub use api::{ADMIN, ALL, Backend, READER, WRITER, api_node, keys};
+pub use api::{ADMIN, ALL, Answer, Backend, READER, WRITER, api_node, keys};
 pub use client::{Client, Frame, assert_error, seqs};
 pub use http::{Raw, Response, get, request, upgrade};
 pub use node::{Node, binary};
