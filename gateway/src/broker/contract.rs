@@ -19,8 +19,8 @@ use super::{
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
 
-mod examine;
 mod directory;
+mod examine;
 mod failover;
 mod faults;
 mod history;

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use super::ConfigError;
 use super::api_keys::{ApiKey, Scope};
 use super::source::Action;
-use super::ConfigError;
 
 /// Makes a key of the HTTP API and prints it once, with the line for the settings of every node.
 #[derive(Debug, Parser)]

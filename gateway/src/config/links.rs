@@ -82,7 +82,8 @@ impl FromStr for PageModule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || "expected https://host/path of a module, such as https://cdn.example.com/livekit.mjs".to_owned();
+        let expected =
+            || "expected https://host/path of a module, such as https://cdn.example.com/livekit.mjs".to_owned();
         let own = text.starts_with('/') && !text.starts_with("//");
         if own {
             // The same rule for what follows the host.
@@ -110,10 +111,10 @@ mod tests {
     #[test]
     fn sockets_know_their_origins() {
         let url: SocketUrl = "wss://video.example.com:7443/x?y".parse().expect("valid");
-        assert_eq!((url.origin(), url.http_origin().as_str()), (
-            "wss://video.example.com:7443",
-            "https://video.example.com:7443"
-        ));
+        assert_eq!(
+            (url.origin(), url.http_origin().as_str()),
+            ("wss://video.example.com:7443", "https://video.example.com:7443")
+        );
         let url: SocketUrl = "ws://[::1]:7880".parse().expect("valid");
         assert_eq!((url.origin(), url.http_origin().as_str()), ("ws://[::1]:7880", "http://[::1]:7880"));
         for bad in ["https://h", "wss://", "wss:///x", "wss://h ;", "wss://a;b", "wss://u@h", "wss://h/'", "wss://é"] {

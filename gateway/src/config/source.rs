@@ -204,7 +204,9 @@ impl Settings {
             (Verb::Version, None) => return Ok(Action::Print(command.render_version())),
             // Whatever the settings are: a node that is told to end must get its pause.
             (Verb::Pause, Some(duration)) => return Ok(Action::Pause(duration)),
-            (Verb::Key, _) => return Err(ConfigError::Usage("key comes first: gateway key NAME --scopes read".to_owned())),
+            (Verb::Key, _) => {
+                return Err(ConfigError::Usage("key comes first: gateway key NAME --scopes read".to_owned()));
+            }
             (_, Some(_)) => return Err(ConfigError::Usage("a duration belongs to pause".to_owned())),
             (_, None) => {}
         }

@@ -37,8 +37,8 @@ pub use video::Video;
 
 use super::handshake::only;
 use super::outcome::HandshakeOutcome;
-use crate::config::{ApiKey, Settings};
 use crate::access::Access;
+use crate::config::{ApiKey, Settings};
 use crate::hub::Shard;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::session::Floor;
@@ -190,7 +190,12 @@ impl Api {
     }
 
     /// Answers one request of `client`.
-    pub(super) async fn answer(&self, request: Request<Incoming>, client: IpAddr, visit: &Visit) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        client: IpAddr,
+        visit: &Visit,
+    ) -> Response<Full<Bytes>> {
         let patience = self.settings.message_deadline + REQUEST;
         visit.move_on(patience);
         let (parts, body) = request.into_parts();
@@ -208,7 +213,8 @@ impl Api {
     }
 
     fn begin<'a>(&self, parts: &'a Parts) -> Result<Found<'a>, Problem> {
-        if parts.version == Version::HTTP_11 && parts.uri.authority().is_none() && only(&parts.headers, HOST).is_none() {
+        if parts.version == Version::HTTP_11 && parts.uri.authority().is_none() && only(&parts.headers, HOST).is_none()
+        {
             return Err(Problem::new(Code::BadRequest, "expected one header Host"));
         }
         routes::find(&parts.method, parts.uri.path())

@@ -153,7 +153,9 @@ mod tests {
         for bad in ["x=1", "limit=1&limit=1", "limit=%zz", "%ff=1"] {
             assert!(Query::read(Some(bad), &["limit"]).is_err(), "{bad}");
         }
-        for bad in ["limit=", "limit=0", "limit=10", "limit=-1", "limit=%2B5", "limit=5.0", "limit=99999999999999999999"] {
+        for bad in
+            ["limit=", "limit=0", "limit=10", "limit=-1", "limit=%2B5", "limit=5.0", "limit=99999999999999999999"]
+        {
             let query = Query::read(Some(bad), &["limit"]).expect("it is known");
             assert!(query.number("limit", 1..=9).is_err(), "{bad}");
         }

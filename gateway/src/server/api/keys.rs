@@ -56,9 +56,8 @@ impl Gate {
         if self.keys.is_empty() {
             return Err(Problem::new(Code::ApiDisabled, "no API key is configured: see the setting api-keys"));
         }
-        let key = authorization(headers).ok_or_else(|| {
-            Problem::new(Code::Unauthorized, "expected one header Authorization: Bearer <API key>")
-        })?;
+        let key = authorization(headers)
+            .ok_or_else(|| Problem::new(Code::Unauthorized, "expected one header Authorization: Bearer <API key>"))?;
         let (from, now) = (subscriber(from), Instant::now());
         let Some(at) = self.find(key) else {
             return Err(self.failed(from, now, "this API key is not known"));
@@ -87,7 +86,12 @@ impl Gate {
     }
 
     /// Counts a wrong key or token, and gives the answer to it.
-    pub(super) fn failed(&self, from: IpAddr, now: Instant, detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+    pub(super) fn failed(
+        &self,
+        from: IpAddr,
+        now: Instant,
+        detail: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Problem {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = entry(&attempts, from, now);
         if let Some(problem) = known.too_many(now) {
@@ -129,9 +133,8 @@ impl Attempts {
     fn too_many(&self, now: Instant) -> Option<Problem> {
         let owed = self.clean_at.saturating_duration_since(now);
         let over = owed.checked_sub(FORGIVEN * (MOST_FAILURES - 1))?;
-        (!over.is_zero()).then(|| {
-            Problem::slow_down("too many wrong keys or tokens came from this address", over.as_secs() + 1)
-        })
+        (!over.is_zero())
+            .then(|| Problem::slow_down("too many wrong keys or tokens came from this address", over.as_secs() + 1))
     }
 }
 

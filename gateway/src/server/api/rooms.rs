@@ -90,12 +90,7 @@ impl<'a> From<&'a NodeReport> for NodeJson<'a> {
 
 impl<'a> From<&'a Member> for MemberJson<'a> {
     fn from(member: &'a Member) -> Self {
-        Self {
-            id: member.id.to_string(),
-            name: &member.name,
-            user: None,
-            info: None,
-        }
+        Self { id: member.id.to_string(), name: &member.name, user: None, info: None }
     }
 }
 

@@ -126,9 +126,7 @@ fn captures<'a>(template: &str, path: &'a str) -> Result<Vec<Cow<'a, str>>, Prob
     let pairs = template.split('/').zip(path.split('/'));
     pairs
         .filter(|(part, _)| is_parameter(part))
-        .map(|(_, segment)| {
-            decode(segment, false).map_err(|refusal| Problem::new(Code::BadRequest, refusal.detail))
-        })
+        .map(|(_, segment)| decode(segment, false).map_err(|refusal| Problem::new(Code::BadRequest, refusal.detail)))
         .collect()
 }
 
@@ -160,7 +158,9 @@ mod tests {
 
     #[test]
     fn others_lead_nowhere() {
-        for path in ["/api", "/api/", "/api/v2/rooms", "/api/v1", "/api/v1/", "/api/v1/rooms/", "/api/v1/rooms//messages"] {
+        for path in
+            ["/api", "/api/", "/api/v2/rooms", "/api/v1", "/api/v1/", "/api/v1/rooms/", "/api/v1/rooms//messages"]
+        {
             assert_eq!(label(Method::GET, path), Err(Code::NotFound), "{path}");
         }
         assert_eq!(label(Method::PUT, "/api/v1/rooms"), Err(Code::MethodNotAllowed));

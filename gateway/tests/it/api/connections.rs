@@ -13,7 +13,9 @@ async fn a_backend_keeps_its_connection_and_may_send_ahead() {
     let path = format!("/rooms/{name}/messages");
     let before = node.metric("roomcast_handshakes_total", &["outcome=\"api\""]).await;
     let ahead: String = (1..=20)
-        .map(|number| backend.request("POST", &path, Some(&json!({ "data": number, "id": format!("p#{number}") }).to_string())))
+        .map(|number| {
+            backend.request("POST", &path, Some(&json!({ "data": number, "id": format!("p#{number}") }).to_string()))
+        })
         .collect();
     backend.send(ahead + &backend.request("GET", &path, None)).await;
     for number in 1..=20 {
@@ -23,7 +25,10 @@ async fn a_backend_keeps_its_connection_and_may_send_ahead() {
     let seqs: Vec<u64> = ann.messages(&name, 20).await.iter().map(crate::support::Frame::seq).collect();
     assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
     backend.get("/rooms").await.expect(200);
-    assert!(node.metric("roomcast_handshakes_total", &["outcome=\"api\""]).await - before <= 1.0, "it was one connection");
+    assert!(
+        node.metric("roomcast_handshakes_total", &["outcome=\"api\""]).await - before <= 1.0,
+        "it was one connection"
+    );
 }
 
 /// A proxy keeps connections to a node and sends all sorts of requests over them.
@@ -101,7 +106,10 @@ async fn a_drain_cuts_no_request_off() {
     working.get("/rooms").await.expect(200);
     let body = r#"{"data":"the last one"}"#;
     let head = working.head("POST", &format!("/rooms/{name}/messages"));
-    let head = format!("{head}content-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n", body.len());
+    let head = format!(
+        "{head}content-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        body.len()
+    );
     working.send(head).await;
     assert_eq!(working.answer().await.status, 100, "the request is under way");
     node.terminate();

@@ -44,8 +44,11 @@ async fn bodies_that_are_wrong_are_told_so() {
     // What is allowed is, to the last level and byte.
     backend.exchange(backend.request("POST", "/rooms/a/messages", Some(&nested(128)))).await.expect(200);
     backend.post("/rooms/a/messages", &json!({ "data": "x".repeat(4094) })).await.expect(200);
-    let invalid = [backend.head("POST", "/rooms/a/messages").as_bytes(),
-        b"content-type: application/json\r\ncontent-length: 12\r\n\r\n{\"data\":\"\xff\"}"].concat();
+    let invalid = [
+        backend.head("POST", "/rooms/a/messages").as_bytes(),
+        b"content-type: application/json\r\ncontent-length: 12\r\n\r\n{\"data\":\"\xff\"}",
+    ]
+    .concat();
     assert_eq!(backend.exchange(invalid).await.problem(), "bad_request");
 }
 
@@ -59,7 +62,11 @@ async fn heads_that_are_wrong_are_told_so() {
         ("content-length: 10\r\n", 415, "unsupported_media_type"),
         ("content-type: text/plain\r\ncontent-length: 10\r\n", 415, "unsupported_media_type"),
         ("content-type: application/jsonp\r\ncontent-length: 10\r\n", 415, "unsupported_media_type"),
-        ("content-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 10\r\n", 415, "unsupported_media_type"),
+        (
+            "content-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 10\r\n",
+            415,
+            "unsupported_media_type",
+        ),
         ("content-type: application/json\r\ncontent-length: 99999999999\r\n", 413, "too_large"),
     ] {
         // Without the body: that would be read only once it is wanted.

@@ -42,8 +42,7 @@ async fn messages_are_paged_both_ways() {
     let newest_first = pages(&mut other, &format!("{path}?limit=10"), "before", "messages").await;
     let found: Vec<Vec<u64>> = newest_first.iter().map(|page| seqs(page)).collect();
     assert_eq!(found, [(16..=25).collect::<Vec<_>>(), (6..=15).collect(), (1..=5).collect()]);
-    let oldest_first = pages(&mut other, &format!("{path}?after=0&limit=10"), "after", "messages");
-    let oldest_first = oldest_first.await;
+    let oldest_first = pages(&mut other, &format!("{path}?after=0&limit=10"), "after", "messages").await;
     let found: Vec<Vec<u64>> = oldest_first.iter().map(|page| seqs(page)).collect();
     assert_eq!(found, [(1..=10).collect::<Vec<_>>(), (11..=20).collect(), (21..=25).collect()]);
     let first = &oldest_first[0][0];

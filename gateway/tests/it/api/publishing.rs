@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pair;
-use crate::support::{Backend, Client, Redis, WRITER, api_node, room, seqs};
+use crate::support::{Backend, Client, Frame, Node, Redis, WRITER, keys, room};
 
 #[tokio::test]
 async fn a_message_reaches_the_members_of_all_nodes_once_and_in_order() {
@@ -27,7 +27,7 @@ async fn a_message_reaches_the_members_of_all_nodes_once_and_in_order() {
     }
     let total = 30 + 10;
     let (at_ann, at_bob) = (ann.messages(&name, total).await, bob.messages(&name, total).await);
-    let seqs_of = |frames: &[crate::support::Frame]| frames.iter().map(crate::support::Frame::seq).collect::<Vec<_>>();
+    let seqs_of = |frames: &[Frame]| frames.iter().map(Frame::seq).collect::<Vec<_>>();
     assert_eq!(seqs_of(&at_ann), (1..=total as u64).collect::<Vec<_>>());
     assert_eq!(seqs_of(&at_bob), seqs_of(&at_ann));
     for (number, answer) in placed.iter().enumerate() {
@@ -37,7 +37,10 @@ async fn a_message_reaches_the_members_of_all_nodes_once_and_in_order() {
         assert_eq!(frame["from"], json!({ "id": "00000000-0000-0000-0000-000000000000", "name": "writer" }));
         assert_eq!(frame["ts"], answer["ts"]);
     }
-    assert!(ann.settle().await.iter().chain(&bob.settle().await).all(|frame| frame.kind() != "message"), "nothing twice");
+    assert!(
+        ann.settle().await.iter().chain(&bob.settle().await).all(|frame| frame.kind() != "message"),
+        "nothing twice"
+    );
 }
 
 #[tokio::test]
@@ -92,8 +95,10 @@ async fn one_message_goes_to_many_rooms_with_an_outcome_each() {
         assert_eq!((&outcome["room"], &outcome["status"]), (&json!(name), &json!(200)), "{outcome}");
         assert_eq!((&outcome["message"]["seq"], &outcome["message"]["id"]), (&json!(1), &json!("n-1")), "{outcome}");
     }
-    assert_eq!((ann.expect("message").await.raw("data"), bob.expect("message").await.raw("data")),
-        ("\"news\"".to_owned(), "\"news\"".to_owned()));
+    assert_eq!(
+        (ann.expect("message").await.raw("data"), bob.expect("message").await.raw("data")),
+        ("\"news\"".to_owned(), "\"news\"".to_owned())
+    );
     // Again as a whole, with one room more: only that one gets it.
     let mut more = names.clone();
     more.push(room());
@@ -110,7 +115,7 @@ async fn one_message_goes_to_many_rooms_with_an_outcome_each() {
     ] {
         assert_eq!(backend.post("/messages", &body).await.problem(), code, "{body}");
     }
-    assert_eq!(seqs(ann.settle().await.iter().map(|frame| (**frame).clone()).collect::<Vec<_>>().as_slice()), [0; 0]);
+    assert!(ann.settle().await.iter().all(|frame| frame.kind() != "message"), "nothing twice");
 }
 
 /// The broker is away: what was not stored is said so, and that it may be tried again.
@@ -136,11 +141,9 @@ async fn without_a_broker_the_answer_is_503() {
 
 #[tokio::test]
 async fn ephemeral_rooms_have_no_positions() {
-    let node = api_node(&[]).await;
-    drop(node);
-    let keys = crate::support::keys();
+    let keys = keys();
     let args: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let node = crate::support::Node::start_with(&args, "[[rooms]]\npattern = \"cursor-*\"\nmode = \"ephemeral\"\n").await;
+    let node = Node::start_with(&args, "[[rooms]]\npattern = \"cursor-*\"\nmode = \"ephemeral\"\n").await;
     let (mut ann, _) = Client::enter(&node, "cursor-1").await;
     let mut backend = Backend::connect(node.addr, WRITER).await;
     let answer = backend.post("/rooms/cursor-1/messages", &json!({ "data": [1] })).await.expect(200);

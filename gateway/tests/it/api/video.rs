@@ -24,10 +24,8 @@ async fn verified(token: &str, secret: &str) -> Result<Value, String> {
     const PROGRAM: &str = "const { TokenVerifier } = require('livekit-server-sdk'); \
         new TokenVerifier('APItest', process.argv[2]).verify(process.argv[1]) \
           .then(claims => console.log(JSON.stringify(claims)), error => { console.error(String(error)); process.exit(1); })";
-    let modules = std::env::var_os("NODE_PATH").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.cache/node_modules"),
-        PathBuf::from,
-    );
+    let modules = std::env::var_os("NODE_PATH")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.cache/node_modules"), PathBuf::from);
     assert!(modules.join("livekit-server-sdk").is_dir(), "run scripts/need.sh node_modules");
     let run = Command::new("node").args(["-e", PROGRAM, token, secret]).env("NODE_PATH", modules).output();
     let output = within("node to end", run).await.expect("node");
@@ -55,7 +53,8 @@ async fn a_member_gets_a_token_that_livekit_takes() {
     let claims = verified(token, SECRET).await.expect("the SDK takes it");
     assert_eq!(claims["sub"], ann.id());
     assert_eq!((&claims["iss"], &claims["name"]), (&json!("APItest"), &json!("Ann")));
-    let video = json!({ "room": name, "roomJoin": true, "canPublish": true, "canSubscribe": true, "canPublishData": false });
+    let video =
+        json!({ "room": name, "roomJoin": true, "canPublish": true, "canSubscribe": true, "canPublishData": false });
     assert_eq!(claims["video"], video, "for this room, and nothing else");
     let (from, until) = (claims["nbf"].as_u64().expect("a time"), claims["exp"].as_u64().expect("a time"));
     assert_eq!(answer["expiresAtMs"], until * 1000);
