@@ -34,7 +34,7 @@ pub use directory::{Directory, NodeNote, NodeReport, RoomsPage, RoomsQuestion};
 pub use ids::Subject;
 pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
-pub use orders::{Answer, MAX_USER_BYTES, MAX_WORDS_BYTES, Order, OrderId, Orders, Target, Task, check_words};
+pub use orders::{Answer, MAX_WORDS_BYTES, Order, OrderId, Orders, Target, Task, check_words};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use redis::{RedisBroker, RedisOptions};
 pub use signs::Signs;
@@ -240,6 +240,8 @@ pub struct Record {
     pub from: ClientId,
     /// The sender's display name at that moment. At most 64 bytes.
     pub name: Arc<str>,
+    /// The sender's user, if it has one. 1 to 128 bytes, no control characters.
+    pub user: Option<Arc<str>>,
     /// Whether the sender is to receive it too.
     pub echo: bool,
     /// When the publishing node accepted it, µs since the Unix epoch by that node's clock.

@@ -6,6 +6,7 @@
 mod batch;
 mod directory;
 mod home;
+mod identity;
 mod joining;
 mod lease;
 mod mail;
@@ -32,6 +33,7 @@ mod tend;
 mod tests;
 mod turn;
 
+pub use identity::Identity;
 pub use joining::message_json;
 pub use mail::{Inbox, Post, Question, Sight};
 pub use orders::Carried;

@@ -175,7 +175,7 @@ impl<'a> ClientFrame<'a> {
 /// Longest words about a frame that is not JSON or has a field of the wrong kind, in bytes.
 const MAX_WORDS_BYTES: usize = 256;
 
-/// What a parser says, cut: serde quotes what it found, however long that is, and escapes can make it seven times longer.
+/// What `error` says, cut: serde quotes what it found, however long that is, and escapes can make it seven times longer.
 pub fn brief(error: &serde_json::Error) -> String {
     struct Brief(String);
 
@@ -210,10 +210,7 @@ fn checked_ref(raw: Option<&RawValue>) -> Result<Option<&str>, FrameError> {
 }
 
 /// Refuses data nested so deep that other members' parsers would fail on it: many recurse. The text is valid JSON.
-///
-/// # Errors
-/// [`ErrorCode::TooLarge`].
-pub fn checked_data(data: &str) -> Result<&str, FrameError> {
+fn checked_data(data: &str) -> Result<&str, FrameError> {
     if is_shallow(data) {
         return Ok(data);
     }
@@ -222,7 +219,12 @@ pub fn checked_data(data: &str) -> Result<&str, FrameError> {
 
 /// Whether `data`, which is valid JSON, is nested no deeper than [`MAX_DATA_DEPTH`].
 pub fn is_shallow(data: &str) -> bool {
-    let (mut depth, mut in_string, mut bytes) = (0_usize, false, data.bytes());
+    nests_within(data, MAX_DATA_DEPTH)
+}
+
+/// Whether `json`, which is valid, is nested no deeper than `most` levels.
+pub(crate) fn nests_within(json: &str, most: usize) -> bool {
+    let (mut depth, mut in_string, mut bytes) = (0_usize, false, json.bytes());
     while let Some(byte) = bytes.next() {
         match byte {
             // What is escaped cannot end the string.
@@ -232,7 +234,7 @@ pub fn is_shallow(data: &str) -> bool {
             b']' | b'}' if !in_string => depth -= 1,
             _ => {}
         }
-        if depth > MAX_DATA_DEPTH {
+        if depth > most {
             return false;
         }
     }

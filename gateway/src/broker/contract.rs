@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::redis::test_groups::{Sharded, Watched};
 use super::redis::test_server::Server;
 use super::{
-    Broker, BrokerStats, Directory, Envelope, Event, Incarnation, Kind, Memory, NodeNote, Orders, Outcome,
+    Broker, BrokerStats, Directory, Envelope, Event, Incarnation, Kind, Member, Memory, NodeNote, Orders, Outcome,
     PresenceCall, PresenceOp, Record, RedisBroker, RedisOptions, Subject,
 };
 use crate::config::RoomPolicy;
@@ -24,6 +24,7 @@ mod examine;
 mod failover;
 mod faults;
 mod history;
+mod identity;
 mod ids;
 mod leases;
 mod messages;
@@ -227,6 +228,23 @@ fn call(ops: &[PresenceOp], want_members: usize) -> PresenceCall<'_> {
     PresenceCall { incarnation: &LIFE, ops, unique_names: false, want_members }
 }
 
+/// A member that came without a token.
+fn member(id: ClientId, name: &str) -> Member {
+    Member { id, name: name.into(), user: None, info: None }
+}
+
+fn enter(id: ClientId, name: &str) -> PresenceOp {
+    PresenceOp::Enter(member(id, name))
+}
+
+fn leave(id: ClientId, name: &str) -> PresenceOp {
+    PresenceOp::Leave(member(id, name))
+}
+
+fn rename(id: ClientId, name: &str) -> PresenceOp {
+    PresenceOp::Rename(member(id, name))
+}
+
 /// A message whose data is `text`, under an id that is the client's.
 fn idempotent(id: &str, text: &str) -> Record {
     Record { id: id.into(), idempotent: true, ..plain(text) }
@@ -240,6 +258,7 @@ fn plain(text: &str) -> Record {
         subject: Subject::NOBODY,
         from: ClientId::random(),
         name: "Ann".into(),
+        user: None,
         echo: true,
         accepted_at_us: 1_700_000_000_000_000,
         trace: None,

@@ -59,10 +59,10 @@ pub enum DecodeError {
     /// A record's fixed part is wrong.
     #[error("bad record")]
     Record,
-    /// A message id or display name breaks its rule.
+    /// A message id, display name or user breaks its rule.
     #[error("bad name")]
     Name,
-    /// Data is not JSON in UTF-8.
+    /// Data is not JSON in UTF-8, or a member's info breaks its rule.
     #[error("data is not JSON")]
     Json,
     /// On the channel of the orders, and none.

@@ -2,7 +2,6 @@
 //! gone a second later. Called by `gateway check`; says what it found in words for people.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,8 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Beat, Broker, BrokerError, Event, Farewell, Incarnation, PresenceCall, PresenceOp, Range, Record, Subject,
+    Answer, Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, NodeNote, OrderId, PresenceCall,
+    PresenceOp, Range, Record, RoomsQuestion, Subject,
 };
 use crate::config::RoomPolicy;
 
@@ -130,25 +130,35 @@ async fn live(
     let rooms = std::slice::from_ref(room);
     broker.subscribe(room).await.map_err(step("subscribe"))?;
     broker.hold(life, rooms).await.map_err(step("hold"))?;
+    let node = life.stem();
+    let version = env!("CARGO_PKG_VERSION");
+    let note = NodeNote { node: &node, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version };
     let beat = Beat {
         incarnation: life,
         expiry: Duration::from_secs(5),
         number: 1,
         answered: 0,
-        connections: 0,
-        rooms: 0,
+        note,
         working_on: &[],
         most_claims: 0,
     };
     broker.beat(&beat).await.map_err(step("beat"))?;
     let client = ClientId::random();
-    let name: Arc<str> = "check".into();
-    let enter = [PresenceOp::Enter { client, name: Arc::clone(&name) }];
-    let leave = [PresenceOp::Leave { client, name }];
+    let member = Member { id: client, name: "check".into(), user: None, info: None };
+    let enter = [PresenceOp::Enter(member.clone())];
+    let leave = [PresenceOp::Leave(member)];
     let call = |ops| PresenceCall { incarnation: life, ops, unique_names: true, want_members: 1 };
     broker.presence(room, call(&enter)).await.map_err(step("presence"))?;
     let listed = broker.members(room, None, 1).await.map_err(step("members"))?;
     broker.held(life, 1).await.map_err(step("held"))?;
+    broker.member(room, client).await.map_err(step("member"))?;
+    let question = RoomsQuestion { after: None, prefix: Some(room), limit: 1 };
+    broker.rooms(question).await.map_err(step("rooms"))?;
+    broker.nodes().await.map_err(step("nodes"))?;
+    broker.listen().await.map_err(step("listen"))?;
+    let order = OrderId::random();
+    broker.answer(order, Answer::Unknown).await.map_err(step("answer"))?;
+    broker.answers(order).await.map_err(step("answers"))?;
     let policy = RoomPolicy { history_size: 1, history_ttl: TRACE, idempotency_window: TRACE, ..RoomPolicy::default() };
     for id in ["check", "check#1"] {
         broker.publish(room, &policy, &[record(client, id)]).await.map_err(step("publish"))?;
@@ -183,6 +193,7 @@ fn record(from: ClientId, id: &str) -> Record {
         subject: Subject::of(&Uuid::new_v4().to_string()),
         from,
         name: "check".into(),
+        user: None,
         echo: true,
         accepted_at_us: 0,
         trace: None,

@@ -23,9 +23,8 @@ use self::room::Room;
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
-    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp,
-    PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble, check_ops, check_records,
-    check_rooms,
+    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply,
+    Published, Pulse, Range, Record, Signs, Subject, Top, Trouble, check_ops, check_records, check_rooms,
 };
 use crate::config::RoomPolicy;
 
@@ -200,8 +199,8 @@ impl MemoryBroker {
                 let (node, name) = (self.peer.node.clone(), name.clone());
                 self.tell(room, &Event::Presence(PresenceEvent { node, room: name, version, online, ops }));
             }
-            let members = room.members.iter().take(call.want_members.min(MAX_MEMBERS));
-            let members = members.map(|(&id, (_, name))| Member { id, name: Arc::clone(name) }).collect();
+            let members = room.members.values().take(call.want_members.min(MAX_MEMBERS));
+            let members = members.map(|(_, member)| member.clone()).collect();
             PresenceReply { version, online, outcomes, members }
         })
     }

@@ -16,7 +16,7 @@ use super::batch::Batch;
 use super::lease::Validity;
 use super::naming::Claimed;
 use super::posting::{Placed, Refused};
-use crate::broker::{Incarnation, Record, Task};
+use crate::broker::{Incarnation, Member, Record, Task};
 use crate::telemetry::trace::Span;
 
 /// Where a session lives. The slot may have been given to another since, so the id is compared too.
@@ -46,7 +46,7 @@ impl Sight {
 pub(super) struct JoinRequest {
     pub(super) room: RoomName,
     pub(super) from: Address,
-    pub(super) name: Arc<str>,
+    pub(super) member: Member,
     pub(super) since: Option<Since>,
     pub(super) sight: Sight,
     pub(super) reference: Option<Box<str>>,
@@ -101,15 +101,15 @@ pub(super) enum Mail {
     /// To the home: seat this session.
     Join(JoinRequest),
     /// To the home: the session left, or went.
-    Leave { room: RoomName, client: ClientId, name: Arc<str>, worker: usize },
+    Leave { room: RoomName, member: Member, worker: usize },
     /// To the home: store and spread this.
     Publish(PublishRequest),
-    /// To the home: a member's new name; told what came of it if that matters.
-    Rename { room: RoomName, client: ClientId, name: Arc<str>, claim: Option<oneshot::Sender<Claimed>> },
+    /// To the home: a member with its new name; told what came of it if that matters.
+    Rename { room: RoomName, member: Member, claim: Option<oneshot::Sender<Claimed>> },
     /// To the home: answer this.
     Ask { room: RoomName, from: Address, reference: Option<Box<str>>, question: Question },
     /// From the home: the session is a member from here on; its `joined` frame.
-    Admit { to: Address, room: RoomName, name: Arc<str>, frame: Bytes },
+    Admit { to: Address, room: RoomName, member: Member, frame: Bytes },
     /// From the home: a part of what a joiner missed; `taken` is told once its socket has all of it.
     Replay { to: Address, frames: Bytes, taken: oneshot::Sender<()> },
     /// From the home: a request's answer.
@@ -123,7 +123,7 @@ pub(super) enum Mail {
     /// From the home worker: name your members of its rooms.
     Muster { home: usize },
     /// To the home: these are here.
-    Present { room: RoomName, members: Vec<(Address, Arc<str>)> },
+    Present { room: RoomName, members: Vec<(Address, Member)> },
     /// From the home: the member's name was taken while it was not known to the broker.
     Expel { to: Address },
     /// To every worker: carry this out, and say how many connections it concerned.

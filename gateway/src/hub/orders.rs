@@ -121,7 +121,7 @@ impl Shard {
     async fn give(&self, task: Task) -> Result<Carried, Refused> {
         let order = Order::new(self.parts.node.clone(), task);
         if !order.is_good() {
-            let words = "a user has 1 to 128 bytes; words to a client at most 123, without control characters";
+            let words = "a user has 1 to 128 bytes, words to a client at most 123, both without control characters";
             return Err(Refused { code: ErrorCode::BadFrame, words });
         }
         let given = &self.parts.totals.cluster.orders_given;
@@ -232,8 +232,7 @@ impl Peer {
     fn is_meant(&self, target: &Target) -> bool {
         match target {
             Target::Client(client) => self.id == *client,
-            // Access is open: nobody has a name of their own yet.
-            Target::User(_) => false,
+            Target::User(user) => self.identity().user.as_ref() == Some(user),
         }
     }
 }

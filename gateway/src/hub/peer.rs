@@ -13,7 +13,9 @@ use roomcast_protocol::{ClientId, RoomName};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::identity::Identity;
 use super::room::Room;
+use crate::broker::Member;
 use crate::socket::{Outbox, SendError, Sent};
 
 /// Publishes one connection may have waiting for their outcome before its socket is no longer read.
@@ -38,12 +40,12 @@ pub enum Stop {
     NameTaken,
     /// The node has more clients than its share.
     Rebalanced,
-    /// Its token has expired.
-    Expired,
     /// An operator ended it, and asks for its return.
     Requested,
     /// An operator ended it.
     Removed,
+    /// Its token has expired.
+    Expired,
 }
 
 impl Stop {
@@ -88,6 +90,7 @@ pub struct Peer {
     /// Where the shard keeps this peer; reused after it is gone.
     pub(super) slot: Cell<u32>,
     name: RefCell<Arc<str>>,
+    identity: Identity,
     stream: TcpStream,
     outbox: RefCell<Outbox>,
     queue_limit: usize,
@@ -115,11 +118,19 @@ pub struct Peer {
 
 impl Peer {
     /// A peer that writes to `stream` and queues at most `queue_limit` bytes.
-    pub fn new(id: ClientId, name: Arc<str>, stream: TcpStream, queue_limit: usize, tick: u32) -> Rc<Self> {
+    pub fn new(
+        id: ClientId,
+        name: Arc<str>,
+        identity: Identity,
+        stream: TcpStream,
+        queue_limit: usize,
+        tick: u32,
+    ) -> Rc<Self> {
         Rc::new(Self {
             id,
             slot: Cell::new(u32::MAX),
             name: RefCell::new(name),
+            identity,
             stream,
             outbox: RefCell::new(Outbox::default()),
             queue_limit,
@@ -149,6 +160,17 @@ impl Peer {
     /// The display name in force.
     pub fn name(&self) -> Arc<str> {
         Arc::clone(&self.name.borrow())
+    }
+
+    /// Who it is besides its name.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The client as a member.
+    pub(super) fn member(&self) -> Member {
+        let Identity { user, info } = self.identity.clone();
+        Member { id: self.id, name: self.name(), user, info }
     }
 
     pub(super) fn set_name(&self, name: Arc<str>) {

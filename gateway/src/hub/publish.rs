@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use roomcast_protocol::{Ack, ErrorCode, MessageHead, Mode, RoomName, Term};
+use roomcast_protocol::{Ack, ErrorCode, Mode, RoomName, Term};
 use serde_json::value::RawValue;
 
 use super::batch::Stamp;
 use super::home::{CONGESTED_BYTES, Home, Phase, State};
+use super::joining::head_of;
 use super::mail::{Mail, PublishRequest, Publisher};
 use super::posting::{Placed, Refused};
 use super::sequencer::{Run, Step};
@@ -371,8 +372,7 @@ impl Shard {
     /// Adds one message to the batch of the room's members.
     pub(super) fn add(&self, home: &Home, state: &mut State, due: Due<'_>) {
         let Due { record, position, ts, remote } = due;
-        let head =
-            MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
+        let head = head_of(&home.name, record, position, ts);
         let omit = (!record.echo).then_some(record.from);
         let span = self.parts.tracing.deliver(record.trace, remote).map(Box::new);
         let stamp = Stamp { accepted_at_us: record.accepted_at_us, remote, _span: span };

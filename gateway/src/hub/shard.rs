@@ -25,7 +25,7 @@ use super::room::Room;
 use super::sabotage::Sabotage;
 use super::tend::Told;
 use super::turn::Turn;
-use crate::broker::{Broker, BrokerError, History, Range, Record};
+use crate::broker::{Broker, BrokerError, History, Member, Range, Record};
 use crate::config::{Fault, Settings};
 use crate::socket::frames;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -171,7 +171,7 @@ impl Shard {
         let home = self.home_of(&room);
         let request = JoinRequest {
             from: self.address(peer),
-            name: peer.name(),
+            member: peer.member(),
             since,
             sight,
             reference: reference.map(Into::into),
@@ -232,7 +232,7 @@ impl Shard {
         let Some(room) = room.filter(|room| room.dismiss(peer)) else { return };
         self.parts.totals.hub.members.dec();
         self.forget_if_empty(&room);
-        let mail = Mail::Leave { room: name.clone(), client: peer.id, name: peer.name(), worker: self.parts.index };
+        let mail = Mail::Leave { room: name.clone(), member: peer.member(), worker: self.parts.index };
         self.send_home(name, mail);
     }
 
@@ -291,11 +291,11 @@ impl Shard {
     pub(super) fn receive(self: &Rc<Self>, mail: Mail) {
         match mail {
             Mail::Join(request) => self.take_join(request),
-            Mail::Leave { room, client, name, worker } => self.take_leave(&room, client, name, worker),
+            Mail::Leave { room, member, worker } => self.take_leave(&room, member, worker),
             Mail::Publish(request) => self.take_publish(request),
-            Mail::Rename { room, client, name, claim } => self.take_rename(&room, client, name, claim),
+            Mail::Rename { room, member, claim } => self.take_rename(&room, member, claim),
             Mail::Ask { room, from, reference, question } => self.take_question(room, from, reference, question),
-            Mail::Admit { to, room, name, frame } => self.admit(to, &room, name, frame),
+            Mail::Admit { to, room, member, frame } => self.admit(to, &room, member, frame),
             Mail::Replay { to, frames, taken } => {
                 if let Some(peer) = self.resolve(to) {
                     peer.tell_when_empty(taken);
@@ -335,9 +335,9 @@ impl Shard {
     }
 
     /// Seats a session of this worker and gives it its `joined` frame, or tells the home that it went meanwhile.
-    pub(super) fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
+    pub(super) fn admit(&self, to: Address, room: &RoomName, member: Member, frame: Bytes) {
         let Some(peer) = self.resolve(to) else {
-            let mail = Mail::Leave { room: room.clone(), client: to.client, name, worker: self.parts.index };
+            let mail = Mail::Leave { room: room.clone(), member, worker: self.parts.index };
             return self.send_home(room, mail);
         };
         self.post_frame(&peer, frame);

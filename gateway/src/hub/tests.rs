@@ -17,7 +17,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::sequencer::Run;
-use super::{Inbox, Parts, Peer, Post, Shard, Sight};
+use super::{Identity, Inbox, Parts, Peer, Post, Shard, Sight};
 use crate::broker::{
     Answer, Beat, Broker, BrokerError, BrokerStats, Directory, Event, Evicted, Farewell, History, Incarnation, Member,
     MembersPage, Memory, MemoryBroker, NodeReport, Order, OrderId, Orders, PresenceCall, PresenceReply, Published,
@@ -33,7 +33,9 @@ mod delivery;
 mod ending;
 mod joining;
 mod lives;
+mod orders;
 mod outage;
+mod posting;
 mod sabotage;
 mod terms;
 
@@ -46,6 +48,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
+    publish_fails: RefCell<Option<BrokerError>>,
+    /// A gate before every publish.
+    publishes: Semaphore,
     beat_fails: Cell<bool>,
     reads: Semaphore,
     /// Reads that stand at the gate.
@@ -57,11 +62,20 @@ struct Faulty {
 #[async_trait(?Send)]
 impl Broker for Faulty {
     async fn publish(&self, room: &RoomName, policy: &RoomPolicy, new: &[Record]) -> Result<Published, BrokerError> {
-        self.inner.publish(room, policy, new).await
+        let _pass = self.publishes.acquire().await.expect("open");
+        let fault = self.publish_fails.borrow().clone();
+        match fault {
+            Some(error) => Err(error),
+            None => self.inner.publish(room, policy, new).await,
+        }
     }
 
     async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
-        self.inner.broadcast(room, records).await
+        let fault = self.publish_fails.borrow().clone();
+        match fault {
+            Some(error) => Err(error),
+            None => self.inner.broadcast(room, records).await,
+        }
     }
 
     async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
@@ -198,6 +212,8 @@ impl Node {
             let broker = Rc::new(Faulty {
                 inner,
                 presence_fails: RefCell::default(),
+                publish_fails: RefCell::default(),
+                publishes: Semaphore::new(1 << 20),
                 beat_fails: Cell::new(false),
                 reads,
                 waiting: Cell::new(0),
@@ -247,10 +263,15 @@ struct Client {
 
 impl Client {
     async fn connect(shard: &Rc<Shard>) -> Self {
+        Self::connect_as(shard, Identity::default()).await
+    }
+
+    async fn connect_as(shard: &Rc<Shard>, identity: Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
-        let peer = Peer::new(ClientId::random(), "n".into(), near.expect("accepted").0, QUEUE_LIMIT, 0);
+        let stream = near.expect("accepted").0;
+        let peer = Peer::new(ClientId::random(), "n".into(), identity, stream, QUEUE_LIMIT, 0);
         shard.connect(&peer);
         Self { shard: Rc::clone(shard), peer, socket: far.expect("connected"), input: Vec::new() }
     }
@@ -297,6 +318,7 @@ fn record(text: &str) -> Record {
         subject: Subject::NOBODY,
         from: ClientId::random(),
         name: "n".into(),
+        user: None,
         echo: true,
         accepted_at_us: 0,
         trace: None,

@@ -24,8 +24,7 @@ const CRATES: &[Crate] = &[
         sources: "gateway/src/",
         floors: &[
             &["main", "docs"],
-            &["check"],
-            &["app"],
+            &["app", "check"],
             &["worker"],
             &["server"],
             &["session"],

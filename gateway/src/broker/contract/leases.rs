@@ -82,10 +82,6 @@ impl Life {
     }
 }
 
-fn enter(client: ClientId, name: &str) -> PresenceOp {
-    PresenceOp::Enter { client, name: name.into() }
-}
-
 fn through<'a>(life: &'a Life, ops: &'a [PresenceOp], unique_names: bool) -> PresenceCall<'a> {
     PresenceCall { incarnation: &life.incarnation, ops, unique_names, want_members: 100 }
 }
@@ -221,7 +217,7 @@ async fn only_what_a_life_left_is_evicted(mut pair: Pair) {
         let event = presence_event(events).await;
         assert_eq!((&event.node, event.online, event.ops.len()), (dead.incarnation.as_node(), 1, 2));
         for (client, name) in [(ann, "Ann"), (bob, "Bob B")] {
-            assert!(event.ops.contains(&PresenceOp::Leave { client, name: name.into() }), "{event:?}");
+            assert!(event.ops.contains(&leave(client, name)), "{event:?}");
         }
     }
     // The second time there is nothing to do, and nothing to tell.
@@ -257,8 +253,8 @@ async fn large_rooms_are_evicted_in_steps(mut pair: Pair) {
     while gone.len() < 1000 {
         let event = presence_event(&mut pair.from_b).await;
         for op in event.ops {
-            let PresenceOp::Leave { client, .. } = op else { panic!("{op:?}") };
-            assert!(gone.insert(client), "told twice");
+            let PresenceOp::Leave(member) = op else { panic!("{op:?}") };
+            assert!(gone.insert(member.id), "told twice");
         }
     }
 }
@@ -282,7 +278,6 @@ async fn names_are_unique_where_wanted(mut pair: Pair) {
     let room = room("lobby");
     let (one, two) = (Life::new("node-a"), Life::new("node-b"));
     let [ann, bob] = [(); 2].map(|()| ClientId::random());
-    let rename = |client, name: &str| PresenceOp::Rename { client, name: name.into() };
     pair.b.subscribe(&room).await.expect("subscribed");
     pair.a.presence(&room, through(&one, &[enter(ann, "Ann")], true)).await.expect("presence");
     presence_event(&mut pair.from_b).await;
@@ -297,10 +292,10 @@ async fn names_are_unique_where_wanted(mut pair: Pair) {
     let ops = [rename(ann, "Zoë"), enter(bob, "Ann"), rename(ann, "Bob")];
     let reply = pair.b.presence(&room, through(&two, &ops, true)).await.expect("presence");
     assert_eq!(reply.outcomes, [Moved::Changed; 3]);
-    let ops = [PresenceOp::Leave { client: bob, name: "Ann".into() }, rename(ann, "Ann")];
+    let ops = [leave(bob, "Ann"), rename(ann, "Ann")];
     let reply = pair.a.presence(&room, through(&one, &ops, true)).await.expect("presence");
     assert_eq!(reply.outcomes, [Moved::Changed; 2]);
-    let ops = [PresenceOp::Leave { client: ann, name: "Ann".into() }, enter(bob, "Ann"), enter(ann, "Ann")];
+    let ops = [leave(ann, "Ann"), enter(bob, "Ann"), enter(ann, "Ann")];
     let reply = pair.a.presence(&room, through(&one, &ops, true)).await.expect("presence");
     assert_eq!(reply.outcomes, [Moved::Changed, Moved::Changed, Moved::NameTaken]);
     // Elsewhere names do not matter.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, StatusCode};
-use roomcast_protocol::{RoomName, check_display_name, checked_data, checked_id};
+use roomcast_protocol::{MAX_DATA_DEPTH, RoomName, check_display_name, checked_id, is_shallow};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -117,7 +117,11 @@ impl Api {
         id: Option<Cow<'_, str>>,
         name: Option<Cow<'_, str>>,
     ) -> Result<Posting, Problem> {
-        let data = checked_data(data.get())?;
+        let data = data.get();
+        if !is_shallow(data) {
+            let words = format!("`data` is nested deeper than {MAX_DATA_DEPTH} levels");
+            return Err(Problem::new(Code::TooLarge, words));
+        }
         if data.len() > self.settings.max_message_bytes {
             let most = self.settings.max_message_bytes;
             return Err(Problem::new(Code::TooLarge, format!("`data` is longer than {most} bytes")));
