@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use roomcast_protocol::ClientId;
+use roomcast_protocol::{ClientId, check_user};
 use serde::{Deserialize, Serialize};
 
 use super::body::{Query, object};
 use super::problem::{Code, Problem};
 use super::{Api, Asked, Done, SMALL_BODY_BYTES};
-use crate::broker::{MAX_USER_BYTES, Target, check_words};
+use crate::broker::{Target, check_words};
 use crate::hub::Carried;
 
 #[derive(Serialize)]
@@ -107,10 +107,8 @@ fn client_target(text: &str) -> Result<Target, Problem> {
 }
 
 fn user_target(text: &str) -> Result<Target, Problem> {
-    if (1..=MAX_USER_BYTES).contains(&text.len()) {
-        return Ok(Target::User(Arc::from(text)));
-    }
-    Err(Problem::new(Code::BadRequest, format!("user: expected 1 to {MAX_USER_BYTES} bytes")))
+    check_user(text).map_err(|error| Problem::new(Code::BadRequest, error.to_string()))?;
+    Ok(Target::User(Arc::from(text)))
 }
 
 fn checked_reason(reason: Option<&str>) -> Result<Option<&str>, Problem> {

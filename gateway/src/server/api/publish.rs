@@ -132,6 +132,7 @@ impl Api {
         Ok(Posting {
             id: idempotency(&asked.parts.headers, id)?.map(|id| Arc::from(&*id)),
             subject: subject(asked.key_name()),
+            user: None,
             name: Arc::from(name.as_deref().unwrap_or(asked.key_name())),
             data: Bytes::copy_from_slice(data.as_bytes()),
         })

@@ -90,7 +90,12 @@ impl<'a> From<&'a NodeReport> for NodeJson<'a> {
 
 impl<'a> From<&'a Member> for MemberJson<'a> {
     fn from(member: &'a Member) -> Self {
-        Self { id: member.id.to_string(), name: &member.name, user: None, info: None }
+        Self {
+            id: member.id.to_string(),
+            name: &member.name,
+            user: member.user.as_deref(),
+            info: member.info.as_deref().and_then(|info| serde_json::from_str(info).ok()),
+        }
     }
 }
 
@@ -204,6 +209,7 @@ mod tests {
                 idempotent: false,
                 subject: Subject::NOBODY,
                 from: ClientId::NOBODY,
+                user: None,
                 name: Arc::from("n"),
                 echo: true,
                 accepted_at_us: 0,

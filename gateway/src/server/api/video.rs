@@ -162,7 +162,7 @@ impl Api {
         let member =
             member.ok_or_else(|| Problem::new(Code::NotJoined, "the client is not a member of the room now"))?;
         // Whoever sees a member sees its id, too: only its user may be seen and heard under it.
-        if !self.access.is_open() && None != grant.user() {
+        if !self.access.is_open() && member.user.as_ref() != grant.user() {
             return Err(Problem::new(Code::Forbidden, "the client is another user's"));
         }
         let guest = Guest { client, name: &member.name, may_publish: grant.may(Right::Publish, &room) };
