@@ -81,13 +81,15 @@ venv() { # [folder list]
 }
 
 node_modules() {
-  local wanted=(playwright-core@1.65.1 livekit-server-sdk@2.19.2) stamp=$cache/node_modules/.installed
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "${wanted[*]}" ]; then return; fi
+  local wanted="playwright-core@1.65.1 axe-core@4.14.1 livekit-client@2.23.0 ws@8.23.0 typescript@7.0.2 livekit-server-sdk@2.19.2" stamp=$cache/node_modules/.installed
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
   program node nodejs
   program npm
-  say "installing ${wanted[*]} into .cache/node_modules"
-  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$cache" --no-save --no-audit --no-fund --loglevel=error "${wanted[@]}" >&2
-  echo "${wanted[*]}" >"$stamp"
+  say "installing $wanted into .cache/node_modules"
+  local packages
+  read -ra packages <<<"$wanted"
+  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$cache" --no-save --no-audit --no-fund --loglevel=error "${packages[@]}" >&2
+  echo "$wanted" >"$stamp"
 }
 
 # cargo_tool name version: built without optimization, since building it takes longer than running it.

@@ -5,6 +5,7 @@
 
 pub mod descriptors;
 mod farewell;
+mod idle;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,7 +61,12 @@ pub fn start(settings: Settings) -> Result<Node> {
     for _ in 1..settings.workers {
         listeners.push(listen(address)?);
     }
-    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, listeners)?;
+    let admission = Admission::new(AdmissionLimits {
+        max_connections: settings.max_connections,
+        max_connections_per_address: settings.max_connections_per_address,
+        connect_rate: settings.connect_rate,
+    });
+    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, (&admission, listeners))?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -71,6 +77,9 @@ pub fn start(settings: Settings) -> Result<Node> {
             async move { lifecycle.reached(Stage::Stopped).await }
         },
     ));
+    if !settings.idle_exit.is_zero() {
+        tokio::spawn(idle::watch(settings.idle_exit, Arc::clone(&metrics), lifecycle.clone(), admission));
+    }
     let farewell = tokio::spawn(farewell::tell(Arc::clone(&settings), metrics, lifecycle.clone()));
     lifecycle.advance(Stage::Running);
     Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing })
@@ -103,15 +112,10 @@ fn start_workers(
     lifecycle: &Lifecycle,
     access: &Arc<Access>,
     tracing: &Tracing,
-    listeners: Vec<std::net::TcpListener>,
+    (admission, listeners): (&Arc<Admission>, Vec<std::net::TcpListener>),
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
     let (post, inboxes) = Post::new(settings.workers);
     let hasher = RandomState::default();
-    let admission = Admission::new(AdmissionLimits {
-        max_connections: settings.max_connections,
-        max_connections_per_address: settings.max_connections_per_address,
-        connect_rate: settings.connect_rate,
-    });
     let gate = Gate::new(settings);
     let rules = handshake_rules(settings)?;
     let broker = broker_choice(settings);
@@ -126,7 +130,8 @@ fn start_workers(
             broker: broker.clone(),
             metrics: Arc::clone(metrics),
             lifecycle: lifecycle.clone(),
-            admission: Arc::clone(&admission),
+            admission: Arc::clone(admission),
+            starting: admission.visit(),
             access: Arc::clone(access),
             gate: Arc::clone(&gate),
             rules: rules.clone(),

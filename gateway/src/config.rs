@@ -14,6 +14,7 @@ mod rooms;
 mod sabotage;
 mod settings;
 mod source;
+mod web_url;
 
 pub use api_keys::{ApiKey, Scope, hash};
 pub use error::{ConfigError, Origin, WrongValue};
@@ -21,10 +22,11 @@ pub use links::{PageModule, SocketUrl};
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};
-pub use rooms::{RoomPattern, RoomPolicies, RoomPolicy};
+pub use rooms::{Rate, RoomPattern, RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;
+pub use web_url::WebUrl;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! A Roomcast node. Imports run downward only; `cargo xtask tidy` holds them to it.
 //!
-//! main -> app -> worker -> server -> session -> hub -> {socket, broker, access} -> {config, telemetry, lifecycle} -> protocol
+//! main -> app -> worker -> server -> session -> hub -> {socket, broker, access} -> outbound -> {config, telemetry, lifecycle} -> protocol
 
 pub mod access;
 pub mod app;
@@ -9,6 +9,7 @@ pub mod check;
 pub mod config;
 pub mod hub;
 pub mod lifecycle;
+pub mod outbound;
 pub mod server;
 pub mod session;
 pub mod socket;

@@ -20,7 +20,7 @@ use std::time::SystemTime;
 use hyper::header::HeaderValue;
 use hyper::server::conn::http1::Builder;
 
-pub use admission::{Admission, AdmissionLimits};
+pub use admission::{Admission, AdmissionLimits, Visit};
 pub use handshake::{HandshakeRules, InvalidOrigin, Origin, OriginPolicy};
 pub use listener::{listen, serve};
 pub use outcome::HandshakeOutcome;

@@ -210,7 +210,10 @@ fn checked_ref(raw: Option<&RawValue>) -> Result<Option<&str>, FrameError> {
 }
 
 /// Refuses data nested so deep that other members' parsers would fail on it: many recurse. The text is valid JSON.
-fn checked_data(data: &str) -> Result<&str, FrameError> {
+///
+/// # Errors
+/// [`ErrorCode::TooLarge`].
+pub fn checked_data(data: &str) -> Result<&str, FrameError> {
     if is_shallow(data) {
         return Ok(data);
     }

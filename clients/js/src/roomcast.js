@@ -415,8 +415,10 @@ class Link {
     this.mine.add(frame.clientId);
     if (this.mine.size > 16) this.mine.delete(this.mine.values().next().value);
     this.limits = isObject(frame.limits) ? frame.limits : {};
-    const rate = isSeq(this.limits.publishRate) ? this.limits.publishRate : 0;
-    this.bucket = { tokens: rate, burst: rate, rate, since: Date.now() };
+    // A little slower than allowed, since what is sent evenly does not arrive evenly. What may be sent at once is not told.
+    const rate = isSeq(this.limits.publishRate) ? this.limits.publishRate * 0.9 : 0;
+    const burst = Math.ceil(rate / 5);
+    this.bucket = { tokens: burst, burst, rate, since: Date.now() };
     this.mind();
     this.planRefresh(expiryOf(this.token) ?? frame.expiresAtMs);
     // Whoever was given a name keeps it when they come back, unless their token says who they are.
@@ -494,10 +496,12 @@ class Link {
     return 0;
   }
 
-  // Refused as too fast: what the node takes at once is less than was thought.
+  // Refused as too fast: what the node takes at once is less than was thought. Told once for many, it holds once.
   slow() {
-    this.bucket.burst = Math.max(1, this.bucket.burst / 2);
-    this.bucket.tokens = Math.min(0, this.bucket.tokens) - this.bucket.rate / 2;
+    const { bucket } = this;
+    if (bucket.tokens < 0) return;
+    bucket.burst = Math.max(1, bucket.burst / 2);
+    bucket.tokens = -bucket.rate / 2;
   }
 
   dropLongest() {

@@ -103,7 +103,7 @@ pub async fn exercise(
         return Err(Failed { step: "connecting as a node does", why: why.to_owned() });
     }
     let (room, life) = (RoomName::random(), Incarnation::new(node));
-    let outcome = live(broker, events, (&room, &life), patience).await;
+    let outcome = live(broker, events, (node, &room, &life), patience).await;
     // Whatever came of it, nothing is to stay.
     broker.unsubscribe(&room);
     let evict = broker.evict(&room, &life, None).await.map(|_| ());
@@ -123,7 +123,7 @@ fn failed(step: &'static str, error: &BrokerError) -> Failed {
 async fn live(
     broker: &dyn Broker,
     events: &mut Receiver<Event>,
-    (room, life): (&RoomName, &Incarnation),
+    (node, room, life): (&NodeId, &RoomName, &Incarnation),
     patience: Duration,
 ) -> Result<(), Failed> {
     let step = |step| move |error: BrokerError| failed(step, &error);

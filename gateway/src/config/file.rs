@@ -9,10 +9,13 @@ use toml::Value;
 
 use super::error::most_similar;
 use super::source::{Given, Layer, Setting};
-use super::{ConfigError, Origin, RoomPattern, RoomPolicies, RoomPolicy};
+use super::{ConfigError, Origin, Rate, RoomPattern, RoomPolicies, RoomPolicy};
 
 /// Rules a file may hold: each costs a match for every room that is opened.
 const MAX_RULES: usize = 1000;
+
+/// Highest rate, and highest burst, of publishes.
+const MAX_RATE: u32 = 1_000_000;
 
 /// What a file holds.
 pub(super) struct Content {
@@ -29,6 +32,8 @@ struct Rule {
     history_ttl: Option<String>,
     idempotency_window: Option<String>,
     unique_names: Option<bool>,
+    publish_rate: Option<u64>,
+    publish_burst: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -129,8 +134,23 @@ fn checked(rule: Rule) -> Result<(String, RoomPolicy), String> {
             "24h",
         )?,
         unique_names: rule.unique_names.unwrap_or(defaults.unique_names),
+        publish_rate: publish_rate(rule.publish_rate, rule.publish_burst)?,
     };
     Ok((rule.pattern, policy))
+}
+
+/// A burst of two seconds' worth unless another is given, as for one client.
+fn publish_rate(rate: Option<u64>, burst: Option<u64>) -> Result<Option<Rate>, String> {
+    let count = |key: &str, value: u64, min: u32| {
+        let number = u32::try_from(value).ok().filter(|number| (min..=MAX_RATE).contains(number));
+        number.ok_or_else(|| format!("{key} is {value}: expected a whole number from {min} to {MAX_RATE}"))
+    };
+    let burst = burst.map(|burst| count("publish_burst", burst, 1)).transpose()?;
+    match (count("publish_rate", rate.unwrap_or(0), 0)?, burst) {
+        (0, Some(_)) => Err("publish_burst: expected nothing, unless publish_rate is given".to_owned()),
+        (0, None) => Ok(None),
+        (per_second, burst) => Ok(Some(Rate { per_second, burst: burst.unwrap_or(2 * per_second) })),
+    }
 }
 
 fn duration(

@@ -88,6 +88,10 @@ pub struct Settings {
     #[arg(long, default_value = "0", value_parser = count::<usize>(0, 10_000_000))]
     pub max_connections_per_address: usize,
 
+    /// Sockets of one user over all nodes, 0 for no limit; one more is closed with 4429. Users come with tokens
+    #[arg(long, default_value = "0", value_parser = count::<u32>(0, 1_000_000))]
+    pub max_connections_per_user: u32,
+
     /// Bytes of one message from a client, fragments together; above it the socket is closed with 1009
     #[arg(long, default_value = "65536", value_parser = count::<usize>(1024, 16 << 20))]
     pub max_message_bytes: usize,
@@ -123,6 +127,15 @@ pub struct Settings {
     /// Publishes one client may send at once before `publish-rate` holds
     #[arg(long, default_value = "200", value_parser = count::<u32>(1, 1_000_000))]
     pub publish_burst: u32,
+
+    /// Publishes a second that one user may keep up over all connections and all nodes, 0 for no limit. Users come with
+    /// tokens
+    #[arg(long, default_value = "0", value_parser = count::<u32>(0, 1_000_000))]
+    pub user_publish_rate: u32,
+
+    /// Publishes one user may send at once before `user-publish-rate` holds
+    #[arg(long, default_value = "200", value_parser = count::<u32>(1, 1_000_000))]
+    pub user_publish_burst: u32,
 
     /// Bytes that may wait for one client; above it the client is slow and closed with 4408
     #[arg(long, default_value = "262144", value_parser = count::<usize>(4096, 1 << 30))]
@@ -232,6 +245,10 @@ pub struct Settings {
     #[arg(long)]
     pub livekit_client_url: Option<PageModule>,
 
+    /// Time without a connection and without a message after which the node drains and exits with 0. 0s for never
+    #[arg(long, default_value = "0s", value_parser = duration("0s", "30d"))]
+    pub idle_exit: Duration,
+
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value = "pretty")]
     pub log_format: LogFormat,
@@ -247,6 +264,17 @@ pub struct Settings {
     /// Share of publishes and handshakes that are traced
     #[arg(long, default_value = "0.01", value_parser = ratio)]
     pub otlp_sample_ratio: f64,
+
+    /// File of PEM certificates that servers the node calls out to (key sets, webhooks) are verified against, beside the
+    /// built-in roots
+    #[arg(long)]
+    pub outbound_ca: Option<PathBuf>,
+
+    /// Lets the node call out over `http://` to other machines, where what it sends and gets can be read and changed on
+    /// the way. This machine itself always may be
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    pub outbound_http: bool,
 
     /// Promises to break on purpose, comma-separated, to see an audit find it. Never where it matters
     #[arg(long, hide = true, value_delimiter = ',', value_parser = fault)]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use roomcast_protocol::{Mode, RoomName};
 use tokio::sync::oneshot;
 
+use super::allowance::Allowance;
 use super::batch::{Batch, Builder};
 use super::mail::{Address, JoinRequest, PublishRequest};
 use super::naming::Claimed;
@@ -17,7 +18,7 @@ use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
-use crate::broker::{BrokerError, Envelope, PresenceOp, Record, Top};
+use crate::broker::{BrokerError, Bucket, Envelope, PresenceOp, Record, Top};
 use crate::config::RoomPolicy;
 
 /// Bytes a room collects while its last batch is still being delivered before publishers must wait.
@@ -132,6 +133,8 @@ pub(super) struct Home {
     pub(super) waits: Cell<bool>,
     /// The life of the node under which the broker knows that there may be members here; 0 for none.
     pub(super) held: Cell<u32>,
+    /// What may be published here, if that is limited.
+    pub(super) allowance: Option<Rc<Allowance>>,
 }
 
 impl Home {
@@ -171,7 +174,8 @@ impl Home {
             spoiled: None,
         };
         let (due, waits, held) = (Cell::new(false), Cell::new(false), Cell::new(0));
-        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held })
+        let allowance = policy.publish_rate.map(|rate| Allowance::new(Bucket::Room(name.clone()), rate));
+        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held, allowance })
     }
 
     pub(super) fn is_durable(&self) -> bool {

@@ -40,12 +40,12 @@ pub enum Stop {
     NameTaken,
     /// The node has more clients than its share.
     Rebalanced,
+    /// Its token has expired.
+    Expired,
     /// An operator ended it, and asks for its return.
     Requested,
     /// An operator ended it.
     Removed,
-    /// Its token has expired.
-    Expired,
 }
 
 impl Stop {

@@ -32,6 +32,7 @@ mod catching_up;
 mod delivery;
 mod ending;
 mod joining;
+mod limits;
 mod lives;
 mod orders;
 mod outage;
@@ -52,6 +53,9 @@ struct Faulty {
     /// A gate before every publish.
     publishes: Semaphore,
     beat_fails: Cell<bool>,
+    quotas_fail: Cell<bool>,
+    /// Calls about limits so far.
+    calls: Cell<usize>,
     reads: Semaphore,
     /// Reads that stand at the gate.
     waiting: Cell<usize>,
@@ -215,6 +219,8 @@ impl Node {
                 publish_fails: RefCell::default(),
                 publishes: Semaphore::new(1 << 20),
                 beat_fails: Cell::new(false),
+                quotas_fail: Cell::new(false),
+                calls: Cell::new(0),
                 reads,
                 waiting: Cell::new(0),
                 asked: Cell::new(0),

@@ -33,7 +33,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::api::{self, Api, Visit};
 use super::handshake::{Granted, HandshakeRules, client_address, judge};
 use super::outcome::{HandshakeOutcome as Outcome, Refusal};
-use super::{Context, pages};
+use super::{Context, admission, pages};
 use crate::session::accepted::Accepted;
 
 /// How long a client may take to read its answer.
@@ -63,6 +63,7 @@ pub(super) fn builder(rules: &HandshakeRules) -> Builder {
 pub(super) async fn serve(stream: TcpStream, peer: IpAddr, context: Rc<Context>, place: OwnedSemaphorePermit) {
     let stay = Rc::new(Stay {
         began: SystemTime::now(),
+        _arrival: context.admission.visit(),
         granted: Cell::new(None),
         outcome: Cell::new(Outcome::Abandoned),
         for_api: Cell::new(false),
@@ -148,6 +149,8 @@ async fn finish(
 /// What is known of a connection while it is here, beside the connection itself.
 struct Stay {
     began: SystemTime,
+    /// While it is here, the node is not idle.
+    _arrival: admission::Visit,
     granted: Cell<Option<Granted>>,
     outcome: Cell<Outcome>,
     /// True once the API was asked.

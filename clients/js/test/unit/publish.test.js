@@ -322,14 +322,15 @@ describe("refused", () => {
 
 describe("pace", () => {
   test("no faster than the server allows", async (t) => {
-    const { socket, room } = await inLobby(t, { welcome: { limits: { publishRate: 10, messageBytes: 65_536 } } });
+    const { socket, room } = await inLobby(t, { welcome: { limits: { publishRate: 100, messageBytes: 65_536 } } });
     socket.server.answer = (frame, at) => frame.type === "publish" && ack(at, frame, 11);
-    for (let count = 0; count < 50; count += 1) room.publish(count);
-    assert.equal(socket.all("publish").length, 10);
+    for (let count = 0; count < 300; count += 1) room.publish(count);
+    assert.equal(socket.all("publish").length, 18);
     await pass(1000);
-    assert.equal(socket.all("publish").length, 20);
+    const after = socket.all("publish").length;
+    assert.ok(after > 90 && after <= 18 + 90, `${after}`);
     await pass(3000);
-    assert.deepEqual(socket.all("publish").map(({ data }) => data), Array.from({ length: 50 }, (_, at) => at));
+    assert.deepEqual(socket.all("publish").map(({ data }) => data), Array.from({ length: 300 }, (_, at) => at));
   });
 
   test("slower where that was too fast", async (t) => {
