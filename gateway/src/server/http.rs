@@ -107,13 +107,11 @@ async fn serve_api(mut connection: Connection<TokioIo<TcpStream>, Door>, stay: R
         })
         .await
     };
-    // The outcome was recorded when the API took over; what came after it is counted by the API.
-    let was_upgraded = stay.outcome.get() != Outcome::Abandoned || stay.has_granted();
     stay.visit.release();
-    if was_upgraded {
-        return finish(result, connection, &stay, &context).await;
-    }
-    if let Some(Ok(())) = result {
+    // A page or a handshake came behind the API's requests. Otherwise the outcome was recorded when the API took over.
+    if stay.outcome.get() != Outcome::Api || stay.has_granted() {
+        finish(result, connection, &stay, &context).await;
+    } else if result.is_some_and(|result| result.map_or_else(|error| error.is_parse(), |()| true)) {
         linger(connection.into_parts().io.into_inner()).await;
     }
 }
@@ -127,6 +125,7 @@ async fn finish(
 ) {
     let Parts { io, read_buf, .. } = connection.into_parts();
     let stream = io.into_inner();
+    stay.visit.release();
     match (result, stay.granted.take()) {
         (Some(Ok(())), Some(granted)) => {
             context.record(Outcome::Accepted, stay.began);
@@ -270,6 +269,7 @@ impl Door {
                 }
             }
             self.stay.for_api.set(true);
+            self.stay.outcome.set(Outcome::Api);
         }
         let (api, stay) = (Rc::clone(api), Rc::clone(&self.stay));
         Answering::Later(Box::pin(async move { api.answer(request, client, &stay.visit).await }))
