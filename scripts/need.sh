@@ -179,6 +179,7 @@ for thing in "$@"; do
     venv) venv ;;
     venv-chart) venv venv-chart requirements-chart.txt ;;
     venv-api) venv venv-api requirements-api.txt ;;
+    venv-jwt) venv venv-jwt requirements-jwt.txt ;;
     node_modules) node_modules ;;
     fmt) component fmt rustfmt ;;
     clippy) component clippy clippy ;;

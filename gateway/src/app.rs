@@ -19,6 +19,7 @@ use crate::broker::{Memory, RedisOptions};
 use crate::config::{Fault, Settings};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
+use crate::outbound::Outbound;
 use crate::server::api::Gate;
 use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
 use crate::telemetry::metrics::Metrics;
@@ -50,7 +51,7 @@ pub fn start(settings: Settings) -> Result<Node> {
     tell_limits(&settings, &metrics);
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
-    let access = Arc::new(Access::open());
+    let access = start_access(&settings, &metrics, &lifecycle)?;
     let first = listen(settings.listen)
         .with_context(|| format!("--listen (ROOMCAST_LISTEN): cannot bind {}", settings.listen))?;
     let address = first.local_addr()?;
@@ -83,6 +84,30 @@ pub fn start(settings: Settings) -> Result<Node> {
     let farewell = tokio::spawn(farewell::tell(Arc::clone(&settings), metrics, lifecycle.clone()));
     lifecycle.advance(Stage::Running);
     Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing })
+}
+
+/// Reads the keys that tokens are checked with, and begins to fetch those that are published.
+fn start_access(settings: &Settings, metrics: &Arc<Metrics>, lifecycle: &Lifecycle) -> Result<Arc<Access>> {
+    let access = Arc::new(Access::new(settings, metrics).context("--jwt-public-key (ROOMCAST_JWT_PUBLIC_KEY)")?);
+    if access.is_open() {
+        tracing::warn!(
+            "ACCESS IS OPEN: everyone who reaches this node may join, read and publish in every room. \
+             Set ROOMCAST_JWT_SECRET and ROOMCAST_JWT_AUDIENCE (or another key, see docs/auth.md) to close it"
+        );
+    }
+    if access.has_published_keys() {
+        let outbound =
+            Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
+        let keep = Arc::clone(&access).keep_keys(outbound, settings.jwks_refresh);
+        let lifecycle = lifecycle.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = keep => {}
+                () = lifecycle.reached(Stage::Stopped) => {}
+            }
+        });
+    }
+    Ok(access)
 }
 
 /// What the load is compared with: alerts cannot read settings.

@@ -4,6 +4,7 @@
 mod api_keys;
 mod error;
 mod file;
+mod issuers;
 mod key_verb;
 mod links;
 mod parse;
@@ -14,10 +15,12 @@ mod rooms;
 mod sabotage;
 mod settings;
 mod source;
+mod token_args;
 mod web_url;
 
 pub use api_keys::{ApiKey, Scope, hash};
 pub use error::{ConfigError, Origin, WrongValue};
+pub use issuers::{IssuerSettings, IssuerTable};
 pub use links::{PageModule, SocketUrl};
 pub use password::Password;
 pub use print::reference_table;
@@ -26,6 +29,7 @@ pub use rooms::{Rate, RoomPattern, RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;
+pub use token_args::TokenArgs;
 pub use web_url::WebUrl;
 
 #[cfg(test)]

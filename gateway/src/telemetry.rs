@@ -1,5 +1,6 @@
 //! What the node tells about itself: metrics, logs, traces. Used by every floor above; must not know their types.
 
+mod access_metrics;
 mod activity;
 mod api_metrics;
 mod cluster_metrics;

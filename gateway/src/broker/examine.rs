@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, NodeNote, PresenceCall, PresenceOp, Range, Record,
-    Subject,
+    Answer, Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, NodeNote, OrderId, PresenceCall,
+    PresenceOp, Range, Record, RoomsQuestion, Subject,
 };
 use crate::config::RoomPolicy;
 
@@ -103,7 +103,7 @@ pub async fn exercise(
         return Err(Failed { step: "connecting as a node does", why: why.to_owned() });
     }
     let (room, life) = (RoomName::random(), Incarnation::new(node));
-    let outcome = live(broker, events, (node, &room, &life), patience).await;
+    let outcome = live(broker, events, (&room, &life), patience).await;
     // Whatever came of it, nothing is to stay.
     broker.unsubscribe(&room);
     let evict = broker.evict(&room, &life, None).await.map(|_| ());
@@ -123,7 +123,7 @@ fn failed(step: &'static str, error: &BrokerError) -> Failed {
 async fn live(
     broker: &dyn Broker,
     events: &mut Receiver<Event>,
-    (node, room, life): (&NodeId, &RoomName, &Incarnation),
+    (room, life): (&RoomName, &Incarnation),
     patience: Duration,
 ) -> Result<(), Failed> {
     let step = |step| move |error: BrokerError| failed(step, &error);
@@ -135,14 +135,7 @@ async fn live(
         expiry: Duration::from_secs(5),
         number: 1,
         answered: 0,
-        note: NodeNote {
-            node,
-            connections: 0,
-            rooms: 0,
-            max_connections: 0,
-            load: 0.0,
-            version: env!("CARGO_PKG_VERSION"),
-        },
+        note,
         working_on: &[],
         most_claims: 0,
     };

@@ -160,6 +160,21 @@ struct Raw<'a> {
     words: Option<Cow<'a, str>>,
 }
 
+/// What every version begins with.
+#[derive(Deserialize)]
+struct Head {
+    v: u32,
+}
+
+/// What the answer to an order of any version needs.
+#[derive(Deserialize)]
+struct Later<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    from: Cow<'a, str>,
+}
+
 impl Order {
     /// A new one.
     pub fn new(from: NodeId, task: Task) -> Self {
@@ -213,10 +228,6 @@ impl Order {
         if text.len() > MAX_ORDER_BYTES {
             return Err(NotAnOrder);
         }
-        #[derive(Deserialize)]
-        struct Head {
-            v: u32,
-        }
         let Head { v } = serde_json::from_slice(text).map_err(|_| NotAnOrder)?;
         if v != VERSION {
             return Self::decode_later(text, v);
@@ -239,13 +250,6 @@ impl Order {
 
     /// Of a format that is not ours no more is read than what the answer needs.
     fn decode_later(text: &[u8], version: u32) -> Result<Self, NotAnOrder> {
-        #[derive(Deserialize)]
-        struct Later<'a> {
-            #[serde(borrow)]
-            id: Cow<'a, str>,
-            #[serde(borrow)]
-            from: Cow<'a, str>,
-        }
         let later: Later<'_> = serde_json::from_slice(text).map_err(|_| NotAnOrder)?;
         let from = NodeId::new(&later.from).map_err(|_| NotAnOrder)?;
         let is_later = version > VERSION;

@@ -1,4 +1,4 @@
-//! Reads the TOML file: settings by key, and `[[rooms]]`. Called by the loader; must not know single settings.
+//! Reads the TOML file: settings by key, `[[rooms]]` and `[[issuers]]`. Called by the loader; must not know single settings.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use serde::Deserialize;
 use toml::Value;
 
 use super::error::most_similar;
+use super::issuers;
 use super::source::{Given, Layer, Setting};
-use super::{ConfigError, Origin, Rate, RoomPattern, RoomPolicies, RoomPolicy};
+use super::{ConfigError, IssuerTable, Origin, Rate, RoomPattern, RoomPolicies, RoomPolicy};
 
 /// Rules a file may hold: each costs a match for every room that is opened.
 const MAX_RULES: usize = 1000;
@@ -21,6 +22,7 @@ const MAX_RATE: u32 = 1_000_000;
 pub(super) struct Content {
     pub(super) layer: Layer,
     pub(super) rooms: RoomPolicies,
+    pub(super) issuers: Vec<IssuerTable>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +54,11 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
         Some(_) => return Err(broken("rooms: expected [[rooms]] tables".to_owned())),
         None => RoomPolicies::default(),
     };
+    let issuers = match table.remove("issuers") {
+        Some(Value::Array(entries)) => issuers::tables(path, entries)?,
+        Some(_) => return Err(broken("issuers: expected [[issuers]] tables".to_owned())),
+        None => Vec::new(),
+    };
     let mut layer = Layer::new();
     for (key, value) in table {
         let Some(setting) = Setting::all(command).find(|setting| setting.id() == key && key != "config") else {
@@ -63,7 +70,7 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
             .ok_or_else(|| broken(format!("{key}: expected {}, not {}", kind(&setting), value.type_str())))?;
         layer.insert(key, Given { values, origin: Origin::File(path.to_owned()) });
     }
-    Ok(Content { layer, rooms })
+    Ok(Content { layer, rooms, issuers })
 }
 
 /// Where and what, without the line itself, which may be the one with the password.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use roomcast_protocol::NodeId;
 
-use super::RedisUrl;
+use super::{RedisUrl, RoomPattern, WebUrl};
 
 /// `url` with its passwords replaced by `***`: what stands between user and host, and what `password=` gives. Works on
 /// URLs that are not valid, too.
@@ -34,6 +34,14 @@ fn redact_authority(url: &str) -> String {
 }
 
 pub(super) fn redis_url(text: &str) -> Result<RedisUrl, String> {
+    text.parse()
+}
+
+pub(super) fn web_url(text: &str) -> Result<WebUrl, String> {
+    text.parse()
+}
+
+pub(super) fn room_pattern(text: &str) -> Result<RoomPattern, String> {
     text.parse()
 }
 

@@ -17,9 +17,9 @@ impl Password {
         password.filter(|password| !password.0.is_empty())
     }
 
-    /// What it is. For those who open something with it; never to be shown.
-    pub fn expose(&self) -> &str {
-        &self.0
+    /// The password itself. For whoever uses it, not for whoever shows it.
+    pub fn reveal(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// As a part of a URL: everything that may mean something there is escaped.

@@ -7,6 +7,7 @@ use roomcast_protocol::Mode;
 use toml::Value;
 
 use super::error::expected;
+use super::issuers;
 use super::source::{Cli, Loaded, Setting, origin};
 use super::{Rate, RoomPolicies, RoomPolicy};
 
@@ -30,6 +31,7 @@ pub(super) fn effective(loaded: &Loaded) -> String {
         };
     }
     text.push_str(&rooms(&loaded.settings.rooms));
+    text.push_str(&issuers::shown(&loaded.settings.issuers));
     text
 }
 

@@ -12,10 +12,14 @@ use ipnet::IpNet;
 use roomcast_protocol::NodeId;
 
 use super::parse::{
-    address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
+    address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url, room_pattern,
+    web_url,
 };
 use super::sabotage::fault;
-use super::{ApiKey, Fault, PageModule, Password, RedisTopology, RedisUrl, RoomPolicies, SocketUrl};
+use super::{
+    ApiKey, Fault, IssuerTable, PageModule, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, SocketUrl,
+    WebUrl,
+};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -67,7 +71,7 @@ pub struct Settings {
           action = clap::ArgAction::Set)]
     pub echo: bool,
 
-    /// TOML file with settings and `[[rooms]]`
+    /// TOML file with settings, `[[rooms]]` and `[[issuers]]`
     #[arg(long)]
     pub config: Option<PathBuf>,
 
@@ -265,6 +269,36 @@ pub struct Settings {
     #[arg(long, default_value = "0.01", value_parser = ratio)]
     pub otlp_sample_ratio: f64,
 
+    /// Secret that tokens are signed with by HS256, at least 32 bytes. With this or one of the next two, clients need a
+    /// token; without any, access is open to everyone
+    #[arg(long, allow_hyphen_values = true)]
+    pub jwt_secret: Option<Password>,
+
+    /// File with the PEM public key of who signs tokens: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)
+    #[arg(long)]
+    pub jwt_public_key: Option<PathBuf>,
+
+    /// Where who signs tokens publishes its keys as a JSON Web Key Set. Fetched at start and again and again, never for
+    /// a client
+    #[arg(long, value_parser = web_url)]
+    pub jwt_jwks_url: Option<WebUrl>,
+
+    /// What tokens must have as `iss`. Needed when the file has `[[issuers]]`, too
+    #[arg(long, value_parser = one_line)]
+    pub jwt_issuer: Option<String>,
+
+    /// What tokens must name as `aud`, comma-separated: any one of these. Needed with a key
+    #[arg(long, value_delimiter = ',', value_parser = one_line)]
+    pub jwt_audience: Vec<String>,
+
+    /// Rooms of tokens that have no claim `rooms`, comma-separated, with `*` and `?` as in `[[rooms]]`. None: no room
+    #[arg(long, value_delimiter = ',', value_parser = room_pattern)]
+    pub jwt_default_rooms: Vec<RoomPattern>,
+
+    /// Time between two fetches of published keys, give or take a tenth
+    #[arg(long, default_value = "5m", value_parser = duration("1s", "24h"))]
+    pub jwks_refresh: Duration,
+
     /// File of PEM certificates that servers the node calls out to (key sets, webhooks) are verified against, beside the
     /// built-in roots
     #[arg(long)]
@@ -283,6 +317,10 @@ pub struct Settings {
     /// What holds for which rooms; `[[rooms]]` of the TOML file.
     #[arg(skip)]
     pub rooms: RoomPolicies,
+
+    /// Further issuers of tokens; `[[issuers]]` of the TOML file.
+    #[arg(skip)]
+    pub issuers: Vec<IssuerTable>,
 }
 
 /// How a log line looks.
@@ -321,6 +359,7 @@ impl Settings {
         )?;
         self.check_passwords()?;
         self.check_livekit()?;
+        self.check_keys()?;
         need(
             !self.sabotage.contains(&Fault::KeepEcho) || self.redis.is_some(),
             "sabotage",

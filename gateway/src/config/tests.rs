@@ -261,9 +261,9 @@ fn variables_that_kubernetes_makes_for_a_service_are_no_typos() {
 
 #[test]
 fn passwords_are_never_shown() {
-    let settings = load(&["--redis=rediss://user:sec/r@et@host:6379/0"], &[]).expect("valid");
+    let settings = load(&["--redis=rediss://user:pas/s@wd@host:6379/0"], &[]).expect("valid");
     let shown = format!("{settings:?} {}", settings.redis.as_ref().expect("given"));
-    assert!(!shown.contains("sec") && shown.contains("user:***@host:6379/0"), "{shown}");
+    assert!(!shown.contains("pas/") && !shown.contains("wd@") && shown.contains("user:***@host:6379/0"), "{shown}");
     let Ok(Action::Print(text)) = load_in(Path::new("/"), &["config", "--redis=redis://:s3cr3t@h"], &[]) else {
         panic!("config prints");
     };

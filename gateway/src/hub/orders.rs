@@ -232,7 +232,25 @@ impl Peer {
     fn is_meant(&self, target: &Target) -> bool {
         match target {
             Target::Client(client) => self.id == *client,
-            Target::User(user) => self.identity().user.as_ref() == Some(user),
+            Target::User(user) => self.user() == Some(user),
         }
+    }
+
+    /// Ends it for an operator. False if it was ending before.
+    fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
+        if self.is_closing() || self.stop() == Some(stop) {
+            return false;
+        }
+        self.request_stop(stop);
+        let is_done = self.stop() == Some(stop);
+        if is_done {
+            self.words.set(words);
+        }
+        is_done
+    }
+
+    /// What the operator who ended it said, once.
+    pub fn take_words(&self) -> Option<Arc<str>> {
+        self.words.take()
     }
 }

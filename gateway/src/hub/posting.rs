@@ -123,8 +123,7 @@ impl Shard {
         };
         let (answer, answered) = oneshot::channel();
         let from = Publisher::Caller(answer);
-        let _span = span.map(Box::new);
-        let request = PublishRequest { room: room.clone(), from, reference: None, record, _span };
+        let request = PublishRequest { room: room.clone(), from, reference: None, record, _span: span.map(Box::new) };
         self.send_home(room, Mail::Publish(request));
         let lost = Refused { code: ErrorCode::Undecided, words: "the node is ending; retry with the same id" };
         answered.await.unwrap_or(Err(lost))

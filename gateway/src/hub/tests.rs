@@ -31,6 +31,7 @@ use crate::telemetry::trace::Tracing;
 mod catching_up;
 mod delivery;
 mod ending;
+mod identity;
 mod joining;
 mod limits;
 mod lives;
@@ -269,15 +270,15 @@ struct Client {
 
 impl Client {
     async fn connect(shard: &Rc<Shard>) -> Self {
-        Self::connect_as(shard, Identity::default()).await
+        Self::connect_as(shard, "n", Identity::default()).await
     }
 
-    async fn connect_as(shard: &Rc<Shard>, identity: Identity) -> Self {
+    async fn connect_as(shard: &Rc<Shard>, name: &str, identity: Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
         let stream = near.expect("accepted").0;
-        let peer = Peer::new(ClientId::random(), "n".into(), identity, stream, QUEUE_LIMIT, 0);
+        let peer = Peer::new(ClientId::random(), name.into(), identity, stream, QUEUE_LIMIT, 0);
         shard.connect(&peer);
         Self { shard: Rc::clone(shard), peer, socket: far.expect("connected"), input: Vec::new() }
     }
@@ -345,6 +346,18 @@ async fn until(what: &str, done: impl Fn() -> bool) {
         }
     };
     timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("deadline passed, waiting for {what}"));
+}
+
+/// Settings with these lines in the configuration file.
+fn with_rooms(toml: &str) -> Settings {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("rooms.toml");
+    std::fs::write(&file, toml).expect("written");
+    let args = ["gateway".into(), "--config".into(), file.into_os_string()];
+    match Settings::load(args, [], directory.path()) {
+        Ok(crate::config::Action::Run(settings)) => *settings,
+        other => panic!("no settings: {:?}", other.err()),
+    }
 }
 
 /// Runs a test where local tasks can be spawned.

@@ -32,12 +32,12 @@ pub enum End {
     Rebalanced,
     /// Its name was taken by another, where names are unique.
     NameTaken,
-    /// Its token has expired, and no other came.
-    Expired,
     /// An operator ended it, and asks for its return.
     Requested,
     /// An operator ended it.
     Removed,
+    /// Its token has expired, and no other came.
+    Expired,
 }
 
 impl End {
@@ -113,9 +113,9 @@ impl From<Stop> for End {
             Stop::Draining => Self::Draining,
             Stop::Rebalanced => Self::Rebalanced,
             Stop::NameTaken => Self::NameTaken,
-            Stop::Expired => Self::Expired,
             Stop::Requested => Self::Requested,
             Stop::Removed => Self::Removed,
+            Stop::Expired => Self::Expired,
         }
     }
 }
@@ -139,8 +139,8 @@ mod tests {
         assert_eq!(code(End::Abuse), Some(1008));
         assert_eq!(code(End::SlowConsumer), Some(4408));
         assert_eq!((code(End::Draining), code(End::Rebalanced)), (Some(1012), Some(1012)));
-        assert_eq!((code(End::Expired), code(End::ConnectionLimit)), (Some(4401), Some(4429)));
         assert_eq!((code(End::Requested), code(End::Removed)), (Some(1012), Some(4409)));
+        assert_eq!((code(End::Expired), code(End::ConnectionLimit)), (Some(4401), Some(4429)));
         assert_eq!(code(Violation { code: 1009, reason: "" }.into()), Some(1009));
         assert!(End::SlowConsumer.row().may_retry && !End::Abuse.row().may_retry);
     }

@@ -11,6 +11,7 @@ use prometheus::{
     CounterVec, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
+pub use super::access_metrics::AccessMetrics;
 use super::api_metrics::ApiMetrics;
 use super::cluster_metrics::ClusterMetrics;
 use super::limit_metrics::LimitMetrics;
@@ -41,6 +42,8 @@ pub struct Metrics {
     pub api: ApiMetrics,
     /// What is limited.
     pub limits: LimitMetrics,
+    /// Tokens and keys.
+    pub access: AccessMetrics,
     registry: Registry,
     rows: Vec<Row>,
 }
@@ -182,9 +185,10 @@ impl Metrics {
         let broker = BrokerMetrics::new(&mut registrar);
         let api = ApiMetrics::new(&mut registrar);
         let limits = LimitMetrics::new(&mut registrar);
+        let access = AccessMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, cluster, broker, api, limits, registry, rows })
+        Arc::new(Self { node, sockets, hub, cluster, broker, api, limits, access, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.

@@ -30,9 +30,9 @@ impl Other {
         let broker = node.memory.handle(name.clone(), sender, BrokerStats::new(&Metrics::new()));
         broker.listen().await.expect("listening");
         let incarnation = &Incarnation::new(&name);
-        let note = NodeNote { node: &name, connections: 0, rooms: 0, max_connections: 1, load: 0.0, version: "9" };
+        let said = NodeNote { node: &name, connections: 0, rooms: 0, max_connections: 1, load: 0.0, version: "9" };
         let expiry = Duration::from_mins(1);
-        let beat = Beat { incarnation, expiry, number: 1, answered: 0, note, working_on: &[], most_claims: 0 };
+        let beat = Beat { incarnation, expiry, number: 1, answered: 0, note: said, working_on: &[], most_claims: 0 };
         broker.beat(&beat).await.expect("a beat");
         Self { broker, events }
     }
@@ -105,7 +105,7 @@ async fn users_are_found_by_their_names() {
         let (room, elsewhere) = (node.room(0), node.room(1));
         let mut clients = Vec::new();
         for (worker, user, room) in [(0, "ann", &room), (1, "ann", &room), (1, "bob", &room), (0, "ann", &elsewhere)] {
-            let mut client = Client::connect_as(&node.workers[worker].shard, of_user(user)).await;
+            let mut client = Client::connect_as(&node.workers[worker].shard, "n", of_user(user)).await;
             client.shard.join(&client.peer, room.clone(), None, Sight::FULL, None);
             client.expect("joined").await;
             clients.push(client);

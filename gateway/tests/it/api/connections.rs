@@ -50,6 +50,7 @@ async fn a_page_or_a_socket_may_follow() {
     assert_eq!(raw.response().await.status, 101);
     let (opcode, welcome) = raw.frame().await.expect("welcome");
     assert!(opcode == 1 && welcome.starts_with(b"{\"type\":\"welcome\""));
+    assert!(raw.frame().await.expect("joined").1.starts_with(b"{\"type\":\"joined\""));
     let mut backend = Backend::connect(node.addr, ALL).await;
     assert_eq!(backend.get("/rooms/after-api").await.expect(200)["online"], 1);
 }
