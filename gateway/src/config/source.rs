@@ -148,18 +148,12 @@ impl Setting<'_> {
         self.0.get_value_parser().type_id() == std::any::TypeId::of::<Password>()
     }
 
-    fn holds_keys(&self) -> bool {
-        self.0.get_value_parser().type_id() == std::any::TypeId::of::<ApiKey>()
-    }
-
     /// `value` as it may be shown.
     pub(super) fn shown(&self, value: &str) -> String {
-        if self.is_secret() {
-            HIDDEN.to_owned()
-        } else if self.holds_keys() {
-            ApiKey::redact(value)
-        } else {
-            parse::redact(value)
+        match self.0.get_value_parser().type_id() {
+            _ if self.is_secret() => HIDDEN.to_owned(),
+            kind if kind == std::any::TypeId::of::<ApiKey>() => ApiKey::redact(value),
+            _ => parse::redact(value),
         }
     }
 
@@ -220,9 +214,7 @@ impl Settings {
             (Verb::Version, None) => return Ok(Action::Print(command.render_version())),
             // Whatever the settings are: a node that is told to end must get its pause.
             (Verb::Pause, Some(duration)) => return Ok(Action::Pause(duration)),
-            (Verb::Key, _) => {
-                return Err(ConfigError::Usage("key comes first: gateway key NAME --scopes read".to_owned()));
-            }
+            (Verb::Key, _) => return Err(key_verb::misplaced()),
             (_, Some(_)) => return Err(ConfigError::Usage("a duration belongs to pause".to_owned())),
             (_, None) => {}
         }
