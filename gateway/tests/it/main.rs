@@ -6,6 +6,7 @@
 
 mod admin;
 mod api;
+mod auth;
 mod check;
 mod cluster;
 mod config;
