@@ -10,6 +10,9 @@ NOT_IN_CONFIG = {
     "workers", "echo", "config", "drain-delay", "drain-window", "shutdown-timeout", "log-format", "log", "otlp-endpoint",
     "otlp-sample-ratio",
 }
+# Settings whose values are secrets, or files: the chart takes them from Secrets and ConfigMaps of yours.
+SECRETS = {"jwt-secret", "api-keys", "livekit-api-secret", "webhook-secret", "authorize-secret"}
+FILES = {"jwt-public-key", "outbound-ca"}
 ROW = re.compile(r"^\| `--([a-z-]+)` \| `ROOMCAST_[A-Z_]+` \| (.*?) \| (.*?) \| (.*) \|$", re.MULTILINE)
 
 
@@ -24,7 +27,9 @@ def camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in others)
 
 
-def accepts(name: str, words: str) -> dict:
+def accepts(name: str, words: str, meaning: str = "") -> dict:
+    if "comma-separated" in meaning or "comma-separated" in words:
+        return {"type": "array", "items": {"type": "string", "minLength": 1}}
     if found := re.fullmatch(r"a whole number from (\d+) to (\d+)", words):
         return {"type": "integer", "minimum": int(found[1]), "maximum": int(found[2])}
     if words.startswith("a duration"):
@@ -37,7 +42,7 @@ def accepts(name: str, words: str) -> dict:
         return {"type": "boolean"}
     if found := re.fullmatch(r"([a-z-]+) or ([a-z-]+)", words):
         return {"enum": [found[1], found[2]]}
-    if words.startswith(("a path", "any text")) or re.match(r"\d+ to \d+ of the characters", words):
+    if words.startswith(("a path", "any text", "a text", "http", "ws")) or re.match(r"\d+ to \d+ of the characters", words):
         return {"type": "string"}
     raise SystemExit(f"helm/make/schema.py does not know how to check --{name}, which accepts {words}")
 
@@ -48,10 +53,16 @@ def with_settings(path: Path, docs: Path) -> str:
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            camel(name): accepts(name, words) | {"description": meaning}
-            for name, (words, meaning) in settings(docs.read_text()).items() if name not in NOT_IN_CONFIG
+            camel(name): accepts(name, words, meaning) | {"description": meaning}
+            for name, (words, meaning) in settings(docs.read_text()).items() if name not in NOT_IN_CONFIG | SECRETS | FILES
         },
     }
+    for place, names, kind in ("secrets", SECRETS, "secretKey"), ("files", FILES, "fileKey"):
+        schema["properties"][place] = {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {camel(name): {"$ref": f"#/definitions/{kind}"} for name in sorted(names)},
+        }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

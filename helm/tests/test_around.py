@@ -96,6 +96,42 @@ def test_admin_route():
     assert rule["matches"] == [{"path": {"type": "Exact", "value": "/metrics"}}]
 
 
+ACCESS = """
+config: {jwtAudience: [chat, other], webhookUrl: "https://hook.example.com/in", livekitUrl: "wss://live.example.com"}
+secrets: {jwtSecret: {name: keys, key: jwt}, webhookSecret: {name: keys, key: hook}}
+files: {outboundCa: {configMap: ca, key: ca.crt}}
+issuers: [{issuer: "https://id.example.com", audience: [chat], jwksUrl: "https://id.example.com/keys"}]
+"""
+
+
+def test_access():
+    """Secrets are referred to and stand nowhere; files are mounted where the setting says."""
+    objects = chart(ACCESS)
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+    made = {variable["name"]: variable for variable in pod["containers"][0]["env"]}
+    assert made["ROOMCAST_JWT_SECRET"]["valueFrom"]["secretKeyRef"] == {"name": "keys", "key": "jwt"}
+    assert made["ROOMCAST_WEBHOOK_SECRET"]["valueFrom"]["secretKeyRef"] == {"name": "keys", "key": "hook"}
+    path = made["ROOMCAST_OUTBOUND_CA"]["value"]
+    mount = next(mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "outbound-ca")
+    assert path == mount["mountPath"] + "/ca.crt" and mount["readOnly"]
+    assert {"name": "outbound-ca", "configMap": {"name": "ca"}} in pod["volumes"]
+    file = one(objects, "ConfigMap", "rc-roomcast")["data"]["config.toml"]
+    assert 'jwt_audience = ["chat","other"]' in file and "[[issuers]]" in file and 'jwks_url = "https://id.example.com/keys"' in file
+    out = lambda text: {port["port"] for rule in next(
+        made["spec"] for made in every(chart(text), "NetworkPolicy") if made["metadata"]["name"] == "rc-roomcast")["egress"] for port in rule["ports"]}
+    assert 443 in out(ACCESS) and 443 not in out("")
+
+
+def test_the_tests_have_tokens():
+    pod = one(chart(ACCESS), "Pod")["spec"]["containers"][0]
+    assert pod["env"][0]["name"] == "LOADTEST_JWT_SECRET" and "--jwt-audience=chat" in pod["args"]
+    keys = "{files: {jwtPublicKey: {secret: k, key: pem}}, config: {jwtAudience: [a]}%s}"
+    assert not every(chart(keys % ""), "Pod"), "it would not be let in"
+    pod = one(chart(keys % ", tests: {token: {name: t, key: word}}"), "Pod")["spec"]["containers"][0]
+    assert pod["env"] == [{"name": "LOADTEST_TOKEN", "valueFrom": {"secretKeyRef": {"name": "t", "key": "word"}}}]
+    assert "env" not in one(chart(""), "Pod")["spec"]["containers"][0]
+
+
 def test_check_before_install():
     objects = chart("{check: {enabled: true}, extraEnv: [{name: ROOMCAST_LOG, value: debug}]}", EXTERNAL)
     job = one(objects, "Job")

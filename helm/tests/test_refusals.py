@@ -67,6 +67,11 @@ REFUSED = {
     "metrics for everyone": (
         "{adminRoute: {enabled: true}, httpRoute: {enabled: true, gateway: {enabled: true, className: c}}}", "needs adminRoute.hostnames"),
     "a check of a Redis that is not there yet": ("check: {enabled: true}", "check.enabled looks at an external Redis"),
+    "tokens for anybody": ("secrets: {jwtSecret: {name: s, key: k}}", "need config.jwtAudience"),
+    "webhooks that nobody can trust": ("config: {webhookUrl: https://h/}", "needs secrets.webhookSecret"),
+    "questions that nobody can trust": ("config: {authorizeUrl: https://h/}", "needs secrets.authorizeSecret"),
+    "a load test that is not let in": (
+        "{loadtest: {enabled: true}, files: {jwtPublicKey: {secret: s, key: k}}, config: {jwtAudience: [a]}}", "needs tests.token"),
     "pings slower than their timeout": ("config: {pingInterval: 1m}", "pingTimeout (45s) must be longer than config.pingInterval (1m)"),
     "a lease shorter than two beats": ("config: {leaseBeat: 7s 600ms}", "leaseExpiry (15s) must be at least twice config.leaseBeat (7s 600ms)"),
     "messages that fit no queue": ("config: {maxMessageBytes: 262144}", "must be at least 2048 less"),

@@ -135,6 +135,19 @@
 {{- if and $v.check.enabled (ne $kind "external") -}}
 {{- fail "\ncheck.enabled looks at an external Redis before the release is installed; its own is not there yet then. Set externalRedis, or leave the check out." -}}
 {{- end -}}
+{{- $signed := or $v.secrets.jwtSecret $v.files.jwtPublicKey $v.config.jwtJwksUrl -}}
+{{- if and $signed (not $v.config.jwtAudience) -}}
+{{- fail "\nTokens need config.jwtAudience, such as [chat]: what their `aud` must name, so that a token for something else opens nothing here." -}}
+{{- end -}}
+{{- if and $v.loadtest.enabled (not (include "roomcast.isTestable" .)) -}}
+{{- fail "\nloadtest.enabled needs tests.token, a token for its clients: nodes want one, and it has no secret to sign its own with." -}}
+{{- end -}}
+{{- if and $v.config.webhookUrl (not $v.secrets.webhookSecret) -}}
+{{- fail "\nconfig.webhookUrl needs secrets.webhookSecret: receivers know by the signature that a call is yours." -}}
+{{- end -}}
+{{- if and $v.config.authorizeUrl (not $v.secrets.authorizeSecret) -}}
+{{- fail "\nconfig.authorizeUrl needs secrets.authorizeSecret: your service knows by the signature that a call is a node's." -}}
+{{- end -}}
 {{- $config := merge (deepCopy $v.config) (dict "pingInterval" "25s" "pingTimeout" "45s" "leaseBeat" "5s" "leaseExpiry" "15s" "maxMessageBytes" 65536 "outboundQueueBytes" 262144 "maxConnections" 20000 "maxConnectionsPerAddress" 0 "trustedProxies" list) -}}
 {{- $interval := include "roomcast.millis" $config.pingInterval | int64 -}}
 {{- if ge $interval (include "roomcast.millis" $config.pingTimeout | int64) -}}
@@ -170,6 +183,7 @@
 {{- end -}}
 
 {{- $ours := list "ROOMCAST_CONFIG" "ROOMCAST_NODE_ID" "ROOMCAST_WORKERS" "ROOMCAST_REDIS" "ROOMCAST_REDIS_PASSWORD" "ROOMCAST_REDIS_SENTINEL_PASSWORD" "ROOMCAST_REDIS_CA" "ROOMCAST_DRAIN_DELAY" "ROOMCAST_DRAIN_WINDOW" "ROOMCAST_SHUTDOWN_TIMEOUT" "ROOMCAST_LISTEN" "ROOMCAST_ADMIN_LISTEN" -}}
+{{- range $name := concat (keys $v.secrets) (keys $v.files) }}{{ $ours = append $ours (printf "ROOMCAST_%s" (snakecase $name | upper)) }}{{ end -}}
 {{- range $v.extraEnv -}}
 {{- if has .name $ours -}}
 {{- fail (printf "\nextraEnv sets %s, which the chart sets itself: use its own value (workers, redis, externalRedis, shutdown, listenAddress)." .name) -}}

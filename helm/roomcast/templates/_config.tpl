@@ -16,12 +16,13 @@ otlp_sample_ratio = {{ .Values.otlp.sampleRatio | toJson }}
 {{- range $key := keys .Values.config | sortAlpha }}
 {{ snakecase $key }} = {{ get $.Values.config $key | toJson }}
 {{- end }}
-{{- range .Values.rooms }}
+{{- range $table := list "rooms" "issuers" "webhooks" }}
+{{- range $entry := get $.Values $table }}
 
-[[rooms]]
-{{- $rule := . }}
-{{- range $key := keys $rule | sortAlpha }}
-{{ snakecase $key }} = {{ get $rule $key | toJson }}
+[[{{ $table }}]]
+{{- range $key := keys $entry | sortAlpha }}
+{{ snakecase $key }} = {{ get $entry $key | toJson }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -26,6 +26,16 @@
     {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end }}
+{{- if include "roomcast.callsOut" . }}
+- ports:
+    {{- range $policy.outboundPorts }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with $policy.outbound }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- with $policy.extraEgress }}
 {{- toYaml . | nindent 0 }}
 {{- end }}
