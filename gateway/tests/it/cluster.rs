@@ -5,6 +5,7 @@ mod churn;
 mod identity;
 mod leases;
 mod links;
+mod orders;
 mod outage;
 mod restored;
 mod retries;
