@@ -118,8 +118,13 @@ async fn an_outage_forgets_nobody() {
         assert_eq!(ann.expect("joined").await["members"], json!([shown(&ann, "Ann")]));
         assert_eq!(member.expect("presence").await["member"], shown(&ann, "Ann"));
         shard.rename(&ann.peer, &"Zoë".into(), None);
-        broker.presence_fails.replace(None);
         let home = shard.home(&room).expect("open");
+        until("one word to be left about her", || {
+            let movements = &home.state.borrow().roll.movements;
+            movements.len() == 1 && &*movements[0].op.member().name == "Zoë"
+        })
+        .await;
+        broker.presence_fails.replace(None);
         until("all to be told", || {
             let state = home.state.borrow();
             state.roll.movements.is_empty() && !state.roll.calling
@@ -147,14 +152,20 @@ async fn a_name_that_is_given_back_takes_nothing_along() {
         shard.rename(&ann.peer, &"Bob".into(), None);
         assert_eq!(ann.expect("error").await["code"], "name_taken");
         let broker = &node.workers[0].broker;
-        until("all to be told", || {
+        let all_told = || {
             let homes = shard.homes.borrow();
             homes.values().all(|home| {
                 let state = home.state.borrow();
                 state.roll.movements.is_empty() && !state.roll.calling
             })
-        })
-        .await;
+        };
+        until("all to be told", all_told).await;
+        assert_eq!(members(broker, &first).await, [ann.peer.member()]);
+        assert!(members(broker, &second).await.contains(&ann.peer.member()));
+        // A name that can be had is had with all that belongs to it.
+        shard.rename(&ann.peer, &"Zoë".into(), None);
+        until("it to be hers", || &*ann.peer.name() == "Zoë").await;
+        until("all to be told", all_told).await;
         assert_eq!(members(broker, &first).await, [ann.peer.member()]);
         assert!(members(broker, &second).await.contains(&ann.peer.member()));
     })
