@@ -63,7 +63,7 @@ async fn every_request_is_asked_for_its_right() {
         "{}",
         told.text
     );
-    assert_eq!(ann.presence("join").await["member"]["name"], "Ann", "who may see does");
+    ann.find("the join, by name", |frame| frame["event"] == "join" && frame["member"]["name"] == "Ann").await;
     cat.leave().await;
     let told = bob.expect("presence").await;
     assert_eq!((told.str("event"), &told["online"]), ("count", &json!(2)), "{}", told.text);
