@@ -5,6 +5,7 @@
 
 mod allowance;
 mod batch;
+mod bounds;
 mod directory;
 mod home;
 mod identity;

@@ -36,13 +36,15 @@ def accepts(name: str, words: str, meaning: str = "") -> dict:
         return {"$ref": "#/definitions/duration"}
     if found := re.fullmatch(r"a number from (\d+) to (\d+)", words):
         return {"type": "number", "minimum": int(found[1]), "maximum": int(found[2])}
-    if words.startswith(("origins", "networks")):
+    if words.startswith(("origins", "networks")) or name in LISTS:
         return {"type": "array", "items": {"type": "string", "minLength": 1}}
     if words == "true or false":
         return {"type": "boolean"}
     if found := re.fullmatch(r"([a-z-]+) or ([a-z-]+)", words):
         return {"enum": [found[1], found[2]]}
-    if words.startswith(("a path", "any text", "a text", "http", "ws")) or re.match(r"\d+ to \d+ of the characters", words):
+    if words.startswith("https://"):
+        return {"type": "string", "pattern": "^https?://[^\\s@]+$"}
+    if words.startswith(("a path", "any text", "a text", "ws")) or re.match(r"\d+ to \d+ of the characters", words):
         return {"type": "string"}
     raise SystemExit(f"helm/make/schema.py does not know how to check --{name}, which accepts {words}")
 

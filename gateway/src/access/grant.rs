@@ -60,6 +60,11 @@ impl Grant {
         Self(None)
     }
 
+    /// Whether this is everyone's.
+    pub const fn is_open(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(super) fn new(
         user: Option<Arc<str>>,
         name: Option<Arc<str>>,

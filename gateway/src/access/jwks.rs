@@ -64,7 +64,11 @@ impl Access {
         let Some(metrics) = &self.metrics else { return };
         metrics.access.jwks_fetches.with_label_values(&[outcome]).inc();
         if let Some(keys) = keys {
-            metrics.access.jwks_keys.with_label_values(&[&(index + 1).to_string()]).set(keys as i64);
+            metrics
+                .access
+                .jwks_keys
+                .with_label_values(&[&(index + 1).to_string()])
+                .set(i64::try_from(keys).unwrap_or(i64::MAX));
         }
     }
 }

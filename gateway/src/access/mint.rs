@@ -14,22 +14,18 @@ use crate::config::{IssuerSettings, Settings, TokenArgs};
 /// [`AccessError::Mint`] when there is no secret to sign with, or an option cannot be used.
 pub fn mint(settings: &Settings, options: &TokenArgs) -> Result<String, AccessError> {
     let issuers = settings.issuers();
-    let (algorithm, key, issuer) = match &options.key {
-        Some(path) => {
-            let broken = |problem: &str| AccessError::Mint(format!("--key {}: {problem}", path.display()));
-            let text = std::fs::read(path).map_err(|error| broken(&error.to_string()))?;
-            let (algorithm, key) = private_key(&text).ok_or_else(|| {
-                broken("expected a PEM private key: RSA, P-256 or Ed25519, the latter two as PKCS #8")
-            })?;
-            (algorithm, key, issuers.iter().find(|issuer| issuer.secret.is_none()).or(issuers.first()))
-        }
-        None => {
-            let issuer = issuers.iter().find(|issuer| issuer.secret.is_some());
-            let secret = issuer.and_then(|issuer| issuer.secret.as_ref());
-            let nothing = "nothing to sign with: give --jwt-secret (ROOMCAST_JWT_SECRET), or --key with a private key";
-            let secret = secret.ok_or_else(|| AccessError::Mint(nothing.to_owned()))?;
-            (Algorithm::HS256, EncodingKey::from_secret(secret.reveal()), issuer)
-        }
+    let (algorithm, key, issuer) = if let Some(path) = &options.key {
+        let broken = |problem: &str| AccessError::Mint(format!("--key {}: {problem}", path.display()));
+        let text = std::fs::read(path).map_err(|error| broken(&error.to_string()))?;
+        let expected = "expected a PEM private key: RSA, or P-256 or Ed25519 as PKCS #8";
+        let (algorithm, key) = private_key(&text).ok_or_else(|| broken(expected))?;
+        (algorithm, key, issuers.iter().find(|issuer| issuer.secret.is_none()).or(issuers.first()))
+    } else {
+        let issuer = issuers.iter().find(|issuer| issuer.secret.is_some());
+        let secret = issuer.and_then(|issuer| issuer.secret.as_ref());
+        let nothing = "nothing to sign with: give --jwt-secret (ROOMCAST_JWT_SECRET), or --key with a private key";
+        let secret = secret.ok_or_else(|| AccessError::Mint(nothing.to_owned()))?;
+        (Algorithm::HS256, EncodingKey::from_secret(secret.reveal()), issuer)
     };
     let mut header = Header::new(algorithm);
     header.kid.clone_from(&options.kid);

@@ -37,6 +37,13 @@ pub(super) fn redis_url(text: &str) -> Result<RedisUrl, String> {
     text.parse()
 }
 
+pub(super) fn claim(text: &str) -> Result<String, String> {
+    if (1..=256).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err("expected a text of 1 to 256 bytes without control characters".to_owned())
+}
+
 pub(super) fn web_url(text: &str) -> Result<WebUrl, String> {
     text.parse()
 }

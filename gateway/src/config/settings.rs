@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use roomcast_protocol::NodeId;
 
 use super::parse::{
-    address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url, room_pattern,
-    web_url,
+    address, cidr, claim, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
+    room_pattern, web_url,
 };
 use super::sabotage::fault;
 use super::{Fault, HttpApi, IssuerTable, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, WebUrl};
@@ -257,11 +257,11 @@ pub struct Settings {
     pub jwt_jwks_url: Option<WebUrl>,
 
     /// What tokens must have as `iss`. Needed when the file has `[[issuers]]`, too
-    #[arg(long, value_parser = one_line)]
+    #[arg(long, value_parser = claim)]
     pub jwt_issuer: Option<String>,
 
     /// What tokens must name as `aud`, comma-separated: any one of these. Needed with a key
-    #[arg(long, value_delimiter = ',', value_parser = one_line)]
+    #[arg(long, value_delimiter = ',', value_parser = claim)]
     pub jwt_audience: Vec<String>,
 
     /// Rooms of tokens that have no claim `rooms`, comma-separated, with `*` and `?` as in `[[rooms]]`. None: no room

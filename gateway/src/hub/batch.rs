@@ -6,12 +6,32 @@ use roomcast_protocol::{ClientId, MessageHead, message_frame};
 use crate::socket::frames;
 use crate::telemetry::trace::Span;
 
-/// A part of a batch that one member must not get: its own message, published without echo.
-#[derive(Debug, Clone, Copy)]
+/// A part of a batch that some members must not get.
+#[derive(Debug, Clone)]
 pub(super) struct Omission {
-    client: ClientId,
+    from: Kept,
     start: usize,
     end: usize,
+    /// What they get in its place.
+    instead: Bytes,
+}
+
+/// From whom a part is kept.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    /// The sender of a message that was published without echo.
+    Sender(ClientId),
+    /// Those who may not know who is there.
+    Unseeing,
+}
+
+impl Omission {
+    fn concerns(&self, client: ClientId, sees: bool) -> bool {
+        match self.from {
+            Kept::Sender(sender) => sender == client,
+            Kept::Unseeing => !sees,
+        }
+    }
 }
 
 /// When a message entered the cluster, and whether on another node.
@@ -35,15 +55,16 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// What `client` gets: the shared bytes, or its own cut of them.
-    pub(super) fn for_client(&self, client: ClientId) -> Bytes {
-        if self.omissions.iter().all(|part| part.client != client) {
+    /// What `client` gets: the shared bytes, or its own cut of them. `sees` says whether it may know who is there.
+    pub(super) fn for_client(&self, client: ClientId, sees: bool) -> Bytes {
+        if !self.omissions.iter().any(|part| part.concerns(client, sees)) {
             return self.frames.clone();
         }
         let mut own = BytesMut::with_capacity(self.frames.len());
         let mut from = 0;
-        for part in self.omissions.iter().filter(|part| part.client == client) {
+        for part in self.omissions.iter().filter(|part| part.concerns(client, sees)) {
             own.extend_from_slice(&self.frames[from..part.start]);
+            own.extend_from_slice(&part.instead);
             from = part.end;
         }
         own.extend_from_slice(&self.frames[from..]);
@@ -101,7 +122,7 @@ impl Builder {
         self.count += 1;
         self.stamps.push(stamp);
         if let Some(client) = omit {
-            self.omissions.push(Omission { client, start, end });
+            self.omissions.push(Omission { from: Kept::Sender(client), start, end, instead: Bytes::new() });
         }
         if let Some((_, seq)) = head.position {
             self.placed.push(Placed { seq, start: end - scratch.len(), end });
@@ -112,6 +133,16 @@ impl Builder {
     pub(super) fn frame(&mut self, json: &[u8]) {
         frames::text(json, &mut self.frames);
         self.count += 1;
+    }
+
+    /// Adds a frame that tells who is there, and `instead` for those who may not know.
+    pub(super) fn frame_for_seeing(&mut self, json: &[u8], instead: &[u8]) {
+        let start = self.frames.len();
+        self.frame(json);
+        let mut other = BytesMut::new();
+        frames::text(instead, &mut other);
+        let (end, instead) = (self.frames.len(), other.freeze());
+        self.omissions.push(Omission { from: Kept::Unseeing, start, end, instead });
     }
 
     /// The messages collected so far are not to be recorded: what follows does not continue them.
@@ -157,10 +188,29 @@ mod tests {
             let value: serde_json::Value = serde_json::from_slice(json).expect("whole JSON");
             value["seq"] == *seq
         }));
-        assert_eq!(batch.for_client(bob), batch.frames);
-        let own = batch.for_client(alice);
+        assert_eq!(batch.for_client(bob, true), batch.frames);
+        let own = batch.for_client(alice, true);
         let text = String::from_utf8_lossy(&own);
         assert!(text.contains("\"seq\":1") && !text.contains("\"seq\":2") && text.contains("\"seq\":3"));
         assert!(builder.seal(|_, _| ()).is_none(), "a sealed builder is empty");
+    }
+
+    #[test]
+    fn who_may_not_see_gets_something_else_in_its_place() {
+        let mut builder = Builder::default();
+        for (text, instead) in [("joins", Some("counts")), ("other", None), ("leaves", Some("less"))] {
+            match instead {
+                Some(instead) => builder.frame_for_seeing(text.as_bytes(), instead.as_bytes()),
+                None => builder.frame(text.as_bytes()),
+            }
+        }
+        let batch = builder.seal(|_, _| ()).expect("not empty");
+        let client = ClientId::random();
+        assert_eq!(batch.for_client(client, true), batch.frames);
+        let cut = batch.for_client(client, false);
+        assert_eq!(
+            String::from_utf8_lossy(&cut),
+            "\u{81}\u{6}counts\u{81}\u{5}other\u{81}\u{4}less".replace('\u{81}', "\u{fffd}")
+        );
     }
 }

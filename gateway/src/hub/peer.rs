@@ -13,6 +13,7 @@ use roomcast_protocol::{ClientId, RoomName};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::bounds::Bounds;
 use super::identity::Identity;
 use super::room::Room;
 use crate::broker::Member;
@@ -113,8 +114,8 @@ pub struct Peer {
     pub pinged: Cell<u32>,
     /// Tick by which a begun message or a begun close must be finished; 0 when there is none.
     pub deadline: Cell<u32>,
-    /// When its token expires, milliseconds since the Unix epoch; 0 for never.
-    pub expires_at_ms: Cell<u64>,
+    /// What it may.
+    pub bounds: Bounds,
 }
 
 impl Peer {
@@ -150,7 +151,7 @@ impl Peer {
             heard: Cell::new(tick),
             pinged: Cell::new(tick),
             deadline: Cell::new(0),
-            expires_at_ms: Cell::new(0),
+            bounds: Bounds::default(),
         })
     }
 

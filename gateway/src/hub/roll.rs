@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 use std::rc::Rc;
 
-use roomcast_protocol::{ClientId, Mode, PresenceKind, RoomName, presence_frame};
+use roomcast_protocol::{ClientId, MemberFields, Mode, PresenceKind, RoomName, presence_frame};
 
 use super::home::{Home, Movement, Phase, State};
 use super::mail::{JoinRequest, Mail};
@@ -134,7 +134,7 @@ impl Shard {
         }
         for join in joins {
             let member = Some(join.member.fields());
-            state.builder.frame(&presence_frame(&home.name, PresenceKind::Join, member, online));
+            tell(home, state, PresenceKind::Join, member, online);
         }
         self.turn.due(home);
     }
@@ -175,7 +175,7 @@ impl Shard {
                 PresenceOp::Leave(_) => PresenceKind::Leave,
                 PresenceOp::Rename(_) => PresenceKind::Rename,
             };
-            state.builder.frame(&presence_frame(&home.name, kind, Some(op.member().fields()), online));
+            tell(home, state, kind, Some(op.member().fields()), online);
         }
     }
 
@@ -193,6 +193,12 @@ impl Shard {
             self.turn.due(home);
         }
     }
+}
+
+/// Tells the members what one did, and those who may not know who is there only how many are.
+fn tell(home: &Home, state: &mut State, kind: PresenceKind, member: Option<MemberFields<'_>>, online: u64) {
+    let count = presence_frame(&home.name, PresenceKind::Count, None, online);
+    state.builder.frame_for_seeing(&presence_frame(&home.name, kind, member, online), &count);
 }
 
 /// What is left to be told after a failed call: one word about each client, and none about those who came and went

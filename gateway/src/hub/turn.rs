@@ -219,7 +219,7 @@ impl Shard {
             let next = self.turn.ring.borrow_mut().pop_front();
             let Some(room) = next else { return };
             let several = self.turn.rooms_active() > 0;
-            match room.deliver(&mut budget, |peer, batch| self.write(peer, batch, several)) {
+            match room.deliver(&mut budget, |peer, batch| self.write(&room, peer, batch, several)) {
                 Progress::Paused => self.turn.ring.borrow_mut().push_back(room),
                 Progress::Empty => self.retire(&room),
                 Progress::Finished { batch, lagging } => {
@@ -238,12 +238,12 @@ impl Shard {
         self.turn.call();
     }
 
-    fn write(&self, peer: &Rc<Peer>, batch: &Batch, several: bool) -> Delivered {
+    fn write(&self, room: &Room, peer: &Rc<Peer>, batch: &Batch, several: bool) -> Delivered {
         let own;
         let frames = if batch.is_uniform() {
             &batch.frames
         } else {
-            own = batch.for_client(peer.id);
+            own = batch.for_client(peer.id, peer.bounds.sees(&room.name));
             if own.is_empty() {
                 return Delivered::Written;
             }

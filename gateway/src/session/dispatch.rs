@@ -125,7 +125,7 @@ impl Dispatcher {
                 publish_rate: settings.publish_rate,
                 queue_bytes: settings.outbound_queue_bytes,
             },
-            expires_at_ms: self.mind_expiry(),
+            expires_at_ms: self.mind_grant(),
         };
         if let Ok(json) = serde_json::to_vec(&welcome) {
             self.floor.shard.tell(&self.peer, &json);

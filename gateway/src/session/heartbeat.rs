@@ -76,7 +76,7 @@ fn look(floor: &Floor) {
         if peer.is_closing() {
             return;
         }
-        let (deadline, expires) = (peer.deadline.get(), peer.expires_at_ms.get());
+        let (deadline, expires) = (peer.deadline.get(), peer.bounds.expires_at_ms.get());
         if now - peer.heard.get() >= beat.timeout {
             peer.request_stop(Stop::Silent);
         } else if deadline != 0 && now >= deadline {

@@ -40,11 +40,14 @@ impl Dispatcher {
         Sight { history: self.grant.may(Right::History, room), presence: self.grant.may(Right::Presence, room) }
     }
 
-    /// Has the session end when its grant does. Gives the time, in milliseconds since the Unix epoch.
-    pub(super) fn mind_expiry(&self) -> Option<u64> {
+    /// Has the session end when its grant does, and see whom it may. Gives the end, in milliseconds since the Unix epoch.
+    pub(super) fn mind_grant(&self) -> Option<u64> {
         // Never 0, which would be never.
         let at = self.grant.expires_at().map(|at| unix_ms(at).max(1));
-        self.peer().expires_at_ms.set(at.unwrap_or(0));
+        let bounds = &self.peer().bounds;
+        bounds.expires_at_ms.set(at.unwrap_or(0));
+        let grant = self.grant.clone();
+        bounds.limit_sight((!grant.is_open()).then(|| Box::new(move |room: &_| grant.may(Right::Presence, room)) as _));
         at
     }
 
@@ -56,7 +59,7 @@ impl Dispatcher {
         }
         self.grant = grant;
         let (shard, peer) = (&self.floor().shard, self.peer());
-        shard.tell(peer, &refreshed_frame(reference, self.mind_expiry()));
+        shard.tell(peer, &refreshed_frame(reference, self.mind_grant()));
         for room in peer.rooms() {
             if !self.grant.may(Right::Join, &room) {
                 shard.expel(peer, &room, FORBIDDEN);

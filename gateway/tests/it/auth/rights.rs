@@ -54,6 +54,19 @@ async fn every_request_is_asked_for_its_right() {
         bob.send(request.clone()).await;
         assert_error(&bob.answer(&request["ref"]).await, code, &request["ref"]);
     }
+    // Who comes and goes is told as a count, to those who may not know who it is.
+    let (cat, _) = enter(&node, "lobby", &all).await;
+    let told = bob.expect("presence").await;
+    assert_eq!(
+        (told.str("event"), &told["online"], &told["member"]),
+        ("count", &json!(3), &json!(null)),
+        "{}",
+        told.text
+    );
+    ann.find("the join, by name", |frame| frame["event"] == "join" && frame["member"]["name"] == "Ann").await;
+    cat.leave().await;
+    let told = bob.expect("presence").await;
+    assert_eq!((told.str("event"), &told["online"]), ("count", &json!(2)), "{}", told.text);
     // What is sent from now on comes.
     ann.publish("lobby", json!("after")).await;
     let message = bob.expect("message").await;
