@@ -130,13 +130,13 @@ async fn live(
     let rooms = std::slice::from_ref(room);
     broker.subscribe(room).await.map_err(step("subscribe"))?;
     broker.hold(life, rooms).await.map_err(step("hold"))?;
-    let (stem, version) = (life.stem(), env!("CARGO_PKG_VERSION"));
+    let (name, version) = (life.stem(), env!("CARGO_PKG_VERSION"));
     let beat = Beat {
         incarnation: life,
         expiry: Duration::from_secs(5),
         number: 1,
         answered: 0,
-        note: NodeNote { node: &stem, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version },
+        note: NodeNote { node: &name, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version },
         working_on: &[],
         most_claims: 0,
     };

@@ -2,6 +2,7 @@
 
 mod absence;
 mod churn;
+mod identity;
 mod leases;
 mod links;
 mod orders;

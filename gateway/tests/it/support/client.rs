@@ -101,6 +101,17 @@ impl Client {
         client
     }
 
+    /// Connects to `path`, or gives the code that it was closed with instead of a `welcome`.
+    pub async fn try_connect(node: &Node, path: &str) -> Result<Self, u16> {
+        let url = format!("ws://{}{path}", node.addr);
+        let (socket, _) = within(&url, connect_async(&url)).await.unwrap_or_else(|e| panic!("{url}: {e}"));
+        let nothing = Frame { text: String::new(), json: Value::Null };
+        let mut client = Self { socket, welcome: nothing, held: VecDeque::new(), closed: None };
+        client.welcome = client.receive().await.ok_or(client.closed.unwrap_or(1006))?;
+        assert_eq!(client.welcome.kind(), "welcome", "something came before: {}", client.welcome.text);
+        Ok(client)
+    }
+
     /// Connects and joins `room`, returning the `joined` frame too.
     pub async fn enter(node: &Node, room: &str) -> (Self, Frame) {
         let mut client = Self::connect(node, &format!("/ws/{room}")).await;
