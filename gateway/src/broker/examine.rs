@@ -130,15 +130,13 @@ async fn live(
     let rooms = std::slice::from_ref(room);
     broker.subscribe(room).await.map_err(step("subscribe"))?;
     broker.hold(life, rooms).await.map_err(step("hold"))?;
-    let node = life.stem();
-    let version = env!("CARGO_PKG_VERSION");
-    let note = NodeNote { node: &node, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version };
+    let (name, version) = (life.stem(), env!("CARGO_PKG_VERSION"));
     let beat = Beat {
         incarnation: life,
         expiry: Duration::from_secs(5),
         number: 1,
         answered: 0,
-        note,
+        note: NodeNote { node: &name, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version },
         working_on: &[],
         most_claims: 0,
     };
