@@ -357,3 +357,19 @@ async fn what_no_session_sends_counts_as_what_members_send() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_came_before_the_first_life_is_counted_in_it() {
+    local(async {
+        let settings = Settings { redis_timeout: std::time::Duration::from_millis(10), ..few_connections(3) };
+        let node = Node::start(2, settings);
+        node.workers[0].broker.beat_fails.set(true);
+        let seats =
+            [node.shard().seat_user(Subject::of("ann")).await, node.shard().seat_user(Subject::of("ann")).await];
+        assert!(seats.iter().all(Option::is_some) && node.shard().life.incarnation().is_none());
+        node.workers[0].broker.beat_fails.set(false);
+        until_left(&node, 1).await;
+        drop(seats);
+    })
+    .await;
+}
