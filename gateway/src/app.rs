@@ -20,6 +20,7 @@ use crate::config::{Fault, Settings};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::outbound::Outbound;
+use crate::server::api::Gate;
 use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{TraceOptions, Tracing};
@@ -140,6 +141,7 @@ fn start_workers(
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
     let (post, inboxes) = Post::new(settings.workers);
     let hasher = RandomState::default();
+    let gate = Gate::new(settings);
     let rules = handshake_rules(settings)?;
     let broker = broker_choice(settings);
     let start_one = |(index, (listener, inbox))| {
@@ -156,6 +158,7 @@ fn start_workers(
             admission: Arc::clone(admission),
             starting: admission.visit(),
             access: Arc::clone(access),
+            gate: Arc::clone(&gate),
             rules: rules.clone(),
             tracing: tracing.clone(),
         };

@@ -1,9 +1,12 @@
 //! The node's settings: one struct, read once at start from flags, environment, `.env` and a file. Called by main; known
 //! to every floor above. It must not know what a setting does.
 
+mod api_keys;
 mod error;
 mod file;
 mod issuers;
+mod key_verb;
+mod links;
 mod parse;
 mod password;
 mod print;
@@ -15,8 +18,10 @@ mod source;
 mod token_args;
 mod web_url;
 
+pub use api_keys::{ApiKey, Scope, hash};
 pub use error::{ConfigError, Origin, WrongValue};
 pub use issuers::{IssuerSettings, IssuerTable};
+pub use links::{PageModule, SocketUrl};
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};

@@ -15,7 +15,7 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use super::error::{WrongValue, explain, most_similar};
 use super::password::HIDDEN;
 use super::token_args::TokenArgs;
-use super::{ConfigError, Origin, Password, Settings, file, parse, print};
+use super::{ApiKey, ConfigError, Origin, Password, Settings, file, key_verb, parse, print};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "ROOMCAST_";
@@ -62,6 +62,8 @@ enum Verb {
     Token,
     /// Waits for the duration that follows, then exits with 0. Where there is no shell to sleep in
     Pause,
+    /// Makes a key of the HTTP API: gateway key NAME --scopes read,publish,admin
+    Key,
     /// Prints the version
     Version,
 }
@@ -146,9 +148,19 @@ impl Setting<'_> {
         self.0.get_value_parser().type_id() == std::any::TypeId::of::<Password>()
     }
 
+    fn holds_keys(&self) -> bool {
+        self.0.get_value_parser().type_id() == std::any::TypeId::of::<ApiKey>()
+    }
+
     /// `value` as it may be shown.
     pub(super) fn shown(&self, value: &str) -> String {
-        if self.is_secret() { HIDDEN.to_owned() } else { parse::redact(value) }
+        if self.is_secret() {
+            HIDDEN.to_owned()
+        } else if self.holds_keys() {
+            ApiKey::redact(value)
+        } else {
+            parse::redact(value)
+        }
     }
 
     fn given(&self, text: &str, origin: Origin) -> Given {
@@ -185,6 +197,9 @@ impl Settings {
     ) -> Result<Action, ConfigError> {
         let command = Cli::command();
         let args: Vec<OsString> = args.into_iter().collect();
+        if let Some(action) = key_verb::asked(&args) {
+            return action;
+        }
         let typed = match command.clone().try_get_matches_from(&args) {
             Ok(typed) => typed,
             Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -205,6 +220,9 @@ impl Settings {
             (Verb::Version, None) => return Ok(Action::Print(command.render_version())),
             // Whatever the settings are: a node that is told to end must get its pause.
             (Verb::Pause, Some(duration)) => return Ok(Action::Pause(duration)),
+            (Verb::Key, _) => {
+                return Err(ConfigError::Usage("key comes first: gateway key NAME --scopes read".to_owned()));
+            }
             (_, Some(_)) => return Err(ConfigError::Usage("a duration belongs to pause".to_owned())),
             (_, None) => {}
         }
@@ -218,7 +236,7 @@ impl Settings {
                 Action::Token { settings: Box::new(loaded.settings), says }
             }
             Verb::Check => Action::Check(Box::new(loaded.settings)),
-            Verb::Run | Verb::Pause | Verb::Version => Action::Run(Box::new(loaded.settings)),
+            Verb::Run | Verb::Pause | Verb::Key | Verb::Version => Action::Run(Box::new(loaded.settings)),
         })
     }
 }

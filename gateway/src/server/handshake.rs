@@ -20,12 +20,14 @@ use hyper::{Method, Request, Version};
 use ipnet::IpNet;
 use roomcast_protocol::SUBPROTOCOL;
 
+pub(super) use address::client_address;
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
 
 use super::admission::Full;
 use super::outcome::{HandshakeOutcome as Outcome, Refusal};
 use crate::access::{Access, Denied, Grant, Right};
 use crate::session::accepted::{Permit, Route};
+pub(super) use query::decode;
 use query::{Asked, Place};
 
 /// A browser cannot set headers: it offers its token as a subprotocol with this in front. Never sent back.
@@ -87,14 +89,8 @@ pub(super) fn judge(
     let bearer = || offered().find_map(|token| token.strip_prefix(BEARER_PROTOCOL));
     let token = authorization(request.headers()).or_else(bearer).or(asked.token.as_deref());
     let grant = authorised(access, token, &route)?;
-    let client = address::client_address(peer, request.headers(), &rules.trusted_proxies);
-    let permit = admit(client).map_err(|full| {
-        let outcome = match full {
-            Full::Node => Outcome::TooManyConnections,
-            Full::Address => Outcome::AddressLimit,
-        };
-        Refusal::new(outcome, full.to_string())
-    })?;
+    let client = client_address(peer, request.headers(), &rules.trusted_proxies);
+    let permit = admit(client).map_err(|full| Refusal::new(Outcome::from(full), full.to_string()))?;
     Ok(Granted {
         subprotocol: offered().any(|token| token == SUBPROTOCOL),
         grant,
@@ -156,7 +152,7 @@ fn is_key(value: &str) -> bool {
 }
 
 /// The token of `Authorization: Bearer`.
-fn authorization(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn authorization(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = only(headers, AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -182,7 +178,7 @@ fn authorised(access: &Access, token: Option<&str>, route: &Route) -> Result<Gra
 }
 
 /// The value of a header that is there exactly once, and is text.
-fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+pub(super) fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok().map(str::trim),

@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 pub use super::access_metrics::AccessMetrics;
+use super::api_metrics::ApiMetrics;
 use super::cluster_metrics::ClusterMetrics;
 use super::limit_metrics::LimitMetrics;
 use super::process::Process;
@@ -37,6 +38,8 @@ pub struct Metrics {
     pub cluster: ClusterMetrics,
     /// The way to the other nodes.
     pub broker: BrokerMetrics,
+    /// The HTTP API.
+    pub api: ApiMetrics,
     /// What is limited.
     pub limits: LimitMetrics,
     /// Tokens and keys.
@@ -180,11 +183,12 @@ impl Metrics {
         let hub = HubMetrics::new(&mut registrar);
         let cluster = ClusterMetrics::new(&mut registrar);
         let broker = BrokerMetrics::new(&mut registrar);
+        let api = ApiMetrics::new(&mut registrar);
         let limits = LimitMetrics::new(&mut registrar);
         let access = AccessMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, cluster, broker, limits, access, registry, rows })
+        Arc::new(Self { node, sockets, hub, cluster, broker, api, limits, access, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.
