@@ -11,7 +11,7 @@ use crate::broker::{Beat, Claim, Farewell, Incarnation, NodeReport, Pulse, Rooms
 
 #[derive(Default)]
 pub(super) struct Leases {
-    leases: BTreeMap<String, Lease>,
+    lives: BTreeMap<String, Lease>,
     rooms: HashMap<Incarnation, BTreeSet<RoomName>>,
     users: HashMap<Incarnation, HashMap<Subject, u32>>,
 }
@@ -32,7 +32,7 @@ impl Leases {
     pub(super) fn beat(&mut self, beat: &Beat<'_>, now: Instant) -> Pulse {
         let until = now + beat.expiry;
         let lease = |note| Lease { incarnation: beat.incarnation.clone(), until, note };
-        let known = self.leases.get_mut(beat.incarnation.as_str());
+        let known = self.lives.get_mut(beat.incarnation.as_str());
         let last = known.as_ref().and_then(|lease| lease.note.as_ref()).map(|note| note.number);
         if beat.answered > 0 && !last.is_some_and(|last| (beat.answered..=beat.number).contains(&last)) {
             match known {
@@ -42,21 +42,21 @@ impl Leases {
                         lease.until = until;
                     }
                 }
-                None => _ = self.leases.insert(beat.incarnation.as_str().to_owned(), lease(None)),
+                None => _ = self.lives.insert(beat.incarnation.as_str().to_owned(), lease(None)),
             }
             return Pulse::Lost;
         }
         let was_live = known.is_some_and(|lease| lease.until > now);
         let note = Note { number: beat.number, report: beat.note.report(beat.incarnation) };
-        self.leases.insert(beat.incarnation.as_str().to_owned(), lease(Some(note)));
+        self.lives.insert(beat.incarnation.as_str().to_owned(), lease(Some(note)));
         for claim in beat.working_on {
-            if let Some(lease) = self.leases.get_mut(claim.as_str()) {
+            if let Some(lease) = self.lives.get_mut(claim.as_str()) {
                 lease.until = until;
             }
         }
         // Whose own lease had run out was cut off, and so, perhaps, was everybody: they get the time to come back.
         let most = if was_live { beat.most_claims } else { 0 };
-        let expired = self.leases.values_mut().filter(|lease| lease.until <= now).take(most);
+        let expired = self.lives.values_mut().filter(|lease| lease.until <= now).take(most);
         let claims = expired
             .map(|lease| {
                 lease.until = until;
@@ -64,8 +64,8 @@ impl Leases {
                 lease.incarnation.clone()
             })
             .collect();
-        let notes = || self.leases.values().filter_map(|lease| lease.note.as_ref());
-        let first = self.leases.values().map(|lease| lease.until).min().unwrap_or(until);
+        let notes = || self.lives.values().filter_map(|lease| lease.note.as_ref());
+        let first = self.lives.values().map(|lease| lease.until).min().unwrap_or(until);
         Pulse::Kept {
             nodes: notes().count() as u64,
             connections: notes().map(|note| note.report.connections).sum(),
@@ -103,7 +103,7 @@ impl Leases {
         limit: usize,
     ) -> (Vec<RoomName>, bool) {
         let from = after.max(question.after).map_or(Bound::Unbounded, Bound::Excluded);
-        let leased = self.rooms.iter().filter(|(life, _)| self.leases.contains_key(life.as_str()));
+        let leased = self.rooms.iter().filter(|(life, _)| self.lives.contains_key(life.as_str()));
         // As many of each as are wanted in all: what is cut off lies behind them.
         let some = leased.flat_map(|(_, rooms)| {
             let rest = rooms.range((from, Bound::Unbounded));
@@ -116,14 +116,14 @@ impl Leases {
     }
 
     pub(super) fn nodes(&self, now: Instant) -> Vec<NodeReport> {
-        let alive = self.leases.values().filter(|lease| lease.until > now);
+        let alive = self.lives.values().filter(|lease| lease.until > now);
         alive.filter_map(|lease| lease.note.as_ref()).map(|note| note.report.clone()).collect()
     }
 
     /// None if this incarnation has no lease.
     pub(super) fn claim(&mut self, incarnation: &Incarnation, claim: Claim, now: Instant) -> Option<u32> {
         let Claim { user, own, wanted, most } = claim;
-        let living = || self.leases.values().filter(|lease| lease.until > now && lease.note.is_some());
+        let living = || self.lives.values().filter(|lease| lease.until > now && lease.note.is_some());
         living().find(|lease| lease.incarnation == *incarnation)?;
         let count = |lease: &Lease| self.users.get(&lease.incarnation).and_then(|users| users.get(&user)).copied();
         let others = living().filter(|lease| lease.incarnation != *incarnation).filter_map(count).sum::<u32>();
@@ -145,12 +145,12 @@ impl Leases {
     pub(super) fn bury(&mut self, incarnation: &Incarnation, farewell: Farewell) {
         match farewell {
             Farewell::Clean => {
-                self.leases.remove(incarnation.as_str());
+                self.lives.remove(incarnation.as_str());
                 self.rooms.remove(incarnation);
                 self.users.remove(incarnation);
             }
             Farewell::InHaste => {
-                if let Some(lease) = self.leases.get_mut(incarnation.as_str()) {
+                if let Some(lease) = self.lives.get_mut(incarnation.as_str()) {
                     lease.note = None;
                     lease.until = Instant::now();
                 }
