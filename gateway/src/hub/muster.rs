@@ -88,10 +88,11 @@ impl Shard {
         self.life.number.set(life);
         // What was held under the last life is cleared with it.
         self.life.let_go.borrow_mut().clear();
+        // Users may have been let in before the first life, by this node's own count.
+        self.count_anew();
         if life == 1 {
             return;
         }
-        self.count_anew();
         let rooms: Vec<RoomName> = self.homes.borrow().keys().cloned().collect();
         let shard = Rc::clone(self);
         tokio::task::spawn_local(async move {

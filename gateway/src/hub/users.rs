@@ -34,7 +34,7 @@ struct User {
 /// All users of the node; empty but on the worker that counts.
 #[derive(Default)]
 pub(super) struct Users {
-    users: RefCell<HashMap<Subject, User, RandomState>>,
+    known: RefCell<HashMap<Subject, User, RandomState>>,
     /// Whose figure the broker has wrong, or may have.
     stale: RefCell<HashSet<Subject, RandomState>>,
     telling: Cell<bool>,
@@ -76,7 +76,7 @@ impl Shard {
     }
 
     pub(super) fn take_sit(self: &Rc<Self>, user: Subject, answer: oneshot::Sender<Seat>) {
-        let mut users = self.users.users.borrow_mut();
+        let mut users = self.users.known.borrow_mut();
         let known = users.entry(user).or_default();
         known.waiting.push(answer);
         if !std::mem::replace(&mut known.asking, true) {
@@ -86,7 +86,7 @@ impl Shard {
     }
 
     pub(super) fn take_rise(self: &Rc<Self>, user: Subject) {
-        if let Some(known) = self.users.users.borrow_mut().get_mut(&user) {
+        if let Some(known) = self.users.known.borrow_mut().get_mut(&user) {
             known.seated = known.seated.saturating_sub(1);
         }
         self.tell_later(user);
@@ -129,7 +129,7 @@ impl Shard {
 
     /// A new life of the node has begun: nothing of what was counted is known under it.
     pub(super) fn count_anew(self: &Rc<Self>) {
-        self.users.stale.borrow_mut().extend(self.users.users.borrow().keys());
+        self.users.stale.borrow_mut().extend(self.users.known.borrow().keys());
         self.tell_all();
     }
 
@@ -157,17 +157,17 @@ impl Shard {
 impl Users {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.users.borrow().len()
+        self.known.borrow().len()
     }
 
     #[cfg(test)]
     pub(super) fn seated(&self, user: Subject) -> u32 {
-        self.users.borrow().get(&user).map_or(0, |known| known.seated)
+        self.known.borrow().get(&user).map_or(0, |known| known.seated)
     }
 
     /// How many seats a user has and how many more are wanted; none when nobody waits any more.
     fn next_wish(&self, user: Subject) -> Option<(u32, u32)> {
-        let mut users = self.users.borrow_mut();
+        let mut users = self.known.borrow_mut();
         let known = users.get_mut(&user)?;
         known.asking = !known.waiting.is_empty();
         if known.asking {
@@ -181,7 +181,7 @@ impl Users {
 
     /// Counts those who get a seat, and gives them. The others of `wanted` are told that there is none.
     fn grant(&self, user: Subject, wanted: u32, granted: u32) -> Vec<oneshot::Sender<Seat>> {
-        let mut users = self.users.borrow_mut();
+        let mut users = self.known.borrow_mut();
         let Some(known) = users.get_mut(&user) else { return Vec::new() };
         let mut answered: Vec<_> = known.waiting.drain(..(wanted as usize).min(known.waiting.len())).collect();
         answered.truncate(granted as usize);
@@ -191,7 +191,7 @@ impl Users {
 
     /// Some of those whom the broker does not know as they are. Those it is being asked for are told of behind the answer.
     fn next_stale(&self) -> Vec<(Subject, u32)> {
-        let (mut users, mut stale) = (self.users.borrow_mut(), self.stale.borrow_mut());
+        let (mut users, mut stale) = (self.known.borrow_mut(), self.stale.borrow_mut());
         let is_asked_for = |user: &Subject| users.get(user).is_some_and(|known| known.asking);
         let some: Vec<Subject> = stale.iter().filter(|user| !is_asked_for(user)).take(MAX_PAGE).copied().collect();
         let count = |user| {

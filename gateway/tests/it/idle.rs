@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Client, Node, Raw, Redis, eventually, get, room};
+use crate::support::{Backend, Client, Node, Raw, Redis, WRITER, eventually, get, keys, room};
 
 const IDLE: &str = "400ms";
 
@@ -50,6 +50,23 @@ async fn clients_that_come_and_go_keep_it() {
     let (mut client, _) = Client::enter(&node, &room()).await;
     client.settle().await;
     assert!(!node.log().contains("idle"), "it never was");
+}
+
+#[tokio::test]
+async fn messages_of_backends_keep_it() {
+    let keys = keys();
+    let args: Vec<&str> = keys.iter().map(String::as_str).chain(["--idle-exit", IDLE]).collect();
+    let mut node = Node::start(&args).await;
+    let mut clock = Node::start(&["--idle-exit", IDLE]).await;
+    let path = format!("/rooms/{}/messages", room());
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    while clock.runs() {
+        // On connections that do not stay: it is the message that counts.
+        Backend::connect(node.addr, WRITER).await.post(&path, &json!({ "data": 1 })).await.expect(200);
+        pace.tick().await;
+    }
+    assert!(node.runs() && !node.log().contains("idle:"));
+    assert_eq!(node.ended().await.code(), Some(0), "and it ends when nothing comes any more");
 }
 
 #[tokio::test]

@@ -32,9 +32,9 @@ async fn a_burst_then_the_rate_over_both_nodes(pair: Pair) {
         assert_eq!(first, Taken { granted: 50, retry_after: Duration::ZERO });
         let after = Instant::now();
         let (mut granted, mut refused) = (0, 0);
-        let mut last;
+        let mut latest;
         loop {
-            last = Instant::now();
+            latest = Instant::now();
             for broker in [&pair.a, &pair.b] {
                 let taken = broker.take(&bucket, rate, 3).await.expect("taken");
                 granted += taken.granted;
@@ -47,7 +47,7 @@ async fn a_burst_then_the_rate_over_both_nodes(pair: Pair) {
             }
         }
         let most = before.elapsed().as_secs_f64() * 200.0 + 1.0;
-        let least = (last - after).as_secs_f64() * 200.0 - 1.0;
+        let least = (latest - after).as_secs_f64() * 200.0 - 1.0;
         assert!(refused > 0, "it was asked faster than that");
         assert!((least..=most).contains(&f64::from(granted)), "{granted}, expected {least} to {most}");
     }

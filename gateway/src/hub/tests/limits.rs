@@ -76,7 +76,9 @@ async fn a_room_takes_its_burst_and_refuses_the_rest() {
             let mut client = Client::enter(node.shard(), &room).await;
             let began = std::time::Instant::now();
             let texts: Vec<String> = (0..50).map(|number| number.to_string()).collect();
-            texts.iter().for_each(|text| publish(&client, &room, text));
+            for text in &texts {
+                publish(&client, &room, text);
+            }
             let (acked, refused, seen) = answers(&mut client, 50).await;
             let most = 5 + began.elapsed().as_secs() as usize + 1;
             assert!((5..=most).contains(&acked.len()), "{} of a burst of 5", acked.len());
@@ -354,6 +356,22 @@ async fn what_no_session_sends_counts_as_what_members_send() {
         }
         let most = 5 + began.elapsed().as_secs() + 1;
         assert!(taken <= most, "{taken} of a burst of 5");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_came_before_the_first_life_is_counted_in_it() {
+    local(async {
+        let settings = Settings { redis_timeout: std::time::Duration::from_millis(10), ..few_connections(3) };
+        let node = Node::start(2, settings);
+        node.workers[0].broker.beat_fails.set(true);
+        let seats =
+            [node.shard().seat_user(Subject::of("ann")).await, node.shard().seat_user(Subject::of("ann")).await];
+        assert!(seats.iter().all(Option::is_some) && node.shard().life.incarnation().is_none());
+        node.workers[0].broker.beat_fails.set(false);
+        until_left(&node, 1).await;
+        drop(seats);
     })
     .await;
 }
