@@ -4,6 +4,7 @@
 mod api_keys;
 mod error;
 mod file;
+mod http_api;
 mod issuers;
 mod key_verb;
 mod links;
@@ -20,6 +21,7 @@ mod web_url;
 
 pub use api_keys::{ApiKey, Scope, hash};
 pub use error::{ConfigError, Origin, WrongValue};
+pub use http_api::HttpApi;
 pub use issuers::{IssuerSettings, IssuerTable};
 pub use links::{PageModule, SocketUrl};
 pub use password::Password;

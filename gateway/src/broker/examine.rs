@@ -151,6 +151,14 @@ async fn live(
     broker.presence(room, call(&enter)).await.map_err(step("presence"))?;
     let listed = broker.members(room, None, 1).await.map_err(step("members"))?;
     broker.held(life, 1).await.map_err(step("held"))?;
+    broker.member(room, client).await.map_err(step("member"))?;
+    let question = RoomsQuestion { after: None, prefix: Some(room), limit: 1 };
+    broker.rooms(question).await.map_err(step("rooms"))?;
+    broker.nodes().await.map_err(step("nodes"))?;
+    broker.listen().await.map_err(step("listen"))?;
+    let order = OrderId::random();
+    broker.answer(order, Answer::Unknown).await.map_err(step("answer"))?;
+    broker.answers(order).await.map_err(step("answers"))?;
     let policy = RoomPolicy { history_size: 1, history_ttl: TRACE, idempotency_window: TRACE, ..RoomPolicy::default() };
     for id in ["check", "check#1"] {
         broker.publish(room, &policy, &[record(client, id)]).await.map_err(step("publish"))?;

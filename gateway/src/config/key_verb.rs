@@ -27,6 +27,11 @@ pub(super) fn asked(args: &[OsString]) -> Option<Result<Action, ConfigError>> {
     Some(make(args.get(1..).unwrap_or_default()))
 }
 
+/// The verb behind something else.
+pub(super) fn misplaced() -> ConfigError {
+    ConfigError::Usage("key comes first: gateway key NAME --scopes read".to_owned())
+}
+
 fn make(args: &[OsString]) -> Result<Action, ConfigError> {
     let asked = match KeyVerb::try_parse_from(args) {
         Ok(asked) => asked,

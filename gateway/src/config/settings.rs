@@ -16,10 +16,7 @@ use super::parse::{
     web_url,
 };
 use super::sabotage::fault;
-use super::{
-    ApiKey, Fault, IssuerTable, PageModule, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, SocketUrl,
-    WebUrl,
-};
+use super::{Fault, HttpApi, IssuerTable, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, WebUrl};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -221,33 +218,9 @@ pub struct Settings {
     #[arg(long, default_value = "20s", value_parser = duration("100ms", "3h"))]
     pub shutdown_timeout: Duration,
 
-    /// Keys of the HTTP API, comma-separated, as `gateway key` prints them. Without one the API is closed
-    #[arg(long, value_delimiter = ',')]
-    pub api_keys: Vec<ApiKey>,
-
-    /// Requests a second that one key may make of one node, a second's worth of them at once, 0 for no limit
-    #[arg(long, default_value = "200", value_parser = count::<u32>(0, 1_000_000))]
-    pub api_rate: u32,
-
-    /// LiveKit server that clients are sent to for video, `wss://`. Without it there is no video
-    #[arg(long)]
-    pub livekit_url: Option<SocketUrl>,
-
-    /// Name of the key that tokens for LiveKit are signed with
-    #[arg(long, value_parser = one_line)]
-    pub livekit_api_key: Option<String>,
-
-    /// Secret of that key
-    #[arg(long, allow_hyphen_values = true)]
-    pub livekit_api_secret: Option<Password>,
-
-    /// Time within which a token has to be used to enter a call; who is in one stays
-    #[arg(long, default_value = "2m", value_parser = duration("10s", "6h"))]
-    pub livekit_token_ttl: Duration,
-
-    /// URL of LiveKit's client as one ES module, which the page loads for video
-    #[arg(long)]
-    pub livekit_client_url: Option<PageModule>,
+    /// Who may use the HTTP API, and video.
+    #[command(flatten)]
+    pub http_api: HttpApi,
 
     /// Time without a connection and without a message after which the node drains and exits with 0. 0s for never
     #[arg(long, default_value = "0s", value_parser = duration("0s", "30d"))]
@@ -358,7 +331,7 @@ impl Settings {
             "nothing, unless --redis is a rediss:// URL".to_owned(),
         )?;
         self.check_passwords()?;
-        self.check_livekit()?;
+        self.http_api.check()?;
         self.check_keys()?;
         need(
             !self.sabotage.contains(&Fault::KeepEcho) || self.redis.is_some(),
@@ -379,26 +352,6 @@ impl Settings {
             "max_connections_per_address",
             format!("at most --max-connections ({})", self.max_connections),
         )
-    }
-
-    /// Either everything that a token needs, or nothing.
-    fn check_livekit(&self) -> Result<(), (&'static str, String)> {
-        let secret = Password::given(self.livekit_api_secret.as_ref()).is_some();
-        let given = [
-            ("livekit_url", self.livekit_url.is_some()),
-            ("livekit_api_key", self.livekit_api_key.is_some()),
-            ("livekit_api_secret", secret),
-        ];
-        if let Some((missing, _)) = given.iter().find(|(_, given)| !given)
-            && given.iter().any(|(_, given)| *given)
-        {
-            let words = "a value, since one of --livekit-url, --livekit-api-key and --livekit-api-secret is given";
-            return Err((missing, words.to_owned()));
-        }
-        if self.livekit_client_url.is_some() && self.livekit_url.is_none() {
-            return Err(("livekit_client_url", "nothing, unless --livekit-url is given".to_owned()));
-        }
-        Ok(())
     }
 
     fn check_passwords(&self) -> Result<(), (&'static str, String)> {

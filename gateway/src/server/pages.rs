@@ -91,13 +91,12 @@ mod tests {
         assert_eq!(parts(None), own);
         let with = |module: Option<&str>| {
             let module = module.map(|url| url.parse().expect("a module"));
-            Video::of(&Settings {
-                livekit_url: Some("wss://lk.example.com:7443/x".parse().expect("a socket")),
-                livekit_api_key: Some("key".to_owned()),
-                livekit_api_secret: Some("secret".parse().expect("any text")),
-                livekit_client_url: module,
-                ..Settings::default()
-            })
+            let mut settings = Settings::default();
+            settings.http_api.livekit_url = Some("wss://lk.example.com:7443/x".parse().expect("a socket"));
+            settings.http_api.livekit_api_key = Some("key".to_owned());
+            settings.http_api.livekit_api_secret = Some("secret".parse().expect("any text"));
+            settings.http_api.livekit_client_url = module;
+            Video::of(&settings)
         };
         let sockets = "'self' wss://lk.example.com:7443 https://lk.example.com:7443".to_owned();
         let video = with(Some("https://cdn.example.com/livekit.mjs"));

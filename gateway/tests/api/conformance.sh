@@ -3,8 +3,8 @@
 # the answers to it.
 # usage: conformance.sh GATEWAY PYTHON
 set -euo pipefail
-cd "$(dirname "$0")"
 gateway=$(realpath "${1:?gateway}") python=$(realpath -s "${2:?python}")
+cd "$(dirname "$0")"
 # The key and its line as an operator gets them.
 mapfile -t printed < <(env -i "$gateway" key tests --scopes read,publish,admin | grep -v '^#')
 export NODE_ARGS="--api-keys ${printed[1]} --api-rate 0 --livekit-url wss://video.example.com --livekit-api-key key \

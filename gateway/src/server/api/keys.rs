@@ -44,7 +44,12 @@ impl Gate {
     /// As the settings have it.
     pub fn new(settings: &Settings) -> Arc<Self> {
         let now = Instant::now();
-        let keys = settings.api_keys.iter().map(|key| (key.clone(), Rate::new(settings.api_rate, now))).collect();
+        let keys = settings
+            .http_api
+            .api_keys
+            .iter()
+            .map(|key| (key.clone(), Rate::new(settings.http_api.api_rate, now)))
+            .collect();
         Arc::new(Self { keys, video: Rate::new(VIDEO_RATE, now), attempts: Mutex::default() })
     }
 
@@ -162,6 +167,7 @@ mod tests {
     use hyper::header::AUTHORIZATION;
 
     use super::*;
+    use crate::config::HttpApi;
 
     fn key(name: &str, scopes: &str, key: &str) -> String {
         let digest: String = hash(key).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -171,7 +177,9 @@ mod tests {
     fn gate(rate: u32) -> Arc<Gate> {
         let keys = [key("reader", "read", "one"), key("writer", "publish+read", "two")];
         let api_keys = keys.iter().map(|key| key.parse().expect("valid")).collect();
-        Gate::new(&Settings { api_keys, api_rate: rate, ..Settings::default() })
+        let defaults = Settings::default();
+        let http_api = HttpApi { api_keys, api_rate: rate, ..defaults.http_api };
+        Gate::new(&Settings { http_api, ..Settings::default() })
     }
 
     fn ask(gate: &Gate, key: &str, scope: Scope, from: u32) -> Result<String, Code> {

@@ -87,6 +87,7 @@ struct ConfigVideoJson<'a> {
 impl Video {
     /// None if it is not configured; the settings are so as a whole or not at all.
     pub fn of(settings: &Settings) -> Option<Self> {
+        let settings = &settings.http_api;
         let secret = settings.livekit_api_secret.as_ref()?;
         Some(Self {
             url: settings.livekit_url.clone()?,
