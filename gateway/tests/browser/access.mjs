@@ -2,7 +2,7 @@
 //
 //   node access.mjs target/debug/gateway
 
-import { createHmac } from "node:crypto";
+import { createHash, createHmac } from "node:crypto";
 import { check, connected, enter, finish, holds, member, online, open, person, rename, room, said, same, showPeople, write } from "./support.mjs";
 import { Cluster, until } from "./nodes.mjs";
 
@@ -15,7 +15,9 @@ function token(claims, secret = SECRET) {
   return `${body}.${createHmac("sha256", secret).update(body).digest("base64url")}`;
 }
 
-const cluster = await Cluster.start(process.argv[2], 2, { config: `jwt_secret = "${SECRET}"\njwt_audience = ["chat"]\n` });
+const KEY = "a-key-of-an-operator-0123456789abcdef";
+const keys = `api_keys = ["ops:admin:${createHash("sha256").update(KEY).digest("hex")}"]`;
+const cluster = await Cluster.start(process.argv[2], 2, { config: `jwt_secret = "${SECRET}"\njwt_audience = ["chat"]\n${keys}\n` });
 const give = async (page, text) => {
   if (!(await page.getByRole("dialog").isVisible())) await page.getByRole("button", { name: "Settings" }).click();
   await page.getByLabel("Access token").fill(text);
@@ -74,6 +76,35 @@ try {
     await enter(bo, "open-1");
     await write(bo, "Here I may", "open-1");
     await said(bo, "Here I may", "open-1").waitFor();
+  });
+
+  const order = async (method, path, body) => {
+    const answer = await fetch(`${second}/api/v1/${path}`, { method, body: body && JSON.stringify(body),
+      headers: { authorization: `Bearer ${KEY}`, "content-type": "application/json" } });
+    holds(answer.ok, `${method} ${path}: ${answer.status} ${await answer.text()}`);
+  };
+
+  await check("whom an operator removes from a room reads so, and may come in again", async () => {
+    const id = await bo.evaluate(() => JSON.parse(sessionStorage.getItem("mine")).at(-1));
+    await order("DELETE", `rooms/team-1/members/${id}`);
+    await bo.getByRole("list", { name: "Joined rooms" }).getByRole("button", { name: "team-1" }).click();
+    await room(bo, "team-1").locator(".room-notice").getByText("You were removed from this room").waitFor();
+    await online(ana, 1, "team-1");
+    await room(bo, "team-1").getByRole("button", { name: "Come in again" }).click();
+    await online(ana, 2, "team-1");
+    await write(ana, "Welcome back", "team-1");
+    await said(bo, "Welcome back", "team-1").waitFor();
+  });
+
+  await check("whom an operator disconnects reads why, and stays out until they want back", async () => {
+    await order("POST", "users/bo/disconnect", { reconnect: false, reason: "take a break" });
+    await bo.locator("#notice").getByText("An operator has ended your connection: take a break").waitFor();
+    await online(ana, 1, "team-1");
+    await bo.getByRole("button", { name: "Try now" }).click();
+    await online(ana, 2, "team-1");
+    await order("POST", "users/bo/disconnect", { reconnect: true });
+    await room(bo, "team-1").locator(".system").getByText("nothing missed").last().waitFor();
+    await connected(bo);
   });
 
   await check("the token goes along to another node", async () => {
