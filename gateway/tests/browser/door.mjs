@@ -167,6 +167,7 @@ try {
     });
     await page.goto(`${url}/#room=door`);
     await page.locator("#notice").getByText("as many connections open as you may have").waitFor();
+    await page.getByRole("button", { name: "Try now" }).click();
     await connected(page);
     await page.locator("#notice").waitFor({ state: "hidden" });
     await page.context().close();

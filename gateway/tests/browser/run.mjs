@@ -5,7 +5,7 @@ import path from "node:path";
 
 const gateway = path.resolve(process.argv[2] ?? "target/debug/gateway");
 const here = import.meta.dirname;
-const files = ["rooms", "door", "inert", "reach", "video", "killed"];
+const files = ["rooms", "door", "access", "inert", "reach", "video", "killed"];
 const runs = [
   [path.join(here, "../cluster.sh"), "2", "http", gateway, process.execPath, path.join(here, "page.mjs")],
   ...files.map((file) => [process.execPath, path.join(here, `${file}.mjs`), gateway]),

@@ -57,8 +57,8 @@ export async function person(options = {}) {
   return page;
 }
 
-// A browser says in the console that a socket was lost; that is what some tests do to it.
-export const unforeseen = (page) => page.complaints.filter((text) => !/^WebSocket connection to 'ws/.test(text));
+// A browser says in the console that a socket was lost, or nothing answered; that is what some tests do to it.
+export const unforeseen = (page) => page.complaints.filter((text) => !/^WebSocket connection to 'ws|resource: net::ERR_/.test(text));
 
 // ---- what people do and see
 

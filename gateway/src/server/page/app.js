@@ -70,7 +70,9 @@ const states = {
   },
   open({ nodeId, clientId, name }) {
     tell($("status-text"), "connected", { node: nodeId });
-    if (!$("name").value) $("name").placeholder = name;
+    $("name").placeholder = name;
+    // The name in force, which may be the token's. Not while another is being typed.
+    if ($("name").value && document.activeElement !== $("name") && !$("name").ariaInvalid) $("name").value = name;
     app.moved = app.node !== undefined && app.node !== nodeId;
     if (app.node !== undefined) announce(say(app.moved ? "connectedOther" : "connected", { node: nodeId }));
     $("status").classList.toggle("moved", app.moved);
@@ -94,7 +96,7 @@ const states = {
     const named = code === 4409 && reason === "the name was taken by another"; // else an operator's words
     const key = named ? "stoppedName" : STOPPED[code] ?? "stopped";
     tell($("status-text"), "stopped", { code });
-    notice(key, { code, reason: reason || "4409" });
+    notice(key, { code, reason: reason || String(code) });
     if (code === 4401) openToken();
     if (named) $("name").focus();
   },
@@ -266,7 +268,7 @@ async function rename() {
     if (client.status.state === "closed") connectAnew(); // which takes the name from the field
     else await client.rename(name);
   } catch (error) {
-    nameProblem({ name_taken: "nameTaken", rate_limited: "nameFast", bad_name: "nameBad" }[error.code] ?? "nameOther", { name, own });
+    nameProblem({ name_taken: "nameTaken", forbidden: "nameFixed", rate_limited: "nameFast", bad_name: "nameBad" }[error.code] ?? "nameOther", { name, own });
     return setTimeout(() => $("name").focus()); // after whatever else the key that was pressed does
   }
   nameProblem();

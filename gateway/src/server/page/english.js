@@ -38,6 +38,7 @@ export const english = {
   nameTaken: "Someone has the name {name} already. You are still {own}: try another.",
   nameTakenHere: "Someone in {room} has the name {name} already. Choose another to come in.",
   nameBad: "A name has 1 to 64 bytes and no control characters.",
+  nameFixed: "Your name comes with your token and stays {own}.",
   nameOther: "That name could not be taken. You are still {own}.",
   nameFast: "That was fast. Try the name again in a moment.",
 
