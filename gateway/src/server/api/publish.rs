@@ -145,20 +145,15 @@ fn subject(key: &str) -> Subject {
     Subject::of(&format!("\0api-key\0{key}"))
 }
 
-/// The id of a message, from its body or the header `Idempotency-Key`, bare or in quotes.
+/// The id of a message: its body's or, if that has none, the one of the header `Idempotency-Key`, bare or in quotes.
 fn idempotency<'a>(headers: &'a HeaderMap, id: Option<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>, Problem> {
-    let bad = |words| Problem::new(Code::BadRequest, words);
-    let header = if headers.contains_key(IDEMPOTENCY_KEY) {
-        let text = only(headers, IDEMPOTENCY_KEY).ok_or_else(|| bad("expected one Idempotency-Key, in ASCII"))?;
+    if id.is_none() && headers.contains_key(IDEMPOTENCY_KEY) {
+        let text = only(headers, IDEMPOTENCY_KEY)
+            .ok_or_else(|| Problem::new(Code::BadRequest, "expected one Idempotency-Key, in ASCII"))?;
         let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        Some(Cow::Borrowed(bare))
-    } else {
-        None
-    };
-    match (id, header) {
-        (Some(id), Some(header)) if id != header => Err(bad("`id` and Idempotency-Key are not the same")),
-        (id, header) => Ok(id.or(header).map(checked_id).transpose()?),
+        return Ok(Some(checked_id(Cow::Borrowed(bare))?));
     }
+    Ok(id.map(checked_id).transpose()?)
 }
 
 fn checked_rooms(texts: &[Cow<'_, str>]) -> Result<Vec<RoomName>, Problem> {
@@ -208,7 +203,7 @@ mod tests {
         assert_eq!(id(None, Some("a")), Ok(Some("a".to_owned())));
         assert_eq!(id(Some("a"), None), Ok(Some("a".to_owned())));
         assert_eq!(id(Some("\"a\""), Some("a")), Ok(Some("a".to_owned())));
-        assert_eq!(id(Some("a"), Some("b")), Err(Code::BadRequest));
+        assert_eq!(id(Some("a"), Some("b")), Ok(Some("b".to_owned())), "the body is the message");
         assert_eq!(id(Some("\"\""), None), Err(Code::Invalid));
         assert_eq!(id(None, Some(&*"x".repeat(129).leak())), Err(Code::TooLarge));
     }
