@@ -147,11 +147,16 @@ fn subject(key: &str) -> Subject {
 
 /// The id of a message: its body's or, if that has none, the one of the header `Idempotency-Key`, bare or in quotes.
 fn idempotency<'a>(headers: &'a HeaderMap, id: Option<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>, Problem> {
-    if id.is_none() && headers.contains_key(IDEMPOTENCY_KEY) {
-        let text = only(headers, IDEMPOTENCY_KEY)
-            .ok_or_else(|| Problem::new(Code::BadRequest, "expected one Idempotency-Key, in ASCII"))?;
-        let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        return Ok(Some(checked_id(Cow::Borrowed(bare))?));
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        let text = only(headers, IDEMPOTENCY_KEY);
+        let bare = |text: &'a str| text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        let key = text.map(bare).filter(|key| (1..=128).contains(&key.len()) && key.bytes().all(plain));
+        let words = "expected one Idempotency-Key of 1 to 128 characters of ASCII, none of them blank, \" or \\";
+        let key = key.ok_or_else(|| Problem::new(Code::BadRequest, words))?;
+        if id.is_none() {
+            return Ok(Some(Cow::Borrowed(key)));
+        }
     }
     Ok(id.map(checked_id).transpose()?)
 }
@@ -204,7 +209,9 @@ mod tests {
         assert_eq!(id(Some("a"), None), Ok(Some("a".to_owned())));
         assert_eq!(id(Some("\"a\""), Some("a")), Ok(Some("a".to_owned())));
         assert_eq!(id(Some("a"), Some("b")), Ok(Some("b".to_owned())), "the body is the message");
-        assert_eq!(id(Some("\"\""), None), Err(Code::Invalid));
+        for bad in ["\"\"", "\"a", "a b", "a\\b", ""] {
+            assert_eq!(id(Some(bad), Some("a")), Err(Code::BadRequest), "{bad}");
+        }
         assert_eq!(id(None, Some(&*"x".repeat(129).leak())), Err(Code::TooLarge));
     }
 
