@@ -106,7 +106,7 @@ impl Client {
         let url = format!("ws://{}{path}", node.addr);
         let (socket, _) = within(&url, connect_async(&url)).await.unwrap_or_else(|e| panic!("{url}: {e}"));
         let nothing = Frame { text: String::new(), json: Value::Null };
-        let mut client = Self { socket, welcome: nothing, held: VecDeque::new(), closed: None };
+        let mut client = Self { socket, welcome: nothing, held: VecDeque::new(), closed: None, parting: String::new() };
         client.welcome = client.receive().await.ok_or(client.closed.unwrap_or(1006))?;
         assert_eq!(client.welcome.kind(), "welcome", "something came before: {}", client.welcome.text);
         Ok(client)
