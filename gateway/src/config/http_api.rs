@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::parse::{count, duration, one_line};
+use super::parse::{count, duration};
 use super::{ApiKey, PageModule, Password, SocketUrl};
 
 /// Who may call, and where LiveKit is.
@@ -23,7 +23,7 @@ pub struct HttpApi {
     pub livekit_url: Option<SocketUrl>,
 
     /// Name of the key that tokens for LiveKit are signed with
-    #[arg(long, value_parser = one_line)]
+    #[arg(long, value_parser = key_name)]
     pub livekit_api_key: Option<String>,
 
     /// Secret of that key
@@ -37,6 +37,14 @@ pub struct HttpApi {
     /// URL of LiveKit's client as one ES module, which the page loads for video
     #[arg(long)]
     pub livekit_client_url: Option<PageModule>,
+}
+
+fn key_name(text: &str) -> Result<String, String> {
+    if (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 128 characters of ASCII, none of them blank".to_owned())
+    }
 }
 
 impl HttpApi {

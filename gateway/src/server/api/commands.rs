@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use roomcast_protocol::{ClientId, check_user};
+use roomcast_protocol::{ClientId, MAX_USER_BYTES, check_user};
 use serde::{Deserialize, Serialize};
 
 use super::body::{Query, object};
 use super::problem::{Code, Problem};
 use super::{Api, Asked, Done, SMALL_BODY_BYTES};
-use crate::broker::{Target, check_words};
+use crate::broker::{MAX_WORDS_BYTES, Target, check_words};
 use crate::hub::Carried;
 
 #[derive(Serialize)]
@@ -59,10 +59,8 @@ impl Api {
         let target = user_target(asked.segment(0))?;
         let body = self.body(asked, body, SMALL_BODY_BYTES).await?;
         let Disconnect { reconnect, reason } = object(&body)?;
-        if let Some(reason) = &reason {
-            check_words(reason).map_err(|words| Problem::new(Code::Invalid, format!("`reason`: {words}")))?;
-        }
-        self.disconnect(asked, target, reconnect, reason.as_deref()).await
+        let reason = checked_reason(reason.as_deref(), Code::Invalid)?;
+        self.disconnect(asked, target, reconnect, reason).await
     }
 
     pub(super) async fn disconnect_client(&self, asked: &Asked<'_>) -> Result<Done, Problem> {
@@ -72,12 +70,12 @@ impl Api {
             Some("true") => true,
             Some(_) => return Err(Problem::new(Code::BadRequest, "reconnect: expected true or false")),
         };
-        let reason = checked_reason(query.text("reason"))?;
+        let reason = checked_reason(query.text("reason"), Code::BadRequest)?;
         self.disconnect(asked, client_target(asked.segment(0))?, reconnect, reason).await
     }
 
     async fn remove(&self, asked: &Asked<'_>, target: Target, reason: Option<&str>) -> Result<Done, Problem> {
-        let (room, reason) = (asked.room()?, checked_reason(reason)?);
+        let (room, reason) = (asked.room()?, checked_reason(reason, Code::BadRequest)?);
         let carried = self.shard.remove_member(&room, target, reason).await?;
         tracing::info!(key = asked.key_name(), room = %room, removed = carried.hit, "members removed over the API");
         done(carried, |hit, nodes| RemovedJson { removed: hit, nodes })
@@ -107,13 +105,19 @@ fn client_target(text: &str) -> Result<Target, Problem> {
 }
 
 fn user_target(text: &str) -> Result<Target, Problem> {
+    if text.len() > MAX_USER_BYTES {
+        return Err(Problem::new(Code::TooLarge, format!("user: longer than {MAX_USER_BYTES} bytes")));
+    }
     check_user(text).map_err(|error| Problem::new(Code::BadRequest, error.to_string()))?;
     Ok(Target::User(Arc::from(text)))
 }
 
-fn checked_reason(reason: Option<&str>) -> Result<Option<&str>, Problem> {
-    if let Some(reason) = reason {
-        check_words(reason).map_err(|words| Problem::new(Code::BadRequest, format!("reason: {words}")))?;
+/// Words to a client. `code` is that of words with control characters.
+fn checked_reason(reason: Option<&str>, code: Code) -> Result<Option<&str>, Problem> {
+    let Some(words) = reason else { return Ok(None) };
+    if words.len() > MAX_WORDS_BYTES {
+        return Err(Problem::new(Code::TooLarge, format!("reason: longer than {MAX_WORDS_BYTES} bytes")));
     }
+    check_words(words).map_err(|rule| Problem::new(code, format!("reason: {rule}")))?;
     Ok(reason)
 }

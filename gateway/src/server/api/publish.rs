@@ -145,20 +145,20 @@ fn subject(key: &str) -> Subject {
     Subject::of(&format!("\0api-key\0{key}"))
 }
 
-/// The id of a message, from its body or the header `Idempotency-Key`, bare or in quotes.
+/// The id of a message: its body's or, if that has none, the one of the header `Idempotency-Key`, bare or in quotes.
 fn idempotency<'a>(headers: &'a HeaderMap, id: Option<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>, Problem> {
-    let bad = |words| Problem::new(Code::BadRequest, words);
-    let header = if headers.contains_key(IDEMPOTENCY_KEY) {
-        let text = only(headers, IDEMPOTENCY_KEY).ok_or_else(|| bad("expected one Idempotency-Key, in ASCII"))?;
-        let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        Some(Cow::Borrowed(bare))
-    } else {
-        None
-    };
-    match (id, header) {
-        (Some(id), Some(header)) if id != header => Err(bad("`id` and Idempotency-Key are not the same")),
-        (id, header) => Ok(id.or(header).map(checked_id).transpose()?),
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        let text = only(headers, IDEMPOTENCY_KEY);
+        let bare = |text: &'a str| text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        let key = text.map(bare).filter(|key| (1..=128).contains(&key.len()) && key.bytes().all(plain));
+        let words = "expected one Idempotency-Key of 1 to 128 characters of ASCII, none of them blank, \" or \\";
+        let key = key.ok_or_else(|| Problem::new(Code::BadRequest, words))?;
+        if id.is_none() {
+            return Ok(Some(Cow::Borrowed(key)));
+        }
     }
+    Ok(id.map(checked_id).transpose()?)
 }
 
 fn checked_rooms(texts: &[Cow<'_, str>]) -> Result<Vec<RoomName>, Problem> {
@@ -208,8 +208,10 @@ mod tests {
         assert_eq!(id(None, Some("a")), Ok(Some("a".to_owned())));
         assert_eq!(id(Some("a"), None), Ok(Some("a".to_owned())));
         assert_eq!(id(Some("\"a\""), Some("a")), Ok(Some("a".to_owned())));
-        assert_eq!(id(Some("a"), Some("b")), Err(Code::BadRequest));
-        assert_eq!(id(Some("\"\""), None), Err(Code::Invalid));
+        assert_eq!(id(Some("a"), Some("b")), Ok(Some("b".to_owned())), "the body is the message");
+        for bad in ["\"\"", "\"a", "a b", "a\\b", ""] {
+            assert_eq!(id(Some(bad), Some("a")), Err(Code::BadRequest), "{bad}");
+        }
         assert_eq!(id(None, Some(&*"x".repeat(129).leak())), Err(Code::TooLarge));
     }
 

@@ -139,12 +139,16 @@ impl Api {
         let limit = page(&query)?;
         let (before, after) = (query.number("before", 0..=LAST_SEQ)?, query.number("after", 0..=LAST_SEQ)?);
         let range = match (before, after) {
-            (Some(_), Some(_)) => return Err(Problem::new(Code::BadRequest, "either before or after, not both")),
             (_, Some(seq)) => Range::After { seq, limit },
             (Some(seq), _) => Range::Before { seq, limit },
             (None, None) => Range::Latest { limit },
         };
-        let history = self.shard.history_of(&room, range).await?;
+        let mut history = self.shard.history_of(&room, range).await?;
+        if let (Some(before), Some(_)) = (before, after) {
+            // Between both: as if the room ended there.
+            history.messages.retain(|message| message.seq < before);
+            history.top = history.top.min(before.saturating_sub(1));
+        }
         messages(&room, &history, after.is_some())
     }
 

@@ -120,14 +120,16 @@ async fn names_in_paths_are_checked_after_decoding() {
     for path in ["", "/", "/rooms/", "/rooms/a/", "/rooms//messages", "/../rooms", "/rooms/a/b/c", "/ROOMS"] {
         assert_eq!(backend.get(path).await.problem(), "not_found", "{path}");
     }
-    for user in ["", &"u".repeat(129)] {
+    for (user, code) in [("", "bad_request"), ("%00", "bad_request"), (&*"u".repeat(129), "too_large")] {
         let answer = backend.delete(&format!("/rooms/a/members?user={user}")).await;
-        assert_eq!(answer.problem(), "bad_request", "{user}");
+        assert_eq!(answer.problem(), code, "{user}");
     }
     let reason = "%0a";
     let path = format!("/rooms/a/members?user=ann&reason={reason}");
     assert_eq!(backend.delete(&path).await.problem(), "bad_request");
     let reason = json!({ "reason": "x".repeat(124) });
+    assert_eq!(backend.post("/users/ann/disconnect", &reason).await.problem(), "too_large");
+    let reason = json!({ "reason": "a\nb" });
     assert_eq!(backend.post("/users/ann/disconnect", &reason).await.problem(), "invalid");
 }
 
