@@ -225,7 +225,7 @@ impl Movement {
     /// Whether the members here are to be told. Who enters anew is news only to those who were told of a leave.
     fn is_news(&self, outcome: Moved) -> bool {
         match outcome {
-            Moved::Changed => !(self.told && matches!(self.op, PresenceOp::Enter { .. })),
+            Moved::Changed | Moved::Renamed => !(self.told && matches!(self.op, PresenceOp::Enter { .. })),
             Moved::Same => self.restored.is_none() && !self.told,
             Moved::NameTaken => false,
         }
