@@ -9,18 +9,24 @@ mod farewell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use foldhash::fast::RandomState;
 
 use crate::broker::{Memory, RedisOptions};
 use crate::config::{Fault, Settings};
+use crate::events::{Events, WebhookOptions, Webhooks};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
+use crate::outbound::Outbound;
 use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{TraceOptions, Tracing};
 use crate::worker::{self, BrokerChoice, Seed, WorkerError};
+
+/// What is kept of the time to exit for what comes behind the last webhook.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 /// A running node.
 pub struct Node {
@@ -33,6 +39,8 @@ pub struct Node {
     admin: tokio::task::JoinHandle<std::io::Result<()>>,
     farewell: tokio::task::JoinHandle<()>,
     tracing: Tracing,
+    webhooks: Webhooks,
+    longest: Duration,
 }
 
 /// Binds both listeners and starts the workers. Must be called on a tokio runtime, which serves the admin listener.
@@ -57,7 +65,8 @@ pub fn start(settings: Settings) -> Result<Node> {
     for _ in 1..settings.workers {
         listeners.push(listen(address)?);
     }
-    let workers = start_workers(&settings, &metrics, &lifecycle, &tracing, listeners)?;
+    let (events, webhooks) = start_webhooks(&settings, &metrics)?;
+    let workers = start_workers(&settings, &metrics, &lifecycle, &tracing, &events, listeners)?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -70,7 +79,8 @@ pub fn start(settings: Settings) -> Result<Node> {
     ));
     let farewell = tokio::spawn(farewell::tell(Arc::clone(&settings), metrics, lifecycle.clone()));
     lifecycle.advance(Stage::Running);
-    Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing })
+    let longest = settings.shutdown_timeout;
+    Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing, webhooks, longest })
 }
 
 /// What the load is compared with: alerts cannot read settings.
@@ -94,11 +104,26 @@ fn start_tracing(settings: &Settings, metrics: &Metrics) -> Result<Tracing> {
     Ok(Tracing::start(&options, metrics.node.spans_dropped.clone())?)
 }
 
+/// What happens in rooms is told from here, not from the workers: their threads are for clients.
+fn start_webhooks(settings: &Settings, metrics: &Metrics) -> Result<(Events, Webhooks)> {
+    let options = WebhookOptions {
+        node: settings.node_id.clone(),
+        timeout: settings.webhook_timeout,
+        queue: settings.webhook_queue,
+        batch: settings.webhook_batch,
+        linger: settings.webhook_linger,
+        give_up: settings.webhook_give_up,
+    };
+    let outbound = Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
+    Ok(Webhooks::start(&settings.webhooks, &options, &outbound, metrics))
+}
+
 fn start_workers(
     settings: &Arc<Settings>,
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
     tracing: &Tracing,
+    events: &Events,
     listeners: Vec<std::net::TcpListener>,
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
     let (post, inboxes) = Post::new(settings.workers);
@@ -124,6 +149,7 @@ fn start_workers(
             admission: Arc::clone(&admission),
             rules: rules.clone(),
             tracing: tracing.clone(),
+            events: events.clone(),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
         let end = End(lifecycle.clone());
@@ -197,6 +223,9 @@ impl Node {
             outcome
         })
         .await?;
+        // All of its events are in the queues now.
+        let left_at = self.lifecycle.left_at().unwrap_or_else(Instant::now);
+        self.webhooks.flush(left_at + self.longest.saturating_sub(LAST_MOMENT)).await;
         self.lifecycle.advance(Stage::Stopped);
         let _ = self.farewell.await;
         let _ = self.admin.await;

@@ -11,15 +11,17 @@ mod rooms;
 mod sabotage;
 mod settings;
 mod source;
+mod webhooks;
 
 pub use error::{ConfigError, Origin, WrongValue};
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};
-pub use rooms::{RoomPolicies, RoomPolicy};
+pub use rooms::{RoomPattern, RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;
+pub use webhooks::{EventKind, MAX_WEBHOOKS, Webhook};
 
 #[cfg(test)]
 mod tests;

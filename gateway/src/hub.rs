@@ -10,6 +10,7 @@ mod lease;
 mod mail;
 mod muster;
 mod naming;
+mod news;
 mod peer;
 mod publish;
 mod questions;

@@ -6,6 +6,7 @@ pub mod metrics;
 mod process;
 mod register;
 pub mod trace;
+mod webhook_metrics;
 mod worker_metrics;
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::broker::{Broker, BrokerError, BrokerStats, Event, Memory, RedisBroker, RedisOptions};
 use crate::config::Settings;
+use crate::events::Events;
 use crate::hub::{Inbox, Parts, Post, Shard};
 use crate::lifecycle::{BrokerFlag, Lifecycle, Stage};
 use crate::server::{Admission, Context, HandshakeOutcome, HandshakeRules, serve};
@@ -69,6 +70,8 @@ pub struct Seed {
     pub rules: HandshakeRules,
     /// Spans.
     pub tracing: Tracing,
+    /// Webhooks.
+    pub events: Events,
 }
 
 /// Why a worker ended early.
@@ -111,6 +114,7 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         metrics: Rc::clone(&local),
         totals: Arc::clone(&metrics),
         tracing: tracing.clone(),
+        events: seed.events,
     });
     let floor = Floor::new(
         Arc::clone(&settings),

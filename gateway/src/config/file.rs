@@ -1,4 +1,4 @@
-//! Reads the TOML file: settings by key, and `[[rooms]]`. Called by the loader; must not know single settings.
+//! Reads the TOML file: settings by key, `[[rooms]]` and `[[webhooks]]`. Called by the loader; must not know single settings.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use toml::Value;
 
 use super::error::most_similar;
 use super::source::{Given, Layer, Setting};
-use super::{ConfigError, Origin, RoomPolicies, RoomPolicy};
+use super::{ConfigError, Origin, RoomPattern, RoomPolicies, RoomPolicy, webhooks};
 
 /// Rules a file may hold: each costs a match for every room that is opened.
 const MAX_RULES: usize = 1000;
@@ -18,6 +18,7 @@ const MAX_RULES: usize = 1000;
 pub(super) struct Content {
     pub(super) layer: Layer,
     pub(super) rooms: RoomPolicies,
+    pub(super) webhooks: Vec<webhooks::Entry>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +48,11 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
         Some(_) => return Err(broken("rooms: expected [[rooms]] tables".to_owned())),
         None => RoomPolicies::default(),
     };
+    let webhooks = match table.remove("webhooks") {
+        Some(Value::Array(entries)) => webhooks::entries(path, entries)?,
+        Some(_) => return Err(broken("webhooks: expected [[webhooks]] tables".to_owned())),
+        None => Vec::new(),
+    };
     let mut layer = Layer::new();
     for (key, value) in table {
         let Some(setting) = Setting::all(command).find(|setting| setting.id() == key && key != "config") else {
@@ -58,7 +64,7 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
             .ok_or_else(|| broken(format!("{key}: expected {}, not {}", kind(&setting), value.type_str())))?;
         layer.insert(key, Given { values, origin: Origin::File(path.to_owned()) });
     }
-    Ok(Content { layer, rooms })
+    Ok(Content { layer, rooms, webhooks })
 }
 
 /// Where and what, without the line itself, which may be the one with the password.
@@ -109,11 +115,7 @@ fn rules(path: &Path, entries: Vec<Value>) -> Result<RoomPolicies, ConfigError> 
 
 fn checked(rule: Rule) -> Result<(String, RoomPolicy), String> {
     let defaults = RoomPolicy::default();
-    let word = |c: char| c.is_ascii_alphanumeric() || "_.~-*?".contains(c);
-    if !(1..=128).contains(&rule.pattern.len()) || !rule.pattern.chars().all(word) {
-        let expected = "expected 1 to 128 of the characters of a room name, * and ?";
-        return Err(format!("pattern is {:?}: {expected}", rule.pattern));
-    }
+    rule.pattern.parse::<RoomPattern>().map_err(|expected| format!("pattern is {:?}: {expected}", rule.pattern))?;
     let history_size = rule.history_size.unwrap_or(defaults.history_size);
     if !(1..=1_000_000).contains(&history_size) {
         return Err(format!("history_size is {history_size}: expected a whole number from 1 to 1000000"));

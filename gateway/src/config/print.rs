@@ -7,8 +7,9 @@ use roomcast_protocol::Mode;
 use toml::Value;
 
 use super::error::expected;
+use super::password::HIDDEN;
 use super::source::{Cli, Loaded, Setting, origin};
-use super::{RoomPolicies, RoomPolicy};
+use super::{RoomPolicies, RoomPolicy, Webhook};
 
 /// The settings in force as a TOML file, each with its origin. What is not set stands there as a comment.
 pub(super) fn effective(loaded: &Loaded) -> String {
@@ -30,6 +31,7 @@ pub(super) fn effective(loaded: &Loaded) -> String {
         };
     }
     text.push_str(&rooms(&loaded.settings.rooms));
+    text.push_str(&webhooks(&loaded.settings.webhooks));
     text
 }
 
@@ -58,6 +60,19 @@ fn rooms(policies: &RoomPolicies) -> String {
             write!(text, "\n[[rooms]]\npattern = \"{pattern}\"\nmode = \"{mode}\"\nhistory_size = {history_size}\n");
         let _ = write!(text, "history_ttl = \"{ttl}\"\nidempotency_window = \"{window}\"\n");
         let _ = writeln!(text, "unique_names = {unique_names}");
+        text
+    })
+}
+
+/// The one that is made of single settings stands among them.
+fn webhooks(webhooks: &[Webhook]) -> String {
+    let of_file = webhooks.iter().filter(|webhook| webhook.name != super::webhooks::DEFAULT_NAME);
+    of_file.fold(String::new(), |mut text, Webhook { name, url, events, rooms, .. }| {
+        let events = list(events.iter().map(ToString::to_string).collect());
+        let rooms = list(rooms.iter().map(ToString::to_string).collect());
+        let url = Value::String(super::parse::redact(url));
+        let _ = write!(text, "\n[[webhooks]]\nname = \"{name}\"\nurl = {url}\nsecret = \"{HIDDEN}\"\n");
+        let _ = writeln!(text, "events = {events}\nrooms = {rooms}");
         text
     })
 }

@@ -1,5 +1,7 @@
 //! Which policy holds for which room. Built by the loader, asked by the hub and the broker for each room they open.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,41 @@ impl Default for RoomPolicy {
             idempotency_window: Duration::from_mins(5),
             unique_names: false,
         }
+    }
+}
+
+/// Which room names are meant: `*` stands for any run of characters, `?` for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomPattern(Box<str>);
+
+impl RoomPattern {
+    /// Whether `room` is meant. Costs at most the product of both lengths.
+    pub fn matches(&self, room: &RoomName) -> bool {
+        matches(self.0.as_bytes(), room.as_str().as_bytes())
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RoomPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let word = |c: char| c.is_ascii_alphanumeric() || "_.~-*?".contains(c);
+        if (1..=128).contains(&text.len()) && text.chars().all(word) {
+            Ok(Self(text.into()))
+        } else {
+            Err("expected 1 to 128 of the characters of a room name, * and ?".to_owned())
+        }
+    }
+}
+
+impl fmt::Display for RoomPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

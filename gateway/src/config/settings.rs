@@ -12,10 +12,11 @@ use ipnet::IpNet;
 use roomcast_protocol::NodeId;
 
 use super::parse::{
-    address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
+    address, cidr, count, duration, event, http_url, node_id, one_line, origin, otlp_url, ratio, redis_prefix,
+    redis_url, room_pattern,
 };
 use super::sabotage::fault;
-use super::{Fault, Password, RedisTopology, RedisUrl, RoomPolicies};
+use super::{EventKind, Fault, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, Webhook};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -220,6 +221,47 @@ pub struct Settings {
     #[arg(long, default_value = "0.01", value_parser = ratio)]
     pub otlp_sample_ratio: f64,
 
+    /// Receiver of webhooks: events are posted there. Several: `[[webhooks]]` of the TOML file
+    #[arg(long, value_parser = http_url)]
+    pub webhook_url: Option<String>,
+
+    /// Key that signs webhooks, 16 bytes or more
+    #[arg(long, allow_hyphen_values = true)]
+    pub webhook_secret: Option<Password>,
+
+    /// Events that are posted, comma-separated
+    #[arg(long, default_value = "room_occupied,room_vacated,member_joined,member_left", value_delimiter = ',',
+          value_parser = event)]
+    pub webhook_events: Vec<EventKind>,
+
+    /// Rooms whose events are posted, comma-separated; `*` stands for any run of characters, `?` for one
+    #[arg(long, default_value = "*", value_delimiter = ',', value_parser = room_pattern)]
+    pub webhook_rooms: Vec<RoomPattern>,
+
+    /// Time a receiver of webhooks has to answer
+    #[arg(long, default_value = "5s", value_parser = duration("100ms", "1m"))]
+    pub webhook_timeout: Duration,
+
+    /// Events that may wait for a receiver, 32 MiB at most; beyond, the oldest are dropped
+    #[arg(long, default_value = "10000", value_parser = count::<usize>(1, 1_000_000))]
+    pub webhook_queue: usize,
+
+    /// Events posted in one call, about 1 MiB at most
+    #[arg(long, default_value = "100", value_parser = count::<usize>(1, 1000))]
+    pub webhook_batch: usize,
+
+    /// Time an event waits for others to travel with
+    #[arg(long, default_value = "100ms", value_parser = duration("0s", "10s"))]
+    pub webhook_linger: Duration,
+
+    /// Time after which a call that fails again and again is given up and its events are dropped
+    #[arg(long, default_value = "1h", value_parser = duration("1s", "7days"))]
+    pub webhook_give_up: Duration,
+
+    /// File of PEM certificates that `https://` services are verified against, instead of the built-in roots
+    #[arg(long)]
+    pub outbound_ca: Option<PathBuf>,
+
     /// Promises to break on purpose, comma-separated, to see an audit find it. Never where it matters
     #[arg(long, hide = true, value_delimiter = ',', value_parser = fault)]
     pub sabotage: Vec<Fault>,
@@ -227,6 +269,10 @@ pub struct Settings {
     /// What holds for which rooms; `[[rooms]]` of the TOML file.
     #[arg(skip)]
     pub rooms: RoomPolicies,
+
+    /// All receivers of webhooks: the one of the settings and `[[webhooks]]` of the TOML file.
+    #[arg(skip)]
+    pub webhooks: Vec<Webhook>,
 }
 
 /// How a log line looks.

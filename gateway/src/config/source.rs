@@ -219,10 +219,10 @@ fn read_layers(
     layer.extend(environment_layer(&command, environment)?);
     let typed_file = typed.get_one::<PathBuf>("config").cloned();
     let given_file = || layer.get("config").and_then(|given| given.values.first()).map(PathBuf::from);
-    let mut rooms = super::RoomPolicies::default();
+    let (mut rooms, mut entries) = (super::RoomPolicies::default(), Vec::new());
     if let Some(path) = typed_file.or_else(given_file) {
         let content = file::read(&command, &path)?;
-        rooms = content.rooms;
+        (rooms, entries) = (content.rooms, content.webhooks);
         for (id, given) in content.layer {
             layer.entry(id).or_insert(given);
         }
@@ -237,7 +237,7 @@ fn read_layers(
     });
     let (mut settings, matches) = parsed.map_err(|error| explain(&command, &layer, &error))?;
     settings.rooms = rooms;
-    if let Err((id, expected)) = settings.check() {
+    if let Err((id, expected)) = settings.add_webhooks(entries).and_then(|()| settings.check()) {
         return Err(value_error(&command, &layer, &matches, id, &expected));
     }
     Ok(Loaded { settings, layer, command, matches })

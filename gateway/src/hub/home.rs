@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use roomcast_protocol::{Mode, RoomName};
+use roomcast_protocol::{ClientId, Mode, RoomName};
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Builder};
@@ -17,8 +17,9 @@ use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
-use crate::broker::{BrokerError, Envelope, PresenceOp, Record, Top};
+use crate::broker::{BrokerError, Envelope, MessageId, PresenceOp, Record, Top};
 use crate::config::RoomPolicy;
+use crate::events::RoomEvents;
 
 /// Bytes a room collects while its last batch is still being delivered before publishers must wait.
 pub(super) const CONGESTED_BYTES: usize = 64 * 1024;
@@ -51,12 +52,25 @@ pub(super) struct Movement {
     pub(super) restored: Option<Address>,
     /// Who waits to hear whether a name can be had.
     pub(super) claim: Option<oneshot::Sender<Claimed>>,
+    /// What a call that was not answered may have done with this client.
+    pub(super) doubt: Doubt,
+}
+
+/// What may have happened already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Nothing that is not known.
+    None,
+    /// The client may have entered.
+    Entered,
+    /// It may have left.
+    Left,
 }
 
 impl Movement {
     /// One that the broker may know of and nobody waits for.
     pub(super) fn new(op: PresenceOp) -> Self {
-        Self { op, join: None, known: true, told: false, restored: None, claim: None }
+        Self { op, join: None, known: true, told: false, restored: None, claim: None, doubt: Doubt::None }
     }
 }
 
@@ -115,6 +129,8 @@ pub(super) struct State {
     pub(super) resuming: u32,
     /// The tick at which the last member went.
     pub(super) empty_since: Option<u32>,
+    /// Messages that may have been stored without an answer, with their authors.
+    pub(super) doubted: VecDeque<(MessageId, ClientId)>,
     /// Only on a node with `--sabotage`.
     pub(super) spoiled: Option<Box<Spoiled>>,
 }
@@ -132,6 +148,8 @@ pub(super) struct Home {
     pub(super) waits: Cell<bool>,
     /// The life of the node under which the broker knows that there may be members here; 0 for none.
     pub(super) held: Cell<u32>,
+    /// What webhooks want to know of it.
+    pub(super) events: RoomEvents,
 }
 
 impl Home {
@@ -141,6 +159,7 @@ impl Home {
         room: Rc<Room>,
         workers: usize,
         recent: usize,
+        events: RoomEvents,
     ) -> Rc<Self> {
         let state = State {
             phase: Phase::Closed,
@@ -168,10 +187,11 @@ impl Home {
             swept: None,
             resuming: 0,
             empty_since: None,
+            doubted: VecDeque::new(),
             spoiled: None,
         };
         let (due, waits, held) = (Cell::new(false), Cell::new(false), Cell::new(0));
-        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held })
+        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held, events })
     }
 
     pub(super) fn is_durable(&self) -> bool {

@@ -162,7 +162,7 @@ impl Shard {
             drop(spans);
             match result {
                 Ok(published) => shard.published(&home, &requests, records, &published),
-                Err(error) => shard.not_published(&requests, &error),
+                Err(error) => shard.not_published(&home, &requests, &error),
             }
             shard.turn.due(&home);
         });
@@ -187,15 +187,19 @@ impl Shard {
             let settled = match outcome {
                 Outcome::Stored { seq } => {
                     first_seq.get_or_insert(*seq);
+                    home.state.borrow_mut().clear_doubt(&record.id, record.from);
+                    self.tell_message(home, &record, Some((&published.term, *seq)), published.ts);
                     stored.push(record);
                     Ok(Settled { position: Some((&published.term, *seq)), duplicate: false })
                 }
                 Outcome::Duplicate { term, seq } => {
                     duplicates += 1;
+                    self.tell_if_stored_before(home, &record, Some((term, *seq)), published.ts);
                     Ok(Settled { position: Some((term, *seq)), duplicate: true })
                 }
                 Outcome::Known => {
                     duplicates += 1;
+                    self.tell_if_stored_before(home, &record, None, published.ts);
                     Ok(Settled { position: None, duplicate: true })
                 }
                 Outcome::Stale => {
@@ -219,11 +223,14 @@ impl Shard {
         }
     }
 
-    fn not_published(&self, requests: &[PublishRequest], error: &BrokerError) {
+    fn not_published(&self, home: &Home, requests: &[PublishRequest], error: &BrokerError) {
         let (code, outcome, words) = refusal(error);
         self.parts.metrics.published(Mode::Durable, outcome, requests.len() as u64);
         tracing::debug!(%error, messages = requests.len(), "publish failed");
         for request in requests {
+            if matches!(error, BrokerError::Undecided(_)) {
+                self.doubt(home, &request.record);
+            }
             self.settle(request, Err((code, words)));
         }
     }
@@ -244,6 +251,7 @@ impl Shard {
         }
         drop(state);
         for request in requests {
+            self.tell_message(home, &request.record, None, ts);
             self.settle(request, Ok(Settled { position: None, duplicate: false }));
         }
         self.parts.metrics.published(Mode::Ephemeral, PublishOutcome::Accepted, requests.len() as u64);
@@ -323,6 +331,7 @@ impl Shard {
         for step in steps {
             match step {
                 Step::Message(message, own) => {
+                    self.tell_if_doubted(home, state, &message);
                     let position = Some((&message.term, message.seq));
                     let due = Due { record: &message.record, position, ts: message.ts, remote: !own };
                     self.collect(home, state, due);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::{ClientId, Mode, PresenceKind, RoomName, presence_frame};
 
-use super::home::{Home, Movement, Phase, State};
+use super::home::{Doubt, Home, Movement, Phase, State};
 use super::mail::{JoinRequest, Mail};
 use super::shard::Shard;
 use crate::broker::{BrokerError, Member, Moved, PresenceEvent, PresenceOp, PresenceReply};
@@ -62,6 +62,7 @@ impl Shard {
             outcomes().filter(|(movement, outcome)| movement.is_news(**outcome)).map(|(movement, _)| &movement.op);
         self.announce(home, &mut state, reply.version, reply.online, news);
         drop(state);
+        self.tell_moves(home, &movements, reply);
         let mut joins = Vec::new();
         for (movement, outcome) in movements.into_iter().zip(&reply.outcomes) {
             let taken = *outcome == Moved::NameTaken;
@@ -88,7 +89,10 @@ impl Shard {
         let mut seated = Vec::new();
         let mut again = Vec::new();
         for (index, mut movement) in movements.into_iter().chain(behind).enumerate() {
-            movement.known |= index < told;
+            if index < told {
+                movement.known = true;
+                movement.doubt = movement.doubted();
+            }
             match movement.join.take() {
                 None => match movement.claim.take() {
                     Some(claim) => _ = claim.send(Err(error.clone())),
@@ -101,7 +105,7 @@ impl Shard {
                 Some(join) => {
                     if movement.known {
                         let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
-                        again.push(Movement::new(op));
+                        again.push(Movement { doubt: movement.doubt, ..Movement::new(op) });
                     }
                     self.refuse_join(&join, error);
                 }
@@ -231,6 +235,15 @@ impl Movement {
         }
     }
 
+    /// What is not known once a call with it was not answered.
+    fn doubted(&self) -> Doubt {
+        match (self.doubt, &self.op) {
+            (Doubt::None, PresenceOp::Enter { .. }) => Doubt::Entered,
+            (Doubt::None, PresenceOp::Leave { .. }) => Doubt::Left,
+            (doubt, _) => doubt,
+        }
+    }
+
     fn client(&self) -> ClientId {
         match self.op {
             PresenceOp::Enter { client, .. } | PresenceOp::Leave { client, .. } | PresenceOp::Rename { client, .. } => {
@@ -248,6 +261,7 @@ impl Movement {
             (leave @ PresenceOp::Leave { .. }, PresenceOp::Rename { .. }) => leave,
             (_, op) => op,
         };
-        Some(Self { op, join: next.join, known, told: false, restored: next.restored, claim: next.claim })
+        let doubt = if self.doubt == Doubt::None { next.doubt } else { self.doubt };
+        Some(Self { op, join: next.join, known, told: false, restored: next.restored, claim: next.claim, doubt })
     }
 }

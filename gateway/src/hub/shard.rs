@@ -25,6 +25,7 @@ use super::tend::Told;
 use super::turn::Turn;
 use crate::broker::{Broker, BrokerError, History, Range, Record};
 use crate::config::{Fault, Settings};
+use crate::events::Events;
 use crate::socket::frames;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::trace::{Span, Tracing};
@@ -49,6 +50,8 @@ pub struct Parts {
     pub totals: Arc<Metrics>,
     /// Spans.
     pub tracing: Tracing,
+    /// Webhooks.
+    pub events: Events,
 }
 
 /// One worker's part of the hub.

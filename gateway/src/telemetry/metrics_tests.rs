@@ -76,8 +76,10 @@ fn commands_count_their_outcomes() {
 #[test]
 fn names_are_ours_in_base_units_and_labels_are_bounded() {
     let metrics = Metrics::new();
-    let allowed =
-        ["code", "command", "kind", "mode", "origin", "outcome", "path", "reason", "recovery", "version", "worker"];
+    let allowed = [
+        "code", "command", "kind", "mode", "origin", "outcome", "path", "reason", "recovery", "version", "webhook",
+        "worker",
+    ];
     for Row { name, kind, labels, help } in metrics.rows() {
         assert!(name.starts_with("roomcast_") || name.starts_with("process_"), "{name}");
         assert!(!["_ms", "_micros", "_kb"].iter().any(|unit| name.contains(unit)), "{name}");

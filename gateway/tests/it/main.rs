@@ -16,3 +16,4 @@ mod protocol;
 mod sabotage;
 mod support;
 mod traces;
+mod webhooks;

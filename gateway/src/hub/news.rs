@@ -1,0 +1,138 @@
+//! What is told to webhooks of a room's comings, goings and messages: each fact by the node that made it take effect, as
+//! the broker's answer says. Called by the homes and by takeovers; off, it is one branch.
+//!
+//! A call that was not answered leaves a doubt. Comings and goings are told to the broker again until it answers, and
+//! then show whether the first try took effect; a message shows when it comes back over the bus or is read.
+
+use roomcast_protocol::{ClientId, RoomName, Term};
+
+use super::home::{Doubt, Home, Movement, State};
+use super::shard::Shard;
+use crate::broker::{Evicted, MessageId, Moved, PresenceOp, PresenceReply, Record, Sequenced};
+use crate::events::{EventKind, Message, Position, RoomEvents, Who};
+
+/// Messages of one room whose storing may still show.
+const MOST_DOUBTED: usize = 1024;
+
+impl Shard {
+    /// Tells who came and went by one call.
+    pub(super) fn tell_moves(&self, home: &Home, movements: &[Movement], reply: &PresenceReply) {
+        let events = &home.events;
+        if !events.is_on() {
+            return;
+        }
+        tell_late(events, movements, reply);
+        let position = Position { version: reply.version, online: reply.online };
+        if reply.before == 0 && reply.online > 0 {
+            events.occupied(reply.version);
+        }
+        for (movement, outcome) in movements.iter().zip(&reply.outcomes) {
+            match (&movement.op, outcome) {
+                (PresenceOp::Enter { client, name }, Moved::Changed) => {
+                    events.joined(Who { id: *client, name }, position, movement.restored.is_some());
+                }
+                (PresenceOp::Leave { client, name }, Moved::Changed) => {
+                    events.left(Who { id: *client, name }, position, false);
+                }
+                _ => {}
+            }
+        }
+        if reply.before > 0 && reply.online == 0 {
+            events.vacated(reply.version);
+        }
+    }
+
+    /// Tells whom this node removed behind a dead one.
+    pub(super) fn tell_gone(&self, room: &RoomName, evicted: &Evicted) {
+        if evicted.gone.is_empty() {
+            return;
+        }
+        let events = self.parts.events.of(room);
+        let position = Position { version: evicted.version, online: evicted.online };
+        for member in &evicted.gone {
+            events.left(Who { id: member.id, name: &member.name }, position, true);
+        }
+        if evicted.before > 0 && evicted.online == 0 {
+            events.vacated(evicted.version);
+        }
+    }
+
+    /// Tells of a message that this node published.
+    pub(super) fn tell_message(&self, home: &Home, record: &Record, position: Option<(&Term, u64)>, ts: u64) {
+        if home.events.wants(EventKind::MessagePublished) {
+            let from = Who { id: record.from, name: &record.name };
+            home.events.published(&Message { id: &record.id, position, ts, from, data: &record.data });
+        }
+    }
+
+    /// Remembers a message that may have been stored.
+    pub(super) fn doubt(&self, home: &Home, record: &Record) {
+        if !home.events.wants(EventKind::MessagePublished) {
+            return;
+        }
+        let doubted = &mut home.state.borrow_mut().doubted;
+        if doubted.len() >= MOST_DOUBTED {
+            doubted.pop_front();
+        }
+        doubted.push_back((record.id.clone(), record.from));
+    }
+
+    /// A message that turns out to have been stored by an earlier try of this node, which was not answered.
+    pub(super) fn tell_if_stored_before(&self, home: &Home, record: &Record, position: Option<(&Term, u64)>, ts: u64) {
+        if home.state.borrow_mut().clear_doubt(&record.id, record.from) {
+            self.tell_message(home, record, position, ts);
+        }
+    }
+
+    /// A message that is in the room's order: had it been in doubt, it is told now.
+    pub(super) fn tell_if_doubted(&self, home: &Home, state: &mut State, message: &Sequenced) {
+        if state.clear_doubt(&message.record.id, message.record.from) {
+            self.tell_message(home, &message.record, Some((&message.term, message.seq)), message.ts);
+        }
+    }
+}
+
+impl State {
+    /// Whether a message was in doubt; it no longer is.
+    pub(super) fn clear_doubt(&mut self, id: &MessageId, from: ClientId) -> bool {
+        if self.doubted.is_empty() {
+            return false;
+        }
+        let found = self.doubted.iter().position(|(other, author)| other == id && *author == from);
+        found.is_some_and(|at| self.doubted.remove(at).is_some())
+    }
+}
+
+/// What an earlier call, which was not answered, turns out to have done.
+fn tell_late(events: &RoomEvents, movements: &[Movement], reply: &PresenceReply) {
+    if movements.iter().all(|movement| movement.doubt == Doubt::None) {
+        return;
+    }
+    let position = Position { version: reply.version, online: reply.before };
+    let (mut came, mut went) = (Vec::new(), Vec::new());
+    for (movement, outcome) in movements.iter().zip(&reply.outcomes) {
+        match (&movement.op, movement.doubt, outcome) {
+            (PresenceOp::Enter { client, name }, Doubt::Entered, Moved::Same | Moved::Renamed)
+            | (PresenceOp::Leave { client, name }, Doubt::Entered, Moved::Changed) => {
+                came.push((Who { id: *client, name }, movement.restored.is_some()));
+            }
+            (PresenceOp::Leave { client, name }, Doubt::Left, Moved::Same)
+            | (PresenceOp::Enter { client, name }, Doubt::Left, Moved::Changed) => {
+                went.push(Who { id: *client, name });
+            }
+            _ => {}
+        }
+    }
+    if !came.is_empty() && reply.before == came.len() as u64 {
+        events.occupied(reply.version);
+    }
+    for &(who, restored) in &came {
+        events.joined(who, position, restored);
+    }
+    for &who in &went {
+        events.left(who, position, false);
+    }
+    if !went.is_empty() && reply.before == 0 {
+        events.vacated(reply.version);
+    }
+}
