@@ -170,7 +170,7 @@ fn check_reference(reference: Option<&str>, text: &str) {
     let head =
         JoinedHead { room: &room, mode: Mode::Durable, term: None, seq: None, recovery: Recovery::Fresh, online: 1 };
     check_answer(&pong_frame(reference), "pong", reference);
-    check_answer(&left_frame(reference, &room), "left", reference);
+    check_answer(&left_frame(reference, &room, None), "left", reference);
     check_answer(&joined_frame(reference, &head, b"[]", b"[]"), "joined", reference);
     check_answer(&history_frame(reference, &room, b"[]", None), "history", reference);
     let Some(reference) = reference else { return };

@@ -3,7 +3,7 @@
 //! Called by main with settings that were checked; tests call it with port 0. Listeners are bound before any thread
 //! starts, so that a port in use is an error of [`start`], not of a running node.
 
-mod descriptors;
+pub mod descriptors;
 mod farewell;
 
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use foldhash::fast::RandomState;
 
+use crate::access::Access;
 use crate::broker::{Memory, RedisOptions};
 use crate::config::{Fault, Settings};
 use crate::events::{Events, WebhookOptions, Webhooks};
@@ -55,6 +56,7 @@ pub fn start(settings: Settings) -> Result<Node> {
     tell_limits(&settings, &metrics);
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
+    let access = Arc::new(Access::open());
     let first = listen(settings.listen)
         .with_context(|| format!("--listen (ROOMCAST_LISTEN): cannot bind {}", settings.listen))?;
     let address = first.local_addr()?;
@@ -66,7 +68,7 @@ pub fn start(settings: Settings) -> Result<Node> {
         listeners.push(listen(address)?);
     }
     let (events, webhooks) = start_webhooks(&settings, &metrics)?;
-    let workers = start_workers(&settings, &metrics, &lifecycle, &tracing, &events, listeners)?;
+    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, &events, listeners)?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -122,6 +124,7 @@ fn start_workers(
     settings: &Arc<Settings>,
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
+    access: &Arc<Access>,
     tracing: &Tracing,
     events: &Events,
     listeners: Vec<std::net::TcpListener>,
@@ -147,6 +150,7 @@ fn start_workers(
             metrics: Arc::clone(metrics),
             lifecycle: lifecycle.clone(),
             admission: Arc::clone(&admission),
+            access: Arc::clone(access),
             rules: rules.clone(),
             tracing: tracing.clone(),
             events: events.clone(),
@@ -185,18 +189,21 @@ fn handshake_rules(settings: &Settings) -> Result<HandshakeRules> {
 }
 
 fn broker_choice(settings: &Settings) -> BrokerChoice {
-    match settings.redis_with_passwords() {
-        None => BrokerChoice::Memory(Memory::new()),
-        Some(url) => BrokerChoice::Redis(RedisOptions {
-            ca_pem: settings.redis_ca.clone(),
-            prefix: settings.redis_prefix.clone(),
-            timeout: settings.redis_timeout,
-            connect_timeout: settings.redis_connect_timeout,
-            keep_echo: settings.sabotage.contains(&Fault::KeepEcho),
-            no_terms: settings.sabotage.contains(&Fault::NoTerms),
-            ..RedisOptions::new(url.as_str(), settings.node_id.clone())
-        }),
-    }
+    redis_options(settings).map_or_else(|| BrokerChoice::Memory(Memory::new()), BrokerChoice::Redis)
+}
+
+/// How a node with these settings speaks to Redis, if it does.
+pub fn redis_options(settings: &Settings) -> Option<RedisOptions> {
+    let url = settings.redis_with_passwords()?;
+    Some(RedisOptions {
+        ca_pem: settings.redis_ca.clone(),
+        prefix: settings.redis_prefix.clone(),
+        timeout: settings.redis_timeout,
+        connect_timeout: settings.redis_connect_timeout,
+        keep_echo: settings.sabotage.contains(&Fault::KeepEcho),
+        no_terms: settings.sabotage.contains(&Fault::NoTerms),
+        ..RedisOptions::new(url.as_str(), settings.node_id.clone())
+    })
 }
 
 impl Node {

@@ -17,6 +17,7 @@ mod checks;
 #[cfg(test)]
 mod contract;
 pub mod envelope;
+pub mod examine;
 pub mod ids;
 pub mod lease;
 pub mod memory;

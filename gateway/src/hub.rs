@@ -30,7 +30,7 @@ mod tend;
 mod tests;
 mod turn;
 
-pub use mail::{Inbox, Post, Question};
+pub use mail::{Inbox, Post, Question, Sight};
 pub use peer::{Peer, Stop};
 pub use publish::now_us;
 pub use questions::{LONGEST_PAGE, PAGE};

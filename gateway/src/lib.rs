@@ -3,8 +3,10 @@
 //! main -> app -> worker -> server -> session -> hub -> {socket, broker, access, events} -> outbound ->
 //! {config, telemetry, lifecycle} -> protocol
 
+pub mod access;
 pub mod app;
 pub mod broker;
+pub mod check;
 pub mod config;
 pub mod events;
 pub mod hub;

@@ -1,13 +1,14 @@
 //! Life, death and exit code of a node. Everything else is in the library.
 //!
 //! Exit codes: 0 after a drain, 1 when the node failed or did not end in time, 2 for bad usage, and 128 + its number
-//! (130, 143) when a second signal cut the drain short. Of `probe`: 0 when the node is well, 1 when it is not.
+//! (130, 143) when a second signal cut the drain short. Of `probe` and `check`: 0 when all is well, 1 when it is not.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use roomcast_gateway::app;
+use roomcast_gateway::check;
 use roomcast_gateway::config::{Action, LogFormat, Settings};
 use roomcast_gateway::lifecycle::Stage;
 use roomcast_gateway::server::probe::{self, ProbeError};
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(std::io::stdout().write_all(text.as_bytes()).is_err()));
         }
         Ok(Action::Probe { settings, live }) => return probe(&settings, live),
+        Ok(Action::Check(settings)) => return check(&settings),
         Ok(Action::Pause(duration)) => {
             std::thread::sleep(duration);
             return ExitCode::SUCCESS;
@@ -62,6 +64,20 @@ fn probe(settings: &Settings, live: bool) -> ExitCode {
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "gateway: {error}");
             ExitCode::from(if matches!(error, ProbeError::NoPort(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+/// Looks whether a node with these settings would work. What was found goes to stdout, whatever it is.
+fn check(settings: &Settings) -> ExitCode {
+    match check::check(settings) {
+        Ok(report) => {
+            let written = write!(std::io::stdout(), "{report}");
+            ExitCode::from(u8::from(written.is_err() || !report.is_good()))
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "gateway: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

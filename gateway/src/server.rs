@@ -23,12 +23,14 @@ pub use handshake::{HandshakeRules, InvalidOrigin, Origin, OriginPolicy};
 pub use listener::{listen, serve};
 pub use outcome::HandshakeOutcome;
 
+use crate::access::Access;
 use crate::session::accepted::Accepted;
 
 /// What one worker's server works with.
 pub struct Context {
     rules: HandshakeRules,
     admission: Arc<Admission>,
+    access: Arc<Access>,
     draining: Rc<dyn Fn() -> bool>,
     on_socket: Rc<dyn Fn(Accepted)>,
     on_outcome: Rc<dyn Fn(HandshakeOutcome, SystemTime)>,
@@ -36,17 +38,18 @@ pub struct Context {
 }
 
 impl Context {
-    /// A worker's server: `admission` is shared by all workers, `draining` is asked at each handshake, `on_socket` gets
+    /// A worker's server: `admission` and `access` are shared by all workers, `draining` is asked at each handshake, `on_socket` gets
     /// every socket (and is to spawn its session, not to run it), `on_outcome` every connection's outcome once, with the time it was accepted at.
     pub fn new(
         rules: HandshakeRules,
         admission: Arc<Admission>,
+        access: Arc<Access>,
         draining: Rc<dyn Fn() -> bool>,
         on_socket: Rc<dyn Fn(Accepted)>,
         on_outcome: Rc<dyn Fn(HandshakeOutcome, SystemTime)>,
     ) -> Rc<Self> {
         let builder = http::builder(&rules);
-        Rc::new(Self { rules, admission, draining, on_socket, on_outcome, builder })
+        Rc::new(Self { rules, admission, access, draining, on_socket, on_outcome, builder })
     }
 
     fn record(&self, outcome: HandshakeOutcome, began: SystemTime) {

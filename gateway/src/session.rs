@@ -9,6 +9,7 @@ mod closing;
 mod dispatch;
 mod end;
 mod heartbeat;
+mod rights;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -20,6 +21,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use roomcast_protocol::ClientId;
 
+use crate::access::Access;
 use crate::config::Settings;
 use crate::hub::{Peer, Shard, Stop};
 use crate::lifecycle::Lifecycle;
@@ -50,6 +52,8 @@ pub struct Floor {
     pub tracing: Tracing,
     /// Whether the node is draining.
     pub lifecycle: Lifecycle,
+    /// Who reads the tokens that clients bring later.
+    pub access: Arc<Access>,
     scratch: RefCell<Box<[u8]>>,
     /// Sessions whose task lives, closing ones too.
     sessions: Cell<usize>,
@@ -63,6 +67,7 @@ impl Floor {
         metrics: (Rc<WorkerMetrics>, Arc<Metrics>),
         tracing: Tracing,
         lifecycle: Lifecycle,
+        access: Arc<Access>,
     ) -> Rc<Self> {
         let heartbeat = Heartbeat::new(&settings);
         let scratch = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
@@ -75,6 +80,7 @@ impl Floor {
             heartbeat,
             tracing,
             lifecycle,
+            access,
             scratch,
             sessions: Cell::new(0),
         })
@@ -137,14 +143,16 @@ pub fn start(floor: &Rc<Floor>, accepted: Accepted) {
 
 impl Session {
     fn new(floor: &Rc<Floor>, accepted: Accepted) -> Self {
-        let Accepted { stream, leftover, route, name, permit, .. } = accepted;
+        let Accepted { stream, leftover, route, name, grant, permit, .. } = accepted;
         let settings = &floor.settings;
         let id = ClientId::random();
-        let name: Arc<str> = name.map_or_else(|| format!("guest-{}", &id.to_string()[..4]).into(), Into::into);
+        // Who may not choose a name has the one that was given, whatever the query asks for.
+        let name = grant.name().cloned().or_else(|| name.map(Into::into));
+        let name: Arc<str> = name.unwrap_or_else(|| format!("guest-{}", &id.to_string()[..4]).into());
         let peer = Peer::new(id, name, stream, settings.outbound_queue_bytes, floor.heartbeat.now());
         let alive = Alive::new(floor, &peer);
         let echo = matches!(route, Route::Echo);
-        let dispatcher = Dispatcher::new(Rc::clone(floor), peer, echo);
+        let dispatcher = Dispatcher::new(Rc::clone(floor), peer, grant, echo);
         dispatcher.greet(route);
         let fragments = u32::try_from(settings.max_fragments).unwrap_or(u32::MAX);
         let most = u32::try_from(settings.max_message_bytes).unwrap_or(u32::MAX);

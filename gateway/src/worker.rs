@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use crate::access::Access;
 use crate::broker::{Broker, BrokerError, BrokerStats, Event, Memory, RedisBroker, RedisOptions};
 use crate::config::Settings;
 use crate::events::Events;
@@ -66,6 +67,8 @@ pub struct Seed {
     pub lifecycle: Lifecycle,
     /// The node's count of connections.
     pub admission: Arc<Admission>,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// Handshake rules.
     pub rules: HandshakeRules,
     /// Spans.
@@ -122,6 +125,7 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         (Rc::clone(&local), Arc::clone(&metrics)),
         tracing.clone(),
         lifecycle.clone(),
+        seed.access,
     );
     let mut vital = JoinSet::new();
     vital.spawn_local(Rc::clone(&shard).run_turns());
@@ -201,6 +205,7 @@ fn door(
     tracing: Tracing,
 ) -> Rc<Context> {
     let lifecycle = floor.lifecycle.clone();
+    let access = Arc::clone(&floor.access);
     let floor = Rc::clone(floor);
     for outcome in HandshakeOutcome::ALL {
         metrics.sockets.handshakes.with_label_values(&[outcome.label()]);
@@ -208,6 +213,7 @@ fn door(
     Context::new(
         rules,
         admission,
+        access,
         Rc::new(move || lifecycle.stage() >= Stage::Draining),
         Rc::new(move |accepted| session::start(&floor, accepted)),
         Rc::new(move |outcome, began| {

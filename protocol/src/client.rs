@@ -211,6 +211,14 @@ fn checked_ref(raw: Option<&RawValue>) -> Result<Option<&str>, FrameError> {
 
 /// Refuses data nested so deep that other members' parsers would fail on it: many recurse. The text is valid JSON.
 fn checked_data(data: &str) -> Result<&str, FrameError> {
+    if is_shallow(data) {
+        return Ok(data);
+    }
+    Err(bad(ErrorCode::TooLarge, format!("`data` is nested deeper than {MAX_DATA_DEPTH} levels")))
+}
+
+/// Whether `data`, which is valid JSON, is nested no deeper than [`MAX_DATA_DEPTH`].
+pub fn is_shallow(data: &str) -> bool {
     let (mut depth, mut in_string, mut bytes) = (0_usize, false, data.bytes());
     while let Some(byte) = bytes.next() {
         match byte {
@@ -222,10 +230,10 @@ fn checked_data(data: &str) -> Result<&str, FrameError> {
             _ => {}
         }
         if depth > MAX_DATA_DEPTH {
-            return Err(bad(ErrorCode::TooLarge, format!("`data` is nested deeper than {MAX_DATA_DEPTH} levels")));
+            return false;
         }
     }
-    Ok(data)
+    true
 }
 
 fn checked_id(id: Cow<'_, str>) -> Result<Cow<'_, str>, FrameError> {

@@ -17,6 +17,10 @@ pub enum ErrorCode {
     RoomLimit,
     /// Not allowed.
     Forbidden,
+    /// The token is not good; the one before still holds.
+    Unauthorized,
+    /// The token cannot be checked at present.
+    KeysUnavailable,
     /// Another member of the room has that name.
     NameTaken,
     /// Faster than the configured rate.
@@ -48,6 +52,8 @@ impl ErrorCode {
             Self::AlreadyJoined => "already_joined",
             Self::RoomLimit => "room_limit",
             Self::Forbidden => "forbidden",
+            Self::Unauthorized => "unauthorized",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::NameTaken => "name_taken",
             Self::RateLimited => "rate_limited",
             Self::TooLarge => "too_large",
@@ -65,6 +71,7 @@ impl ErrorCode {
         matches!(
             self,
             Self::RateLimited
+                | Self::KeysUnavailable
                 | Self::Overloaded
                 | Self::BrokerUnavailable
                 | Self::StorageFull

@@ -8,13 +8,13 @@ mod codes;
 mod names;
 mod server;
 
-pub use client::{ClientFrame, FrameError, Rejected, Since, check_display_name};
+pub use client::{ClientFrame, FrameError, Rejected, Since, check_display_name, is_shallow};
 pub use codes::{CloseCode, ErrorCode};
 pub use names::{ClientId, InvalidName, NodeId, RoomName, Term};
 pub use server::{
     Ack, JoinedHead, Limits, MessageHead, Mode, PresenceKind, Recovery, Welcome, error_frame, history_frame,
     joined_frame, left_frame, member_list, members_frame, message_frame, message_list, pong_frame, presence_frame,
-    reconnect_frame, reset_frame,
+    reconnect_frame, refreshed_frame, reset_frame,
 };
 
 /// The subprotocol a client may ask for; optional.

@@ -44,6 +44,9 @@ pub struct Welcome<'a> {
     pub ping_interval_ms: u64,
     /// The limits in force.
     pub limits: Limits,
+    /// When the session ends unless a new token is brought, milliseconds since the Unix epoch; absent if never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
 }
 
 /// What kind of room it is.
@@ -275,9 +278,22 @@ pub fn joined_frame(reference: Option<&str>, head: &JoinedHead<'_>, members: &[u
     out
 }
 
-/// A `left` frame.
-pub fn left_frame(reference: Option<&str>, room: &RoomName) -> Vec<u8> {
+/// A `left` frame; `reason` says why, if it was not the client's wish.
+pub fn left_frame(reference: Option<&str>, room: &RoomName, reason: Option<&str>) -> Vec<u8> {
     let mut out = frame("left", Some(room), reference);
+    if let Some(reason) = reason {
+        out.extend_from_slice(br#","reason":"#);
+        push_str(&mut out, reason);
+    }
+    out.push(b'}');
+    out
+}
+
+/// A `refreshed` frame: the new token holds, until `expires_at_ms` (milliseconds since the Unix epoch) if it ends.
+pub fn refreshed_frame(reference: Option<&str>, expires_at_ms: Option<u64>) -> Vec<u8> {
+    let mut out = frame("refreshed", None, reference);
+    out.extend_from_slice(br#","expiresAtMs":"#);
+    push(&mut out, expires_at_ms);
     out.push(b'}');
     out
 }

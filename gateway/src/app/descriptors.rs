@@ -7,19 +7,29 @@ const OTHER_FILES: u64 = 128;
 /// The same for each worker: its runtime, its listener, two connections to each of some masters.
 const FILES_PER_WORKER: u64 = 32;
 
+/// Open files, as limits have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortage {
+    /// As many as this process may have.
+    pub allowed: u64,
+    /// As many as it needs.
+    pub needed: u64,
+}
+
 /// Raises the soft limit of open files as far as `max_connections` needs and the hard limit allows, and says in the log
 /// what is missing then: beyond it connections wait in the kernel, unanswered.
 pub(super) fn make_room(max_connections: usize, workers: usize) {
-    let needed = needed(max_connections, workers);
     let limit = getrlimit(Resource::Nofile);
-    let (now, most) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    let mut allowed = now;
-    if now < needed {
-        let raised = Rlimit { current: Some(needed.min(most)), maximum: limit.maximum };
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let wanted = needed(max_connections, workers).min(most);
+    let mut allowed = limit.current.unwrap_or(u64::MAX);
+    if allowed < wanted {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
         if setrlimit(Resource::Nofile, raised).is_ok() {
-            allowed = needed.min(most);
+            allowed = wanted;
         }
     }
+    let needed = needed(max_connections, workers);
     if allowed < needed {
         tracing::warn!(
             allowed,
@@ -28,6 +38,13 @@ pub(super) fn make_room(max_connections: usize, workers: usize) {
              (ulimit -Hn, LimitNOFILE) or lower max-connections"
         );
     }
+}
+
+/// What would be missing on a machine like this one, if something would.
+pub fn shortage(max_connections: usize, workers: usize) -> Option<Shortage> {
+    let allowed = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let needed = needed(max_connections, workers);
+    (allowed < needed).then_some(Shortage { allowed, needed })
 }
 
 fn needed(max_connections: usize, workers: usize) -> u64 {

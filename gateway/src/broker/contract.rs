@@ -19,6 +19,7 @@ use super::{
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
 
+mod examine;
 mod failover;
 mod faults;
 mod history;

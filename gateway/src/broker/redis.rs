@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use roomcast_protocol::{ClientId, NodeId, RoomName};
 use tokio::sync::mpsc;
 
+pub use self::examine::examine;
 pub use self::inspect::Said;
 use self::script::Scripts;
 use self::topology::{Recipe, Topology, WHOLE};
@@ -31,6 +32,7 @@ mod canary;
 mod cluster;
 mod commands;
 mod connection;
+mod examine;
 mod identity;
 mod inspect;
 mod lease;

@@ -51,6 +51,9 @@ enum Verb {
     /// Asks the running node of these settings whether it is ready, within 2s. Exits with 0 if it is, else with 1 and
     /// the reason on stderr
     Probe,
+    /// Looks whether a node with these settings would work: the settings, Redis, its set-up and permissions. Says what is
+    /// wrong and how to mend it; exits with 0 if nothing is, else with 1
+    Check,
     /// Waits for the duration that follows, then exits with 0. Where there is no shell to sleep in
     Pause,
     /// Prints the version
@@ -71,6 +74,8 @@ pub enum Action {
         /// Ask only whether it lives.
         live: bool,
     },
+    /// Look whether a node with these settings would work.
+    Check(Box<Settings>),
     /// Wait for so long and exit with 0.
     Pause(Duration),
 }
@@ -191,6 +196,7 @@ impl Settings {
         Ok(match verb {
             Verb::Config => Action::Print(print::effective(&loaded)),
             Verb::Probe => Action::Probe { settings: Box::new(loaded.settings), live },
+            Verb::Check => Action::Check(Box::new(loaded.settings)),
             Verb::Run | Verb::Pause | Verb::Version => Action::Run(Box::new(loaded.settings)),
         })
     }

@@ -26,6 +26,20 @@ pub(super) struct Address {
     pub(super) client: ClientId,
 }
 
+/// What a member may get to see beside what is sent from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// What was sent before.
+    pub history: bool,
+    /// Who is there.
+    pub presence: bool,
+}
+
+impl Sight {
+    /// Everything.
+    pub const FULL: Self = Self { history: true, presence: true };
+}
+
 /// A session asks to be seated.
 #[derive(Debug)]
 pub(super) struct JoinRequest {
@@ -33,6 +47,7 @@ pub(super) struct JoinRequest {
     pub(super) from: Address,
     pub(super) name: Arc<str>,
     pub(super) since: Option<Since>,
+    pub(super) sight: Sight,
     pub(super) reference: Option<Box<str>>,
     /// The life of the node under which the broker knows of it; 0 before.
     pub(super) life: u32,

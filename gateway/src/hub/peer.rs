@@ -38,6 +38,8 @@ pub enum Stop {
     NameTaken,
     /// The node has more clients than its share.
     Rebalanced,
+    /// Its token has expired.
+    Expired,
 }
 
 impl Stop {
@@ -101,6 +103,8 @@ pub struct Peer {
     pub pinged: Cell<u32>,
     /// Tick by which a begun message or a begun close must be finished; 0 when there is none.
     pub deadline: Cell<u32>,
+    /// When its token expires, milliseconds since the Unix epoch; 0 for never.
+    pub expires_at_ms: Cell<u64>,
 }
 
 impl Peer {
@@ -126,6 +130,7 @@ impl Peer {
             heard: Cell::new(tick),
             pinged: Cell::new(tick),
             deadline: Cell::new(0),
+            expires_at_ms: Cell::new(0),
         })
     }
 

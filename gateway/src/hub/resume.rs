@@ -61,16 +61,26 @@ struct Return<'a> {
 impl Shard {
     /// Gives a joiner its seat: at once, or after a replay.
     pub(super) fn bring_up(self: &Rc<Self>, home: &Rc<Home>, join: JoinRequest, members: &Rc<Vec<u8>>) {
+        let nobody = || Rc::new(b"[]".to_vec());
+        let members = &if join.sight.presence { Rc::clone(members) } else { nobody() };
         match join.since.clone() {
             None => self.seat_with_newest(home, &join, Recovery::Fresh, None, members),
             Some(_) if !home.is_durable() => {
                 self.seat_with_newest(home, &join, Recovery::UnknownTerm, None, members);
             }
+            Some(since) if !join.sight.history => {
+                // What was missed is history, too: without the right to it there is nothing to come back to.
+                let state = home.state.borrow();
+                let is_current = state.sequencer.place(&since) == Place::Within && since.seq == state.sequencer.last();
+                drop(state);
+                let recovery = if is_current { Recovery::Resumed } else { Recovery::Gap };
+                self.seat_with_newest(home, &join, recovery, None, members);
+            }
             Some(since) => self.replay_to(home, join, since, Rc::clone(members)),
         }
     }
 
-    /// A seat without a replay, but with the newest messages.
+    /// A seat without a replay, but with the newest messages, if the joiner may see them.
     fn seat_with_newest(
         &self,
         home: &Rc<Home>,
@@ -79,7 +89,7 @@ impl Shard {
         rollback: Option<&Since>,
         members: &[u8],
     ) {
-        let messages = self.newest(&home.state.borrow());
+        let messages = if join.sight.history { self.newest(&home.state.borrow()) } else { b"[]".to_vec() };
         let frame = self.joined(home, join, (recovery, rollback), members, &messages);
         self.seat_one(home, join, frame);
     }

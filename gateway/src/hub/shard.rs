@@ -16,7 +16,7 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::home::Home;
-use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question};
+use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question, Sight};
 use super::muster::Life;
 use super::peer::{Delivered, Peer, Stop};
 use super::room::Room;
@@ -163,13 +163,14 @@ impl Shard {
     }
 
     /// Asks for a seat; `joined` or `error` follows.
-    pub fn join(&self, peer: &Rc<Peer>, room: RoomName, since: Option<Since>, reference: Option<&str>) {
+    pub fn join(&self, peer: &Rc<Peer>, room: RoomName, since: Option<Since>, sight: Sight, reference: Option<&str>) {
         peer.begin_request();
         let home = self.home_of(&room);
         let request = JoinRequest {
             from: self.address(peer),
             name: peer.name(),
             since,
+            sight,
             reference: reference.map(Into::into),
             room,
             life: 0,
@@ -180,7 +181,13 @@ impl Shard {
     /// Gives up a seat; `left` is queued.
     pub fn leave(&self, peer: &Rc<Peer>, room: &RoomName, reference: Option<&str>) {
         self.unseat(peer, room);
-        self.tell(peer, &left_frame(reference, room));
+        self.tell(peer, &left_frame(reference, room, None));
+    }
+
+    /// Takes a seat away; `left` with the reason is queued.
+    pub fn expel(&self, peer: &Rc<Peer>, room: &RoomName, reason: &str) {
+        self.unseat(peer, room);
+        self.tell(peer, &left_frame(None, room, Some(reason)));
     }
 
     /// Publishes; `ack` or `error` follows if `reference` is given.

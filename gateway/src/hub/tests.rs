@@ -17,7 +17,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::sequencer::Run;
-use super::{Inbox, Parts, Peer, Post, Shard};
+use super::{Inbox, Parts, Peer, Post, Shard, Sight};
 use crate::broker::{
     Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, Memory,
     MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble,
@@ -224,7 +224,7 @@ impl Client {
     /// Connects and joins.
     async fn enter(shard: &Rc<Shard>, room: &RoomName) -> Self {
         let mut client = Self::connect(shard).await;
-        client.shard.join(&client.peer, room.clone(), None, None);
+        client.shard.join(&client.peer, room.clone(), None, Sight::FULL, None);
         client.expect("joined").await;
         client
     }

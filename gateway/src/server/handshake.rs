@@ -24,6 +24,7 @@ pub use origin::{InvalidOrigin, Origin, OriginPolicy};
 
 use super::admission::Full;
 use super::outcome::{HandshakeOutcome as Outcome, Refusal};
+use crate::access::{Access, Denied, Grant, Right};
 use crate::session::accepted::{Permit, Route};
 use query::{Asked, Place};
 
@@ -54,7 +55,7 @@ pub struct HandshakeRules {
 pub(super) struct Granted {
     pub(super) route: Route,
     pub(super) name: Option<String>,
-    pub(super) token: Option<String>,
+    pub(super) grant: Grant,
     pub(super) peer: IpAddr,
     pub(super) permit: Permit,
     /// Whether to answer with [`SUBPROTOCOL`].
@@ -67,6 +68,7 @@ pub(super) fn judge(
     request: &Request<Incoming>,
     peer: IpAddr,
     rules: &HandshakeRules,
+    access: &Access,
     door: impl FnOnce() -> Result<(), Refusal>,
     admit: impl FnOnce(IpAddr) -> Result<Permit, Full>,
 ) -> Result<Granted, Refusal> {
@@ -82,6 +84,9 @@ pub(super) fn judge(
     let mut asked = Asked::read(uri.query().unwrap_or(""))?;
     let route = asked.route(place, rules.rooms_per_connection)?;
     let offered = || tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL);
+    let bearer = || offered().find_map(|token| token.strip_prefix(BEARER_PROTOCOL));
+    let token = authorization(request.headers()).or_else(bearer).or(asked.token.as_deref());
+    let grant = authorised(access, token, &route)?;
     let client = address::client_address(peer, request.headers(), &rules.trusted_proxies);
     let permit = admit(client).map_err(|full| {
         let outcome = match full {
@@ -92,9 +97,7 @@ pub(super) fn judge(
     })?;
     Ok(Granted {
         subprotocol: offered().any(|token| token == SUBPROTOCOL),
-        token: authorization(request.headers())
-            .or_else(|| offered().find_map(|token| token.strip_prefix(BEARER_PROTOCOL).map(str::to_owned)))
-            .or(asked.token),
+        grant,
         route,
         name: asked.name,
         peer: client,
@@ -153,9 +156,25 @@ fn is_key(value: &str) -> bool {
 }
 
 /// The token of `Authorization: Bearer`.
-fn authorization(headers: &HeaderMap) -> Option<String> {
+fn authorization(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = only(headers, AUTHORIZATION)?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// What the holder of `token` may do, if that includes the rooms of the path.
+fn authorised(access: &Access, token: Option<&str>, route: &Route) -> Result<Grant, Refusal> {
+    let grant = access.admit(token).map_err(|denied| {
+        let outcome = if denied == Denied::Missing { Outcome::NoToken } else { Outcome::BadToken };
+        Refusal::new(outcome, denied.to_string())
+    })?;
+    let rooms = match route {
+        Route::Rooms { rooms, .. } => rooms.as_slice(),
+        Route::Bare | Route::Echo => &[],
+    };
+    if rooms.iter().all(|(room, _)| grant.may(Right::Join, room)) {
+        return Ok(grant);
+    }
+    Err(Refusal::new(Outcome::ForbiddenRoom, "the token does not allow to join this room"))
 }
 
 /// The value of a header that is there exactly once, and is text.

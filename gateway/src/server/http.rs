@@ -84,8 +84,8 @@ pub(super) async fn serve(stream: TcpStream, peer: IpAddr, context: Rc<Context>)
 }
 
 fn accepted(stream: TcpStream, leftover: Bytes, granted: Granted) -> Accepted {
-    let Granted { route, name, token, peer, permit, .. } = granted;
-    Accepted { stream, leftover, route, name, token, peer, permit }
+    let Granted { route, name, grant, peer, permit, .. } = granted;
+    Accepted { stream, leftover, route, name, grant, peer, permit }
 }
 
 fn failure(error: &hyper::Error) -> Outcome {
@@ -128,7 +128,7 @@ impl Door {
             self.outcome.set(Outcome::Page);
             return Ok(page);
         }
-        let Context { rules, admission, draining, .. } = &*self.context;
+        let Context { rules, admission, access, draining, .. } = &*self.context;
         let door = || {
             if draining() {
                 return Err(Refusal::new(Outcome::Draining, "this node is going away: connect again to reach another"));
@@ -137,7 +137,7 @@ impl Door {
                 Refusal::new(Outcome::ConnectRate, "more connections come than this node takes: come back later")
             })
         };
-        let granted = judge(&request, self.peer, rules, door, |client| admission.admit(client))?;
+        let granted = judge(&request, self.peer, rules, access, door, |client| admission.admit(client))?;
         // Its future is not needed: the socket comes back from the connection itself, with no cast in between.
         let (switching, _) = fastwebsockets::upgrade::upgrade(&mut request)
             .map_err(|error| Refusal::new(Outcome::BadRequest, error.to_string()))?;

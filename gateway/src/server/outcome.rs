@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Response, StatusCode};
 
 /// Seconds that a refused client is told to wait when the node has no place for it: each another time, so that those
@@ -63,6 +65,12 @@ outcomes! {
     BadQuery, "bad_query", 400;
     /// A display name outside its rule.
     BadName, "bad_name", 400;
+    /// No token, where one is needed.
+    NoToken, "no_token", 401;
+    /// A token that is not good: expired, not for this service, not signed by a known key.
+    BadToken, "bad_token", 401;
+    /// The token does not allow a room of the path or query.
+    ForbiddenRoom, "forbidden_room", 403;
     /// The node has as many connections as it may.
     TooManyConnections, "too_many_connections", 503;
     /// The client's address has.
@@ -114,6 +122,12 @@ impl Refusal {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+            }
+            HandshakeOutcome::NoToken => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            HandshakeOutcome::BadToken => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
             }
             HandshakeOutcome::TooManyConnections
             | HandshakeOutcome::AddressLimit

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use roomcast_protocol::{RoomName, Since};
 use tokio::net::TcpStream;
 
+use crate::access::Grant;
+
 /// A socket whose handshake is complete: the 101 is written, every byte from here on is WebSocket.
 #[derive(Debug)]
 pub struct Accepted {
@@ -21,8 +23,8 @@ pub struct Accepted {
     pub route: Route,
     /// The display name asked for, checked.
     pub name: Option<String>,
-    /// The token as it came, unchecked.
-    pub token: Option<String>,
+    /// What the client may do.
+    pub grant: Grant,
     /// The client's address, looked up behind trusted proxies.
     pub peer: IpAddr,
     /// The connection's place in the count; dropping it gives the place back.

@@ -15,6 +15,7 @@ use super::Floor;
 use super::accepted::Route;
 use super::budget::{Budget, millis_since};
 use super::end::End;
+use crate::access::{Grant, Right};
 use crate::broker::{Record, Subject};
 use crate::hub::{LONGEST_PAGE, PAGE, Peer, Question, now_us};
 use crate::telemetry::metrics::ReceivedKind;
@@ -25,10 +26,10 @@ const CONTROL_RATE: u32 = 20;
 const CONTROL_BURST: u32 = 100;
 
 /// What of a refused request goes into its `error` frame.
-struct Refused(ErrorCode, Cow<'static, str>);
+pub(super) struct Refused(pub(super) ErrorCode, pub(super) Cow<'static, str>);
 
 impl Refused {
-    fn new(code: ErrorCode, words: &'static str) -> Self {
+    pub(super) fn new(code: ErrorCode, words: &'static str) -> Self {
         Self(code, Cow::Borrowed(words))
     }
 }
@@ -37,24 +38,29 @@ impl Refused {
 pub(super) struct Dispatcher {
     floor: Rc<Floor>,
     peer: Rc<Peer>,
+    pub(super) grant: Grant,
     echo: bool,
     /// A request that waits for the answers before it.
     deferred: Option<Box<str>>,
+    /// Whose ids this client's are.
+    subject: Subject,
     publishes: Budget,
     wrongs: Budget,
     controls: Budget,
 }
 
 impl Dispatcher {
-    pub(super) fn new(floor: Rc<Floor>, peer: Rc<Peer>, echo: bool) -> Self {
+    pub(super) fn new(floor: Rc<Floor>, peer: Rc<Peer>, grant: Grant, echo: bool) -> Self {
         let now = millis_since(floor.heartbeat.start);
         let settings = &floor.settings;
         Self {
             publishes: Budget::new(settings.publish_rate, settings.publish_burst, now),
             wrongs: Budget::new(1, settings.abuse_limit, now),
             controls: Budget::new(CONTROL_RATE, CONTROL_BURST, now),
+            subject: grant.user().map_or(Subject::NOBODY, |user| Subject::of(user)),
             floor,
             peer,
+            grant,
             echo,
             deferred: None,
         }
@@ -109,12 +115,14 @@ impl Dispatcher {
                 publish_rate: settings.publish_rate,
                 queue_bytes: settings.outbound_queue_bytes,
             },
+            expires_at_ms: self.mind_expiry(),
         };
         if let Ok(json) = serde_json::to_vec(&welcome) {
             self.floor.shard.tell(&self.peer, &json);
         }
         for (room, since) in rooms {
-            self.floor.shard.join(&self.peer, room, since, None);
+            let sight = self.sight(&room);
+            self.floor.shard.join(&self.peer, room, since, sight, None);
         }
     }
 
@@ -179,6 +187,7 @@ impl Dispatcher {
             ErrorCode::BadFrame
                 | ErrorCode::UnknownType
                 | ErrorCode::BadRoom
+                | ErrorCode::Unauthorized
                 | ErrorCode::RateLimited
                 | ErrorCode::TooLarge
         );
@@ -212,6 +221,7 @@ impl Dispatcher {
             }
             ClientFrame::Rename { name } => {
                 metrics.received(ReceivedKind::Rename);
+                self.must_be_free_to_rename()?;
                 // Every member of every room joined is told: it counts as a publish.
                 self.spend()?;
                 self.floor.shard.rename(&self.peer, &Arc::from(&*name), reference);
@@ -219,17 +229,19 @@ impl Dispatcher {
             }
             ClientFrame::History { room, before, after, limit } => {
                 metrics.received(ReceivedKind::History);
+                self.must_have(Right::History, &room)?;
                 self.ask(&room, Question::History { before, after, limit: page(limit) }, reference)
             }
             ClientFrame::Members { room, cursor, limit } => {
                 metrics.received(ReceivedKind::Members);
+                self.must_have(Right::Presence, &room)?;
                 let question = Question::Members { cursor: cursor.map(Cow::into_owned), limit: page(limit) };
                 self.ask(&room, question, reference)
             }
-            ClientFrame::Refresh { .. } => {
-                // Access is open in this version: any token is as good as the last one.
+            ClientFrame::Refresh { token } => {
                 metrics.received(ReceivedKind::Refresh);
-                Ok(())
+                self.spend()?;
+                self.refresh(&token, reference)
             }
         }
     }
@@ -252,11 +264,11 @@ impl Dispatcher {
                 Refused::new(ErrorCode::NotJoined, "`room` may be absent only when exactly one room is joined")
             })?,
         };
+        self.must_have(Right::Publish, &room)?;
         let span = self.floor.tracing.publish();
         let record = Record {
             idempotent: id.is_some(),
-            // Access is open: nobody has a name of their own yet.
-            subject: Subject::NOBODY,
+            subject: self.subject,
             id: id.map_or_else(|| Uuid::new_v4().hyphenated().to_string().into(), |id| Arc::from(&*id)),
             from: self.peer.id,
             name: self.peer.name(),
@@ -280,6 +292,7 @@ impl Dispatcher {
 
     fn join(&self, room: Option<RoomName>, since: Option<Since>, reference: Option<&str>) -> Result<(), Refused> {
         let room = room.unwrap_or_else(RoomName::random);
+        self.must_have(Right::Join, &room)?;
         if self.peer.is_in(&room) {
             return Err(Refused::new(ErrorCode::AlreadyJoined, "already a member of that room"));
         }
@@ -287,7 +300,8 @@ impl Dispatcher {
         if self.peer.room_count() >= most {
             return Err(Refused(ErrorCode::RoomLimit, format!("a connection may be in {most} rooms").into()));
         }
-        self.floor.shard.join(&self.peer, room, since, reference);
+        let sight = self.sight(&room);
+        self.floor.shard.join(&self.peer, room, since, sight, reference);
         Ok(())
     }
 

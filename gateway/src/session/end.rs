@@ -30,6 +30,8 @@ pub enum End {
     Rebalanced,
     /// Its name was taken by another, where names are unique.
     NameTaken,
+    /// Its token has expired, and no other came.
+    Expired,
 }
 
 impl End {
@@ -83,6 +85,7 @@ impl End {
             Self::SlowConsumer => row(CloseCode::SlowConsumer, "slow_consumer", "outbound queue full", true),
             Self::Rebalanced => row(CloseCode::Restart, "rebalanced", "another node has more room", true),
             Self::Draining => row(CloseCode::Restart, "draining", "node is shutting down", true),
+            Self::Expired => row(CloseCode::Unauthorized, "expired", "the token has expired", false),
             Self::NameTaken => row(CloseCode::Removed, "name_taken", "the name was taken by another", false),
         }
     }
@@ -98,6 +101,7 @@ impl From<Stop> for End {
             Stop::Draining => Self::Draining,
             Stop::Rebalanced => Self::Rebalanced,
             Stop::NameTaken => Self::NameTaken,
+            Stop::Expired => Self::Expired,
         }
     }
 }
@@ -121,6 +125,7 @@ mod tests {
         assert_eq!(code(End::Abuse), Some(1008));
         assert_eq!(code(End::SlowConsumer), Some(4408));
         assert_eq!((code(End::Draining), code(End::Rebalanced)), (Some(1012), Some(1012)));
+        assert_eq!(code(End::Expired), Some(4401));
         assert_eq!(code(Violation { code: 1009, reason: "" }.into()), Some(1009));
         assert!(End::SlowConsumer.row().may_retry && !End::Abuse.row().may_retry);
     }

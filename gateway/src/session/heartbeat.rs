@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -62,19 +62,27 @@ pub async fn beat(floor: Rc<Floor>) {
     }
 }
 
+/// Milliseconds since the Unix epoch.
+pub(super) fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
 fn look(floor: &Floor) {
     let beat = &floor.heartbeat;
     let now = beat.now.get() + 1;
     beat.now.set(now);
+    let time_ms = unix_ms(SystemTime::now());
     floor.shard.visit_peers(|peer| {
         if peer.is_closing() {
             return;
         }
-        let deadline = peer.deadline.get();
+        let (deadline, expires) = (peer.deadline.get(), peer.expires_at_ms.get());
         if now - peer.heard.get() >= beat.timeout {
             peer.request_stop(Stop::Silent);
         } else if deadline != 0 && now >= deadline {
             peer.request_stop(Stop::Unfinished);
+        } else if expires != 0 && time_ms >= expires {
+            peer.request_stop(Stop::Expired);
         } else if now - peer.pinged.get() >= LOOKS {
             peer.pinged.set(now);
             floor.shard.post_frame(peer, beat.ping.clone());

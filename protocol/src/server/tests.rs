@@ -33,7 +33,12 @@ fn small_frames_have_the_documented_fields() {
         json!({"type":"error","ref":3,"code":"rate_limited","message":"slow \"down\"","retryable":true})
     );
     assert_eq!(read(&pong_frame(None)), json!({"type":"pong"}));
-    assert_eq!(read(&left_frame(Some("\"r\""), &room)), json!({"type":"left","ref":"r","room":"a"}));
+    assert_eq!(read(&left_frame(Some("\"r\""), &room, None)), json!({"type":"left","ref":"r","room":"a"}));
+    let left = json!({"type":"left","room":"a","reason":"forbidden"});
+    assert_eq!(read(&left_frame(None, &room, Some("forbidden"))), left);
+    let refreshed = json!({"type":"refreshed","ref":1,"expiresAtMs":5});
+    assert_eq!(read(&refreshed_frame(Some("1"), Some(5))), refreshed);
+    assert_eq!(read(&refreshed_frame(None, None)), json!({"type":"refreshed","expiresAtMs":null}));
     assert_eq!(read(&reconnect_frame("drain", 250)), json!({"type":"reconnect","reason":"drain","afterMs":250}));
     assert_eq!(
         read(&presence_frame(&room, PresenceKind::Join, Some((id, "n")), 2)),

@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-pub(super) use self::slots::Redirect;
-use self::slots::{Address, Layout, SLOTS, layout, slot};
+use self::slots::{Address, Layout, slot};
+pub(super) use self::slots::{Redirect, SLOTS, layout};
 use super::commands::{Commands, Failure};
 use super::connection::{Backoff, Endpoint, client, connect};
 use super::subscription::{Waiter, acknowledgement};

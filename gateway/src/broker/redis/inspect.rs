@@ -34,7 +34,8 @@ pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResu
 }
 
 impl Inspection {
-    fn read(info: &str) -> Self {
+    /// Reads what INFO said.
+    pub(super) fn read(info: &str) -> Self {
         let field =
             |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
         Self {
@@ -42,6 +43,11 @@ impl Inspection {
             maxmemory: field("maxmemory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0),
             policy: field("maxmemory_policy").unwrap_or_default().to_owned(),
         }
+    }
+
+    /// What happens when its memory is full, in the words of Redis; empty if it does not tell.
+    pub(super) fn policy(&self) -> &str {
+        &self.policy
     }
 
     pub(super) fn is_replica(&self) -> bool {

@@ -193,9 +193,7 @@ async fn ask(
             .inspect_err(|error| tracing::debug!(%error, "redis: a sentinel does not answer"))
             .ok()?,
     };
-    let mut question = cmd("SENTINEL");
-    question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    match timeout(limit, question.query_async::<Option<Address>>(&mut line)).await.ok()? {
+    match master_of(&mut line, &master, limit).await {
         Ok(Some(address)) => Some((line, Some(address))),
         Ok(None) => {
             tracing::debug!("redis: a sentinel does not know the master by this name");
@@ -206,6 +204,18 @@ async fn ask(
             None
         }
     }
+}
+
+/// Where a sentinel says that the master is; nothing if it knows none of that name.
+pub(super) async fn master_of(
+    line: &mut MultiplexedConnection,
+    master: &str,
+    limit: Duration,
+) -> Result<Option<Address>, String> {
+    let mut question = cmd("SENTINEL");
+    question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+    let answer = timeout(limit, question.query_async(line)).await.map_err(|_| "silent")?;
+    answer.map_err(|error| error.to_string())
 }
 
 async fn is_master(connection: &mut MultiplexedConnection) -> bool {

@@ -8,6 +8,7 @@ use tokio::task::spawn_local;
 use super::{Client, Node, local, record, run, until};
 use crate::broker::{Broker, Event, Published};
 use crate::config::Settings;
+use crate::hub::Sight;
 
 /// Stores messages without a word on the bus; returns their term.
 async fn store(node: &Node, room: &roomcast_protocol::RoomName, texts: &[&str]) -> String {
@@ -44,7 +45,7 @@ async fn a_subscription_that_comes_back_while_a_room_is_opened_is_caught_up() {
         let worker = &node.workers[0];
         worker.broker.reads.forget_permits(1 << 20);
         let mut member = Client::connect(shard).await;
-        shard.join(&member.peer, room.clone(), None, None);
+        shard.join(&member.peer, room.clone(), None, Sight::FULL, None);
         until("a read to be under way", || worker.broker.waiting.get() == 1).await;
         store(&node, &room, &["a"]).await;
         worker.events.send(Event::Resubscribed).await.expect("taken");

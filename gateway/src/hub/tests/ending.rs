@@ -3,6 +3,7 @@
 use super::{Client, Node, local, until};
 use crate::broker::Broker;
 use crate::config::Settings;
+use crate::hub::Sight;
 
 #[tokio::test]
 async fn workers_end_together_so_that_nobodylast_behind_in_a_room() {
@@ -11,7 +12,7 @@ async fn workers_end_together_so_that_nobodylast_behind_in_a_room() {
         let (room, away) = (node.room(0), &node.workers[1].shard);
         let last = Client::enter(node.shard(), &room).await;
         let client = Client::connect(away).await;
-        away.join(&client.peer, room.clone(), None, None);
+        away.join(&client.peer, room.clone(), None, Sight::FULL, None);
         away.disconnect(&client.peer);
         assert!(!away.is_settled(), "the other worker does not know yet");
         until("the join to be on its way", || away.is_settled()).await;

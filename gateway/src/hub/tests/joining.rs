@@ -5,10 +5,19 @@ use std::rc::Rc;
 use super::super::mail::{Address, JoinRequest};
 use super::{Client, Node, local, run};
 use crate::config::Settings;
+use crate::hub::Sight;
 
 fn request(node: &Node, client: &Client, room: &roomcast_protocol::RoomName) -> JoinRequest {
     let from: Address = node.shard().address(&client.peer);
-    JoinRequest { room: room.clone(), from, name: client.peer.name(), since: None, reference: None, life: 1 }
+    JoinRequest {
+        room: room.clone(),
+        from,
+        name: client.peer.name(),
+        since: None,
+        sight: Sight::FULL,
+        reference: None,
+        life: 1,
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use super::super::mail::JoinRequest;
 use super::{Client, Node, local, until};
 use crate::broker::{Broker, Incarnation, PresenceCall, PresenceOp};
 use crate::config::Settings;
+use crate::hub::Sight;
 
 #[tokio::test]
 async fn members_and_joins_under_way_are_entered_under_a_new_life() {
@@ -30,7 +31,7 @@ async fn members_and_joins_under_way_are_entered_under_a_new_life() {
         broker.presence(&room, call).await.expect("presence");
         let joins = [&late, &later].map(|client| {
             let (from, name) = (client.shard.address(&client.peer), client.peer.name());
-            JoinRequest { room: room.clone(), from, name, since: None, reference: None, life: 1 }
+            JoinRequest { room: room.clone(), from, name, since: None, sight: Sight::FULL, reference: None, life: 1 }
         });
         here.seat(&home, joins.into(), &[]);
         late.expect("joined").await;
@@ -82,11 +83,11 @@ async fn nobody_enters_without_a_lease() {
         broker.beat_fails.set(true);
         until("the lease to be doubtful", || !shard.parts.post.lease().holds()).await;
         let mut client = Client::connect(shard).await;
-        shard.join(&client.peer, room.clone(), None, None);
+        shard.join(&client.peer, room.clone(), None, Sight::FULL, None);
         assert_eq!(client.expect("error").await["code"], "broker_unavailable");
         broker.beat_fails.set(false);
         until("the lease to run", || shard.parts.post.lease().holds()).await;
-        shard.join(&client.peer, room.clone(), None, None);
+        shard.join(&client.peer, room.clone(), None, Sight::FULL, None);
         assert_eq!(client.expect("joined").await["online"], 2);
     })
     .await;

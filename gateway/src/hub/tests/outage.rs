@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Client, Node, local, until};
 use crate::broker::{Broker, BrokerError};
 use crate::config::{RoomPolicy, Settings};
+use crate::hub::Sight;
 
 fn ephemeral() -> Settings {
     let toml = "[[rooms]]\npattern = \"*\"\nmode = \"ephemeral\"\n";
@@ -34,7 +35,7 @@ async fn whoever_comes_behind_many_who_came_and_went_is_answered() {
         }
         for _ in 0..2 {
             for client in &mut churn {
-                shard.join(&client.peer, room.clone(), None, None);
+                shard.join(&client.peer, room.clone(), None, Sight::FULL, None);
             }
             for client in &mut churn {
                 client.expect("joined").await;
@@ -43,7 +44,7 @@ async fn whoever_comes_behind_many_who_came_and_went_is_answered() {
             }
         }
         let mut last = Client::connect(shard).await;
-        shard.join(&last.peer, room.clone(), None, None);
+        shard.join(&last.peer, room.clone(), None, Sight::FULL, None);
         last.expect("joined").await;
         let home = shard.home(&room).expect("open");
         until("what cancels out to be forgotten", || home.state.borrow().roll.movements.len() == 1).await;
@@ -92,7 +93,7 @@ async fn an_undecided_join_leaves_nothing_behind() {
         for error in [BrokerError::Undecided("late".into()), BrokerError::Unavailable("away".into())] {
             broker.presence_fails.replace(Some(error));
             let mut client = Client::connect(shard).await;
-            shard.join(&client.peer, room.clone(), None, None);
+            shard.join(&client.peer, room.clone(), None, Sight::FULL, None);
             assert_eq!(client.expect("error").await["code"], "broker_unavailable");
             broker.presence_fails.replace(None);
             until("the room to be let go", || shard.home(&room).is_none()).await;

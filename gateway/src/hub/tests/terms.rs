@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Client, Node, local, record, until};
 use crate::broker::{Broker, Event, Published};
 use crate::config::Settings;
+use crate::hub::Sight;
 
 /// Stores messages as another node does; this one hears of them over the bus if `told`.
 async fn store(node: &Node, room: &RoomName, count: usize, told: bool) -> Published {
@@ -28,7 +29,7 @@ async fn store(node: &Node, room: &RoomName, count: usize, told: bool) -> Publis
 
 async fn come_back(node: &Node, room: &RoomName, term: &Term, seq: u64) -> (Client, Value) {
     let mut client = Client::connect(node.shard()).await;
-    client.shard.join(&client.peer, room.clone(), Some(Since { term: term.clone(), seq }), None);
+    client.shard.join(&client.peer, room.clone(), Some(Since { term: term.clone(), seq }), Sight::FULL, None);
     let joined = client.expect("joined").await;
     (client, joined)
 }
@@ -192,7 +193,7 @@ async fn a_storm_of_resumes_costs_one_read() {
         for number in 0..100 {
             let client = Client::connect(node.shard()).await;
             let since = Since { term: term.clone(), seq: 100 + number };
-            client.shard.join(&client.peer, room.clone(), Some(since), None);
+            client.shard.join(&client.peer, room.clone(), Some(since), Sight::FULL, None);
             clients.push((client, 100 + number));
         }
         for (client, since) in &mut clients {
@@ -231,7 +232,13 @@ async fn a_storm_of_the_lost_costs_little_more() {
             let mut clients = Vec::new();
             for _ in 0..100 {
                 let client = Client::connect(node.shard()).await;
-                client.shard.join(&client.peer, room.clone(), Some(Since { term: term.clone(), seq: 1 }), None);
+                client.shard.join(
+                    &client.peer,
+                    room.clone(),
+                    Some(Since { term: term.clone(), seq: 1 }),
+                    Sight::FULL,
+                    None,
+                );
                 clients.push(client);
             }
             for client in &mut clients {

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::access::Access;
 use crate::server::{Admission, AdmissionLimits, OriginPolicy, listen};
 use crate::session::accepted::Route;
 
@@ -50,6 +51,7 @@ impl Server {
         let context = Context::new(
             rules,
             admission.clone(),
+            std::sync::Arc::new(Access::open()),
             Rc::new(move || asked.get()),
             Rc::new(move |accepted| on_socket.send(accepted).expect("the test listens")),
             Rc::new(move |outcome, _| {
@@ -136,7 +138,7 @@ fn a_socket_is_handed_over_with_what_the_handshake_said() {
         }
         let mut accepted = server.accepted().await;
         assert_eq!(&accepted.leftover[..], b"first frame");
-        assert_eq!((accepted.name.as_deref(), accepted.token.as_deref()), (Some("Zoë"), Some("abc")));
+        assert_eq!(accepted.name.as_deref(), Some("Zoë"));
         assert_eq!(accepted.peer.to_string(), "203.0.113.9");
         assert!(accepted.stream.nodelay().expect("open"));
         let Route::Rooms { rooms, path_room } = &accepted.route else { panic!("rooms") };
@@ -209,13 +211,12 @@ fn lists_and_cases_of_headers_are_understood() {
         let mut server = Server::start(HandshakeRules { echo: true, ..rules() }, limits());
         let request = changed("Upgrade", "UPGRADE: h2c, WebSocket\r\nAuthorization: bearer t0\r\n");
         assert!(server.upgrade(request).await.0.starts_with("HTTP/1.1 101"));
-        assert_eq!(server.accepted().await.token.as_deref(), Some("t0"));
+        assert!(matches!(server.accepted().await.route, Route::Rooms { .. }));
         let (head, _client) = server.upgrade(get("/echo")).await;
         assert!(!head.contains("protocol:"), "nothing offered, nothing answered: {head}");
         assert_eq!(server.accepted().await.route, Route::Echo);
         let (_, _client) = server.upgrade(get("/connect?token=t1")).await;
-        let accepted = server.accepted().await;
-        assert_eq!((accepted.route, accepted.token.as_deref()), (Route::Bare, Some("t1")));
+        assert_eq!(server.accepted().await.route, Route::Bare);
     });
 }
 

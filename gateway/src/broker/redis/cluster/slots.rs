@@ -18,10 +18,10 @@ pub(in super::super) fn slot(tag: &str) -> u16 {
 }
 
 /// Slots from the first to the second, and their master.
-pub(super) type Layout = Vec<(u16, u16, Address)>;
+pub(in super::super) type Layout = Vec<(u16, u16, Address)>;
 
 /// Reads the answer to `CLUSTER SLOTS`, given by the server at `asked`. Slots without a known master are left out.
-pub(super) fn layout(answer: &[Value], asked: &str) -> Layout {
+pub(in super::super) fn layout(answer: &[Value], asked: &str) -> Layout {
     let range = |entry: &Value| {
         let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = items(entry)? else { return None };
         let [host, Value::Int(port), ..] = &master[..] else { return None };

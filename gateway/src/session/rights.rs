@@ -1,0 +1,76 @@
+//! What a client may do: asked before each request is carried out, and changed by `refresh`.
+//!
+//! Part of the dispatcher. It knows grants, not tokens: those are read by `access`, and are gone when it returns.
+
+use std::sync::Arc;
+
+use roomcast_protocol::{ErrorCode, RoomName, refreshed_frame};
+
+use super::dispatch::{Dispatcher, Refused};
+use super::heartbeat::unix_ms;
+use crate::access::{Denied, Right};
+use crate::hub::Sight;
+
+/// Why a member must leave a room that its new token does not name.
+const FORBIDDEN: &str = "forbidden";
+
+impl Dispatcher {
+    /// Refuses what the grant does not give.
+    pub(super) fn must_have(&self, right: Right, room: &RoomName) -> Result<(), Refused> {
+        if self.grant.may(right, room) {
+            return Ok(());
+        }
+        let words = match right {
+            Right::Join => "not allowed to join this room",
+            Right::Publish => "not allowed to publish in this room",
+            Right::History => "not allowed to read this room's history",
+            Right::Presence => "not allowed to see who is in this room",
+        };
+        Err(Refused::new(ErrorCode::Forbidden, words))
+    }
+
+    /// Refuses a new name to those who were given one.
+    pub(super) fn must_be_free_to_rename(&self) -> Result<(), Refused> {
+        match self.grant.name() {
+            None => Ok(()),
+            Some(_) => Err(Refused::new(ErrorCode::Forbidden, "the name is given by the token")),
+        }
+    }
+
+    /// What of a room's past and members this client may see.
+    pub(super) fn sight(&self, room: &RoomName) -> Sight {
+        Sight { history: self.grant.may(Right::History, room), presence: self.grant.may(Right::Presence, room) }
+    }
+
+    /// Has the session end when its grant does. Gives the time, in milliseconds since the Unix epoch.
+    pub(super) fn mind_expiry(&self) -> Option<u64> {
+        // Never 0, which would be never.
+        let at = self.grant.expires_at().map(|at| unix_ms(at).max(1));
+        self.peer().expires_at_ms.set(at.unwrap_or(0));
+        at
+    }
+
+    /// Goes on under a newer token of the same user, if it is good. Rooms that it does not name are left.
+    pub(super) fn refresh(&mut self, token: &str, reference: Option<&str>) -> Result<(), Refused> {
+        let grant = self.floor().access.verify(token).map_err(refused)?;
+        if grant.user() != self.grant.user() {
+            return Err(Refused::new(ErrorCode::Unauthorized, "the token is another user's"));
+        }
+        self.grant = grant;
+        let (shard, peer) = (&self.floor().shard, self.peer());
+        shard.tell(peer, &refreshed_frame(reference, self.mind_expiry()));
+        for room in peer.rooms() {
+            if !self.grant.may(Right::Join, &room) {
+                shard.expel(peer, &room, FORBIDDEN);
+            }
+        }
+        if let Some(name) = self.grant.name().filter(|name| **name != peer.name()) {
+            shard.rename(peer, &Arc::clone(name), None);
+        }
+        Ok(())
+    }
+}
+
+fn refused(denied: Denied) -> Refused {
+    Refused(ErrorCode::Unauthorized, denied.to_string().into())
+}
