@@ -129,6 +129,7 @@ crds() {
   local go module rest dir wanted stamp=$cache/crds/.installed
   wanted="github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml
 github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml
+sigs.k8s.io/gateway-api@v1.5.1 config/crd/standard/gateway.networking.k8s.io_gateways.yaml
 sigs.k8s.io/gateway-api@v1.5.1 config/crd/standard/gateway.networking.k8s.io_httproutes.yaml
 github.com/kedacore/keda/v2@v2.21.0 config/crd/bases/keda.sh_scaledobjects.yaml"
   if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi

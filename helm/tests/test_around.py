@@ -39,6 +39,8 @@ def test_a_load_balancer():
     ("haproxy-ingress", "haproxy-ingress.github.io/timeout-tunnel", "900s"),
     ("nginx", "nginx.ingress.kubernetes.io/proxy-read-timeout", "900"),
     ("nginx-inc", "nginx.org/proxy-read-timeout", "900s"),
+    ("azure", "appgw.ingress.kubernetes.io/request-timeout", "900"),
+    ("contour", "projectcontour.io/response-timeout", "infinity"),
     ("alb", "alb.ingress.kubernetes.io/load-balancer-attributes", "idle_timeout.timeout_seconds=900"),
 ])
 def test_ingress_presets(preset, annotation, value):
@@ -61,6 +63,58 @@ def test_ingress():
         ("chat.example.com", "/chat", "Exact"), ("chat.example.org", "/", "Prefix")]
     backend = spec["rules"][0]["http"]["paths"][0]["backend"]["service"]
     assert backend == {"name": "chat-service", "port": {"name": "http"}}
+
+
+def test_kong_reads_its_times_from_the_service():
+    values = "ingress: {enabled: true, preset: kong, idleSeconds: 900, hosts: [{host: a.b}]}"
+    public = lambda text: next(made for made in every(chart(text), "Service") if made["metadata"]["labels"].get("roomcast/service") == "public")
+    assert public(values)["metadata"]["annotations"] == {"konghq.com/read-timeout": "900000", "konghq.com/write-timeout": "900000"}
+    assert "annotations" not in public("")["metadata"]
+
+
+def test_gateway_of_its_own():
+    values = "httpRoute: {enabled: true, hostnames: [c.d, e.f], gateway: {enabled: true, className: envoy, tlsSecret: %s}}"
+    objects = chart(values % "tls")
+    gateway, route = one(objects, "Gateway"), one(objects, "HTTPRoute")
+    assert route["spec"]["parentRefs"] == [{"name": gateway["metadata"]["name"]}]
+    assert gateway["spec"]["gatewayClassName"] == "envoy"
+    assert [(made["name"], made["port"], made["protocol"], made["hostname"]) for made in gateway["spec"]["listeners"]] == [
+        ("https-0", 443, "HTTPS", "c.d"), ("https-1", 443, "HTTPS", "e.f")]
+    assert gateway["spec"]["listeners"][0]["tls"]["certificateRefs"] == [{"kind": "Secret", "name": "tls"}]
+    plain = one(chart("httpRoute: {enabled: true, gateway: {enabled: true, className: envoy}}"), "Gateway")["spec"]["listeners"]
+    assert plain == [{"name": "http-0", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "Same"}}}]
+    own = "httpRoute: {enabled: true, gateway: {enabled: true, className: c, listeners: [{name: a, port: 8443, protocol: TLS}]}}"
+    assert one(chart(own), "Gateway")["spec"]["listeners"][0]["port"] == 8443
+    assert not every(chart(""), "Gateway")
+
+
+def test_admin_route():
+    made = one(chart("adminRoute: {enabled: true, parentRefs: [{name: inner}], hostnames: [m.x]}"), "HTTPRoute")
+    assert made["metadata"]["name"] == "rc-roomcast-admin"
+    rule = made["spec"]["rules"][0]
+    assert rule["backendRefs"] == [{"name": "rc-roomcast-internal", "port": 8081}]
+    assert rule["matches"] == [{"path": {"type": "Exact", "value": "/metrics"}}]
+
+
+def test_check_before_install():
+    objects = chart("{check: {enabled: true}, extraEnv: [{name: ROOMCAST_LOG, value: debug}]}", EXTERNAL)
+    job = one(objects, "Job")
+    hooks = [made for made in objects if "helm.sh/hook" in made["metadata"].get("annotations", {}) and "check" in made["metadata"]["name"]]
+    assert {made["kind"] for made in hooks} == {"ConfigMap", "NetworkPolicy", "Job"}
+    assert all(made["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade" for made in hooks)
+    weights = {made["kind"]: int(made["metadata"]["annotations"]["helm.sh/hook-weight"]) for made in hooks}
+    assert max(weights["ConfigMap"], weights["NetworkPolicy"]) < weights["Job"]
+    pod, node = job["spec"]["template"]["spec"], one(objects, "Deployment")["spec"]["template"]["spec"]
+    check, gateway = pod["containers"][0], node["containers"][0]
+    assert check["args"] == ["check"] and check["image"] == gateway["image"]
+    redis = lambda container: [made for made in container["env"] if "REDIS" in made["name"] or made["name"] == "ROOMCAST_LOG"]
+    assert redis(check) == redis(gateway) and len(redis(check)) >= 4, "the same Redis, password and authority"
+    file = lambda name: next(made for made in every(objects, "ConfigMap") if made["metadata"]["name"] == name)["data"]["config.toml"]
+    assert file("rc-roomcast-check") == file("rc-roomcast")
+    policies = {made["metadata"]["name"]: made["spec"] for made in every(objects, "NetworkPolicy")}
+    assert policies["rc-roomcast-check"]["egress"] == policies["rc-roomcast"]["egress"], "what a node may reach"
+    assert policies["rc-roomcast-check"]["podSelector"]["matchLabels"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    assert not every(chart("", EXTERNAL), "Job")
 
 
 def test_http_route():

@@ -12,7 +12,7 @@ import yaml
 from conftest import CACHE, CHART, FILES, KUBERNETES, ROOT, chart, every, helm, kustomized, one
 
 CUSTOM = {"ServiceMonitor": "monitoring.coreos.com_servicemonitors", "PrometheusRule": "monitoring.coreos.com_prometheusrules",
-          "HTTPRoute": "gateway.networking.k8s.io_httproutes", "ScaledObject": "keda.sh_scaledobjects"}
+          "Gateway": "gateway.networking.k8s.io_gateways", "HTTPRoute": "gateway.networking.k8s.io_httproutes", "ScaledObject": "keda.sh_scaledobjects"}
 
 
 def closed(schema: dict) -> dict:

@@ -56,6 +56,17 @@ REFUSED = {
     "a budget of none": ("podDisruptionBudget: {maxUnavailable: 0}", "must be 1 or more"),
     "an ingress of no host": ("ingress: {enabled: true}", "needs ingress.hosts"),
     "a route of no gateway": ("httpRoute: {enabled: true}", "needs httpRoute.parentRefs"),
+    "a route of two gateways": (
+        "httpRoute: {enabled: true, parentRefs: [{name: p}], gateway: {enabled: true, className: c}}", "both set: keep the release's own"),
+    "a gateway of no class": ("httpRoute: {enabled: true, gateway: {enabled: true}}", "needs httpRoute.gateway.className"),
+    "listeners with two certificates": (
+        "httpRoute: {enabled: true, gateway: {enabled: true, className: c, tlsSecret: t, listeners: [{name: a}]}}", "listeners and tlsSecret"),
+    "an admin route of no gateway": ("adminRoute: {enabled: true}", "needs adminRoute.parentRefs"),
+    "an admin route to no Service": (
+        "{adminRoute: {enabled: true, parentRefs: [{name: p}]}, internalService: {enabled: false}}", "needs internalService.enabled"),
+    "metrics for everyone": (
+        "{adminRoute: {enabled: true}, httpRoute: {enabled: true, gateway: {enabled: true, className: c}}}", "needs adminRoute.hostnames"),
+    "a check of a Redis that is not there yet": ("check: {enabled: true}", "check.enabled looks at an external Redis"),
     "pings slower than their timeout": ("config: {pingInterval: 1m}", "pingTimeout (45s) must be longer than config.pingInterval (1m)"),
     "a lease shorter than two beats": ("config: {leaseBeat: 7s 600ms}", "leaseExpiry (15s) must be at least twice config.leaseBeat (7s 600ms)"),
     "messages that fit no queue": ("config: {maxMessageBytes: 262144}", "must be at least 2048 less"),

@@ -108,8 +108,32 @@
 {{- if and $v.ingress.enabled (not $v.ingress.hosts) -}}
 {{- fail "\ningress.enabled needs ingress.hosts, such as [{host: chat.example.com}]." -}}
 {{- end -}}
-{{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
-{{- fail "\nhttpRoute.enabled needs httpRoute.parentRefs, such as [{name: public, namespace: gateways}]: a route without a Gateway does nothing." -}}
+{{- $own := and $v.httpRoute.enabled $v.httpRoute.gateway.enabled -}}
+{{- if and $v.httpRoute.enabled (not $own) (not $v.httpRoute.parentRefs) -}}
+{{- fail "\nhttpRoute.enabled needs httpRoute.parentRefs, such as [{name: public, namespace: gateways}], or httpRoute.gateway: a route without a Gateway does nothing." -}}
+{{- end -}}
+{{- if and $own $v.httpRoute.parentRefs -}}
+{{- fail "\nhttpRoute.gateway and httpRoute.parentRefs are both set: keep the release's own Gateway, or yours." -}}
+{{- end -}}
+{{- if and $own (not $v.httpRoute.gateway.className) -}}
+{{- fail "\nhttpRoute.gateway.enabled needs httpRoute.gateway.className, the GatewayClass that serves it: kubectl get gatewayclass." -}}
+{{- end -}}
+{{- if and $own $v.httpRoute.gateway.listeners $v.httpRoute.gateway.tlsSecret -}}
+{{- fail "\nhttpRoute.gateway.listeners and tlsSecret are both set: a listener of yours names its own certificate." -}}
+{{- end -}}
+{{- if $v.adminRoute.enabled -}}
+{{- if not (or $own $v.adminRoute.parentRefs) -}}
+{{- fail "\nadminRoute.enabled needs adminRoute.parentRefs, a Gateway that only operators reach." -}}
+{{- end -}}
+{{- if not $v.internalService.enabled -}}
+{{- fail "\nadminRoute.enabled needs internalService.enabled: the route leads to that Service." -}}
+{{- end -}}
+{{- if and $own (not $v.adminRoute.parentRefs) (not $v.adminRoute.hostnames) -}}
+{{- fail "\nadminRoute on the Gateway for clients needs adminRoute.hostnames of its own: otherwise it would take their requests, or show /metrics to all." -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.check.enabled (ne $kind "external") -}}
+{{- fail "\ncheck.enabled looks at an external Redis before the release is installed; its own is not there yet then. Set externalRedis, or leave the check out." -}}
 {{- end -}}
 {{- $config := merge (deepCopy $v.config) (dict "pingInterval" "25s" "pingTimeout" "45s" "leaseBeat" "5s" "leaseExpiry" "15s" "maxMessageBytes" 65536 "outboundQueueBytes" 262144 "maxConnections" 20000 "maxConnectionsPerAddress" 0 "trustedProxies" list) -}}
 {{- $interval := include "roomcast.millis" $config.pingInterval | int64 -}}
