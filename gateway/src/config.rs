@@ -11,6 +11,7 @@ mod rooms;
 mod sabotage;
 mod settings;
 mod source;
+mod web_url;
 mod webhooks;
 
 pub use error::{ConfigError, Origin, WrongValue};
@@ -21,6 +22,7 @@ pub use rooms::{RoomPattern, RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;
+pub use web_url::WebUrl;
 pub use webhooks::{EventKind, MAX_WEBHOOKS, Webhook};
 
 #[cfg(test)]

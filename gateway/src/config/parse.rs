@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use roomcast_protocol::NodeId;
 
-use super::{EventKind, RedisUrl, RoomPattern};
+use super::{EventKind, RedisUrl, RoomPattern, WebUrl};
 
 /// `url` with its passwords replaced by `***`: what stands between user and host, and what `password=` gives. Works on
 /// URLs that are not valid, too.
@@ -52,14 +52,8 @@ pub(super) fn otlp_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// Of a service that is called; what may be secret in it stays.
-pub(super) fn http_url(text: &str) -> Result<String, String> {
-    let clean = !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    match rest {
-        Some(rest) if clean && !host_of(rest).is_empty() && !rest.contains('#') => Ok(text.to_owned()),
-        _ => Err("expected http://host/path or https://host/path".to_owned()),
-    }
+pub(super) fn web_url(text: &str) -> Result<WebUrl, String> {
+    text.parse()
 }
 
 pub(super) fn event(text: &str) -> Result<EventKind, String> {

@@ -12,11 +12,11 @@ use ipnet::IpNet;
 use roomcast_protocol::NodeId;
 
 use super::parse::{
-    address, cidr, count, duration, event, http_url, node_id, one_line, origin, otlp_url, ratio, redis_prefix,
-    redis_url, room_pattern,
+    address, cidr, count, duration, event, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
+    room_pattern, web_url,
 };
 use super::sabotage::fault;
-use super::{EventKind, Fault, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, Webhook};
+use super::{EventKind, Fault, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, WebUrl, Webhook};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -221,9 +221,20 @@ pub struct Settings {
     #[arg(long, default_value = "0.01", value_parser = ratio)]
     pub otlp_sample_ratio: f64,
 
+    /// File of PEM certificates that servers the node calls out to (key sets, webhooks) are verified against, beside the
+    /// built-in roots
+    #[arg(long)]
+    pub outbound_ca: Option<PathBuf>,
+
+    /// Lets the node call out over `http://` to other machines, where what it sends and gets can be read and changed on
+    /// the way. This machine itself always may be
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    pub outbound_http: bool,
+
     /// Receiver of webhooks: events are posted there. Several: `[[webhooks]]` of the TOML file
-    #[arg(long, value_parser = http_url)]
-    pub webhook_url: Option<String>,
+    #[arg(long, value_parser = web_url)]
+    pub webhook_url: Option<WebUrl>,
 
     /// Key that signs webhooks, 16 bytes or more
     #[arg(long, allow_hyphen_values = true)]
@@ -237,6 +248,22 @@ pub struct Settings {
     /// Rooms whose events are posted, comma-separated; `*` stands for any run of characters, `?` for one
     #[arg(long, default_value = "*", value_delimiter = ',', value_parser = room_pattern)]
     pub webhook_rooms: Vec<RoomPattern>,
+
+    /// Asked whether a client may connect, and what it may do; see docs/webhooks.md. Beside tokens if keys are set
+    #[arg(long, value_parser = web_url)]
+    pub authorize_url: Option<WebUrl>,
+
+    /// Key that signs what `authorize-url` is asked, 16 bytes or more
+    #[arg(long, allow_hyphen_values = true)]
+    pub authorize_secret: Option<Password>,
+
+    /// Time `authorize-url` has to answer. Without an answer nobody comes in: the handshake is answered 503
+    #[arg(long, default_value = "2s", value_parser = duration("100ms", "30s"))]
+    pub authorize_timeout: Duration,
+
+    /// Time an answer of `authorize-url` holds for the same question; the answer may say less. 0s asks each time
+    #[arg(long, default_value = "30s", value_parser = duration("0s", "1h"))]
+    pub authorize_cache: Duration,
 
     /// Time a receiver of webhooks has to answer
     #[arg(long, default_value = "5s", value_parser = duration("100ms", "1m"))]
@@ -257,10 +284,6 @@ pub struct Settings {
     /// Time after which a call that fails again and again is given up and its events are dropped
     #[arg(long, default_value = "1h", value_parser = duration("1s", "7days"))]
     pub webhook_give_up: Duration,
-
-    /// File of PEM certificates that `https://` services are verified against, instead of the built-in roots
-    #[arg(long)]
-    pub outbound_ca: Option<PathBuf>,
 
     /// Promises to break on purpose, comma-separated, to see an audit find it. Never where it matters
     #[arg(long, hide = true, value_delimiter = ',', value_parser = fault)]

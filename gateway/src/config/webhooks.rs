@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use toml::Value;
 
-use super::{ConfigError, Password, RoomPattern, Settings};
+use super::{ConfigError, Password, RoomPattern, Settings, WebUrl};
 
 /// Webhooks of one node: each has a queue, and every event is matched against each.
 pub const MAX_WEBHOOKS: usize = 16;
@@ -17,6 +17,9 @@ pub const MAX_WEBHOOKS: usize = 16;
 pub(super) const MIN_SECRET: usize = 16;
 /// The name of the webhook that is made of single settings.
 pub(super) const DEFAULT_NAME: &str = "default";
+
+/// What lets a node call others in the clear.
+const HTTP: &str = "--outbound-http where the network between is trusted";
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident, $text:literal;)*) => {
@@ -70,8 +73,8 @@ impl fmt::Display for EventKind {
 pub struct Webhook {
     /// In logs and metrics, unique on the node.
     pub name: String,
-    /// `http://` or `https://`. May hold what is secret, so it is not for logs.
-    pub url: String,
+    /// May hold what is secret in its path, so it is not for logs.
+    pub url: WebUrl,
     /// Signs every call.
     pub secret: Password,
     /// What it is told.
@@ -84,7 +87,7 @@ pub struct Webhook {
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) name: String,
-    pub(super) url: String,
+    pub(super) url: WebUrl,
     pub(super) secret: Option<Password>,
     pub(super) events: Option<Vec<EventKind>>,
     pub(super) rooms: Option<Vec<RoomPattern>>,
@@ -145,7 +148,7 @@ fn checked(path: &Path, number: usize, raw: Raw) -> Result<Entry, String> {
     let rooms = raw.rooms.map(|rooms| rooms.iter().map(|room| room.parse()).collect()).transpose();
     Ok(Entry {
         name,
-        url: super::parse::http_url(&raw.url).map_err(|expected| format!("url: {expected}"))?,
+        url: raw.url.parse().map_err(|expected| format!("url: {expected}"))?,
         secret: secret.map(Password::new),
         events: events.map_err(|expected: String| format!("events: {expected}"))?,
         rooms: rooms.map_err(|expected: String| format!("rooms: {expected}"))?,
@@ -174,13 +177,34 @@ impl Settings {
             let Some(secret) = secret.or_else(|| shared.clone()) else {
                 return Err(("webhook_secret", format!("a secret to sign what webhook {name:?} is told")));
             };
+            if url.is_exposed() && !self.outbound_http {
+                return Err(("webhook_url", format!("https:// for webhook {name:?} on another machine, or {HTTP}")));
+            }
             let events = events.unwrap_or_else(|| self.webhook_events.clone());
             let rooms = rooms.unwrap_or_else(|| self.webhook_rooms.clone());
             self.webhooks.push(Webhook { name, url, secret, events, rooms });
         }
+        self.check_authorize()?;
         if self.webhooks.len() > MAX_WEBHOOKS {
             return Err(("webhook_url", format!("at most {MAX_WEBHOOKS} webhooks, [[webhooks]] included")));
         }
         Ok(())
+    }
+
+    /// Who asks signs, and who is asked is known.
+    fn check_authorize(&self) -> Result<(), (&'static str, String)> {
+        let secret = Password::given(self.authorize_secret.as_ref());
+        match (&self.authorize_url, secret) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err(("authorize_secret", "nothing, unless --authorize-url is given".to_owned())),
+            (Some(_), None) => Err(("authorize_secret", "a secret to sign what --authorize-url is asked".to_owned())),
+            (Some(_), Some(secret)) if secret.expose().len() < MIN_SECRET => {
+                Err(("authorize_secret", format!("at least {MIN_SECRET} bytes")))
+            }
+            (Some(url), Some(_)) if url.is_exposed() && !self.outbound_http => {
+                Err(("authorize_url", format!("https:// for another machine, or {HTTP}")))
+            }
+            _ => Ok(()),
+        }
     }
 }

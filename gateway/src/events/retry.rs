@@ -1,13 +1,13 @@
 //! When a call is made again. Pure; called by the sender.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The mean of the first pause is half of it.
 const FIRST: Duration = Duration::from_millis(500);
 /// The longest that is drawn.
 const LONGEST: Duration = Duration::from_secs(30);
 /// The longest that a receiver may ask for.
-const LONGEST_ASKED: Duration = Duration::from_mins(5);
+pub(super) const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// What a status says about the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +34,6 @@ pub(super) fn pause(tries: u32, chance: f64) -> Duration {
     FIRST.saturating_mul(2_u32.saturating_pow(tries.min(16))).min(LONGEST).mul_f64(chance.clamp(0.0, 1.0))
 }
 
-/// What `Retry-After` asks for, as seconds or as a date.
-pub(super) fn asked(header: &str, now: SystemTime) -> Option<Duration> {
-    let asked = match header.trim().parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(header.trim()).ok()?.duration_since(now).unwrap_or_default(),
-    };
-    Some(asked.min(LONGEST_ASKED))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,23 +45,6 @@ mod tests {
         assert_eq!(pause(3, 0.5), Duration::from_secs(2));
         for tries in [6, 30, u32::MAX] {
             assert_eq!(pause(tries, 1.0), LONGEST);
-        }
-    }
-
-    #[test]
-    fn a_receiver_may_ask_for_time() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        for (header, expected) in [
-            ("7", Some(Duration::from_secs(7))),
-            (" 0 ", Some(Duration::ZERO)),
-            ("999999999999", Some(LONGEST_ASKED)),
-            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(Duration::from_secs(10))),
-            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(Duration::ZERO)),
-            ("-1", None),
-            ("soon", None),
-            ("", None),
-        ] {
-            assert_eq!(asked(header, now), expected, "{header:?}");
         }
     }
 

@@ -168,9 +168,16 @@ impl Sender {
         let body = body(self.options.node.as_str(), batch);
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let signature = signature::sign(self.webhook.secret.expose(), seconds, &body);
-        let call = Call { url: &self.webhook.url, timeout: self.options.timeout, most_bytes: ANSWER_BYTES };
+        let headers = [("content-type", "application/json"), (signature::HEADER, &*signature)];
+        let call = Call {
+            url: self.webhook.url.as_str(),
+            headers: &headers,
+            body: Some(body),
+            timeout: self.options.timeout,
+            longest_answer: ANSWER_BYTES,
+        };
         let began = Instant::now();
-        let answer = self.outbound.post_json(call, &[(signature::HEADER, signature)], body).await;
+        let answer = self.outbound.tell(call).await;
         let (webhook, took) = (self.webhook.name.as_str(), began.elapsed());
         match answer {
             Ok(answer) => {
@@ -191,7 +198,7 @@ impl Sender {
                         tracing::warn!(webhook, status, events, "the webhook refused events: they are dropped");
                     }
                 }
-                let asked = answer.retry_after.and_then(|header| retry::asked(&header, SystemTime::now()));
+                let asked = answer.retry_after.map(|asked| asked.min(retry::LONGEST_ASKED));
                 (verdict, asked)
             }
             Err(error) => {
