@@ -110,14 +110,14 @@ fn start_tracing(settings: &Settings, metrics: &Metrics) -> Result<Tracing> {
 fn start_webhooks(settings: &Settings, metrics: &Metrics) -> Result<(Events, Webhooks)> {
     let options = WebhookOptions {
         node: settings.node_id.clone(),
-        timeout: settings.webhook_timeout,
-        queue: settings.webhook_queue,
-        batch: settings.webhook_batch,
-        linger: settings.webhook_linger,
-        give_up: settings.webhook_give_up,
+        timeout: settings.outward.webhook_timeout,
+        queue: settings.outward.webhook_queue,
+        batch: settings.outward.webhook_batch,
+        linger: settings.outward.webhook_linger,
+        give_up: settings.outward.webhook_give_up,
     };
     let outbound = Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
-    Ok(Webhooks::start(&settings.webhooks, &options, &outbound, metrics))
+    Ok(Webhooks::start(&settings.outward.webhooks, &options, &outbound, metrics))
 }
 
 fn start_workers(

@@ -3,6 +3,7 @@
 
 mod error;
 mod file;
+mod outward;
 mod parse;
 mod password;
 mod print;
@@ -15,6 +16,7 @@ mod web_url;
 mod webhooks;
 
 pub use error::{ConfigError, Origin, WrongValue};
+pub use outward::Outward;
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};

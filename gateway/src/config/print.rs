@@ -31,7 +31,7 @@ pub(super) fn effective(loaded: &Loaded) -> String {
         };
     }
     text.push_str(&rooms(&loaded.settings.rooms));
-    text.push_str(&webhooks(&loaded.settings.webhooks));
+    text.push_str(&webhooks(&loaded.settings.outward.webhooks));
     text
 }
 

@@ -12,11 +12,10 @@ use ipnet::IpNet;
 use roomcast_protocol::NodeId;
 
 use super::parse::{
-    address, cidr, count, duration, event, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
-    room_pattern, web_url,
+    address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
 };
 use super::sabotage::fault;
-use super::{EventKind, Fault, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, WebUrl, Webhook};
+use super::{Fault, Outward, Password, RedisTopology, RedisUrl, RoomPolicies};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -232,58 +231,9 @@ pub struct Settings {
           action = clap::ArgAction::Set)]
     pub outbound_http: bool,
 
-    /// Receiver of webhooks: events are posted there. Several: `[[webhooks]]` of the TOML file
-    #[arg(long, value_parser = web_url)]
-    pub webhook_url: Option<WebUrl>,
-
-    /// Key that signs webhooks, 16 bytes or more
-    #[arg(long, allow_hyphen_values = true)]
-    pub webhook_secret: Option<Password>,
-
-    /// Events that are posted, comma-separated
-    #[arg(long, default_value = "room_occupied,room_vacated,member_joined,member_left", value_delimiter = ',',
-          value_parser = event)]
-    pub webhook_events: Vec<EventKind>,
-
-    /// Rooms whose events are posted, comma-separated; `*` stands for any run of characters, `?` for one
-    #[arg(long, default_value = "*", value_delimiter = ',', value_parser = room_pattern)]
-    pub webhook_rooms: Vec<RoomPattern>,
-
-    /// Asked whether a client may connect, and what it may do; see docs/webhooks.md. Beside tokens if keys are set
-    #[arg(long, value_parser = web_url)]
-    pub authorize_url: Option<WebUrl>,
-
-    /// Key that signs what `authorize-url` is asked, 16 bytes or more
-    #[arg(long, allow_hyphen_values = true)]
-    pub authorize_secret: Option<Password>,
-
-    /// Time `authorize-url` has to answer. Without an answer nobody comes in: the handshake is answered 503
-    #[arg(long, default_value = "2s", value_parser = duration("100ms", "30s"))]
-    pub authorize_timeout: Duration,
-
-    /// Time an answer of `authorize-url` holds for the same question; the answer may say less. 0s asks each time
-    #[arg(long, default_value = "30s", value_parser = duration("0s", "1h"))]
-    pub authorize_cache: Duration,
-
-    /// Time a receiver of webhooks has to answer
-    #[arg(long, default_value = "5s", value_parser = duration("100ms", "1m"))]
-    pub webhook_timeout: Duration,
-
-    /// Events that may wait for a receiver, 32 MiB at most; beyond, the oldest are dropped
-    #[arg(long, default_value = "10000", value_parser = count::<usize>(1, 1_000_000))]
-    pub webhook_queue: usize,
-
-    /// Events posted in one call, about 1 MiB at most
-    #[arg(long, default_value = "100", value_parser = count::<usize>(1, 1000))]
-    pub webhook_batch: usize,
-
-    /// Time an event waits for others to travel with
-    #[arg(long, default_value = "100ms", value_parser = duration("0s", "10s"))]
-    pub webhook_linger: Duration,
-
-    /// Time after which a call that fails again and again is given up and its events are dropped
-    #[arg(long, default_value = "1h", value_parser = duration("1s", "7days"))]
-    pub webhook_give_up: Duration,
+    /// Webhooks and the call that authorises.
+    #[command(flatten)]
+    pub outward: Outward,
 
     /// Promises to break on purpose, comma-separated, to see an audit find it. Never where it matters
     #[arg(long, hide = true, value_delimiter = ',', value_parser = fault)]
@@ -292,10 +242,6 @@ pub struct Settings {
     /// What holds for which rooms; `[[rooms]]` of the TOML file.
     #[arg(skip)]
     pub rooms: RoomPolicies,
-
-    /// All receivers of webhooks: the one of the settings and `[[webhooks]]` of the TOML file.
-    #[arg(skip)]
-    pub webhooks: Vec<Webhook>,
 }
 
 /// How a log line looks.

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use toml::Value;
 
-use super::{ConfigError, Password, RoomPattern, Settings, WebUrl};
+use super::{ConfigError, Password, RoomPattern, WebUrl};
 
 /// Webhooks of one node: each has a queue, and every event is matched against each.
 pub const MAX_WEBHOOKS: usize = 16;
@@ -17,9 +17,6 @@ pub const MAX_WEBHOOKS: usize = 16;
 pub(super) const MIN_SECRET: usize = 16;
 /// The name of the webhook that is made of single settings.
 pub(super) const DEFAULT_NAME: &str = "default";
-
-/// What lets a node call others in the clear.
-const HTTP: &str = "--outbound-http where the network between is trusted";
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident, $text:literal;)*) => {
@@ -153,58 +150,4 @@ fn checked(path: &Path, number: usize, raw: Raw) -> Result<Entry, String> {
         events: events.map_err(|expected: String| format!("events: {expected}"))?,
         rooms: rooms.map_err(|expected: String| format!("rooms: {expected}"))?,
     })
-}
-
-impl Settings {
-    /// Puts the receivers together. Called before the settings are checked.
-    pub(super) fn add_webhooks(&mut self, entries: Vec<Entry>) -> Result<(), (&'static str, String)> {
-        let shared = Password::given(self.webhook_secret.as_ref()).cloned();
-        if shared.as_ref().is_some_and(|secret| secret.expose().len() < MIN_SECRET) {
-            return Err(("webhook_secret", format!("at least {MIN_SECRET} bytes")));
-        }
-        let single = self.webhook_url.clone().map(|url| Entry {
-            name: DEFAULT_NAME.to_owned(),
-            url,
-            secret: None,
-            events: None,
-            rooms: None,
-        });
-        if single.is_none() && entries.is_empty() && shared.is_some() {
-            return Err(("webhook_secret", "nothing, unless --webhook-url or [[webhooks]] is given".to_owned()));
-        }
-        for entry in single.into_iter().chain(entries) {
-            let Entry { name, url, secret, events, rooms } = entry;
-            let Some(secret) = secret.or_else(|| shared.clone()) else {
-                return Err(("webhook_secret", format!("a secret to sign what webhook {name:?} is told")));
-            };
-            if url.is_exposed() && !self.outbound_http {
-                return Err(("webhook_url", format!("https:// for webhook {name:?} on another machine, or {HTTP}")));
-            }
-            let events = events.unwrap_or_else(|| self.webhook_events.clone());
-            let rooms = rooms.unwrap_or_else(|| self.webhook_rooms.clone());
-            self.webhooks.push(Webhook { name, url, secret, events, rooms });
-        }
-        self.check_authorize()?;
-        if self.webhooks.len() > MAX_WEBHOOKS {
-            return Err(("webhook_url", format!("at most {MAX_WEBHOOKS} webhooks, [[webhooks]] included")));
-        }
-        Ok(())
-    }
-
-    /// Who asks signs, and who is asked is known.
-    fn check_authorize(&self) -> Result<(), (&'static str, String)> {
-        let secret = Password::given(self.authorize_secret.as_ref());
-        match (&self.authorize_url, secret) {
-            (None, None) => Ok(()),
-            (None, Some(_)) => Err(("authorize_secret", "nothing, unless --authorize-url is given".to_owned())),
-            (Some(_), None) => Err(("authorize_secret", "a secret to sign what --authorize-url is asked".to_owned())),
-            (Some(_), Some(secret)) if secret.expose().len() < MIN_SECRET => {
-                Err(("authorize_secret", format!("at least {MIN_SECRET} bytes")))
-            }
-            (Some(url), Some(_)) if url.is_exposed() && !self.outbound_http => {
-                Err(("authorize_url", format!("https:// for another machine, or {HTTP}")))
-            }
-            _ => Ok(()),
-        }
-    }
 }

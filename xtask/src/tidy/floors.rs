@@ -24,7 +24,8 @@ const CRATES: &[Crate] = &[
         sources: "gateway/src/",
         floors: &[
             &["main", "docs"],
-            &["app", "check"],
+            &["check"],
+            &["app"],
             &["worker"],
             &["server"],
             &["session"],
