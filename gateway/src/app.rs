@@ -21,7 +21,9 @@ use crate::events::{Events, WebhookOptions, Webhooks};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::outbound::Outbound;
-use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
+use crate::server::{
+    Admission, AdmissionLimits, AuthorizeOptions, Authorizer, HandshakeRules, OriginPolicy, admin, listen,
+};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{TraceOptions, Tracing};
 use crate::worker::{self, BrokerChoice, Seed, WorkerError};
@@ -67,8 +69,10 @@ pub fn start(settings: Settings) -> Result<Node> {
     for _ in 1..settings.workers {
         listeners.push(listen(address)?);
     }
-    let (events, webhooks) = start_webhooks(&settings, &metrics)?;
-    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, &events, listeners)?;
+    let outbound = Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
+    let (events, webhooks) = start_webhooks(&settings, &outbound, &metrics);
+    let rules = HandshakeRules { authorizer: authorizer(&settings, outbound, &metrics), ..handshake_rules(&settings)? };
+    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, (&events, &rules), listeners)?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -107,7 +111,7 @@ fn start_tracing(settings: &Settings, metrics: &Metrics) -> Result<Tracing> {
 }
 
 /// What happens in rooms is told from here, not from the workers: their threads are for clients.
-fn start_webhooks(settings: &Settings, metrics: &Metrics) -> Result<(Events, Webhooks)> {
+fn start_webhooks(settings: &Settings, outbound: &Outbound, metrics: &Metrics) -> (Events, Webhooks) {
     let options = WebhookOptions {
         node: settings.node_id.clone(),
         timeout: settings.outward.webhook_timeout,
@@ -116,8 +120,19 @@ fn start_webhooks(settings: &Settings, metrics: &Metrics) -> Result<(Events, Web
         linger: settings.outward.webhook_linger,
         give_up: settings.outward.webhook_give_up,
     };
-    let outbound = Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
-    Ok(Webhooks::start(&settings.outward.webhooks, &options, &outbound, metrics))
+    Webhooks::start(&settings.outward.webhooks, &options, outbound, metrics)
+}
+
+/// Who decides about connections, besides tokens; nobody unless a service is named.
+fn authorizer(settings: &Settings, outbound: Outbound, metrics: &Metrics) -> Option<Arc<Authorizer>> {
+    let options = AuthorizeOptions {
+        node: settings.node_id.clone(),
+        url: settings.outward.authorize_url.as_ref()?.to_string(),
+        secret: settings.outward.authorize_secret.as_ref()?.expose().to_owned(),
+        timeout: settings.outward.authorize_timeout,
+        cache: settings.outward.authorize_cache,
+    };
+    Some(Authorizer::new(options, outbound, metrics.webhooks.authorize.clone()))
 }
 
 fn start_workers(
@@ -126,7 +141,7 @@ fn start_workers(
     lifecycle: &Lifecycle,
     access: &Arc<Access>,
     tracing: &Tracing,
-    events: &Events,
+    (events, rules): (&Events, &HandshakeRules),
     listeners: Vec<std::net::TcpListener>,
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
     let (post, inboxes) = Post::new(settings.workers);
@@ -136,7 +151,6 @@ fn start_workers(
         max_connections_per_address: settings.max_connections_per_address,
         connect_rate: settings.connect_rate,
     });
-    let rules = handshake_rules(settings)?;
     let broker = broker_choice(settings);
     let start_one = |(index, (listener, inbox))| {
         let seed = Seed {
@@ -185,6 +199,7 @@ fn handshake_rules(settings: &Settings) -> Result<HandshakeRules> {
         max_header_bytes: settings.max_header_bytes,
         rooms_per_connection: settings.rooms_per_connection,
         echo: settings.echo,
+        authorizer: None,
     })
 }
 

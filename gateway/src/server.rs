@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod authorize;
 mod handshake;
 mod http;
 mod listener;
@@ -19,6 +20,7 @@ use std::time::SystemTime;
 use hyper::server::conn::http1::Builder;
 
 pub use admission::{Admission, AdmissionLimits};
+pub use authorize::{AuthorizeOptions, Authorizer};
 pub use handshake::{HandshakeRules, InvalidOrigin, Origin, OriginPolicy};
 pub use listener::{listen, serve};
 pub use outcome::HandshakeOutcome;

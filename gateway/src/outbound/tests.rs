@@ -137,7 +137,7 @@ async fn certificates_are_verified_against_the_roots_and_the_file() {
 
 #[test]
 fn a_server_may_ask_for_time() {
-    let now = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
     for (header, expected) in [
         ("7", Some(Duration::from_secs(7))),
         (" 0 ", Some(Duration::ZERO)),
@@ -147,6 +147,6 @@ fn a_server_may_ask_for_time() {
         ("soon", None),
         ("", None),
     ] {
-        assert_eq!(super::wait(header, now), expected, "{header:?}");
+        assert_eq!(wait(header, now), expected, "{header:?}");
     }
 }

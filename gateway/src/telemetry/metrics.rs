@@ -13,7 +13,7 @@ use prometheus::{
 
 use super::process::Process;
 use super::register::Registrar;
-pub use super::webhook_metrics::{WebhookMeter, WebhookMetrics};
+pub use super::webhook_metrics::{AuthorizeMetrics, WebhookMeter, WebhookMetrics};
 pub use super::worker_metrics::{DuplicateKind, PublishOutcome, ReceivedKind, WorkerMetrics};
 
 /// Bounds of latency histograms, seconds: from one turn of a loop to a stalled broker.

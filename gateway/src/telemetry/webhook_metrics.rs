@@ -16,6 +16,16 @@ pub struct WebhookMetrics {
     calls: IntCounterVec,
     waiting: IntGaugeVec,
     seconds: HistogramVec,
+    /// The call that authorises a connection.
+    pub authorize: AuthorizeMetrics,
+}
+
+/// The call that authorises a connection.
+#[derive(Debug, Clone)]
+pub struct AuthorizeMetrics {
+    decisions: IntCounterVec,
+    cached: IntCounter,
+    seconds: Histogram,
 }
 
 /// One webhook's handles.
@@ -50,6 +60,7 @@ impl WebhookMetrics {
                 &["webhook"],
                 SECONDS,
             ),
+            authorize: AuthorizeMetrics::new(r),
         }
     }
 
@@ -69,6 +80,35 @@ impl WebhookMetrics {
             waiting: self.waiting.with_label_values(&[name]),
             seconds: self.seconds.with_label_values(&[name]),
         }
+    }
+}
+
+impl AuthorizeMetrics {
+    fn new(r: &mut Registrar) -> Self {
+        Self {
+            decisions: r.counters_of(
+                "authorize_decisions_total",
+                "Handshakes that `authorize-url` was to decide: `allowed`, `denied`, `failed` without an answer, or `busy` since too many asked.",
+                ("outcome", &["allowed", "denied", "failed", "busy"]),
+            ),
+            cached: r.counter("authorize_cached_total", "Decisions that an earlier answer had made."),
+            seconds: r.histogram("authorize_call_seconds", "Time a call of `authorize-url` took.", SECONDS),
+        }
+    }
+
+    /// One handshake was decided; `outcome` is one of four.
+    pub fn decided(&self, outcome: &'static str) {
+        self.decisions.with_label_values(&[outcome]).inc();
+    }
+
+    /// An earlier answer was used.
+    pub fn cached(&self) {
+        self.cached.inc();
+    }
+
+    /// One call ended.
+    pub fn called(&self, took: Duration) {
+        self.seconds.observe(took.as_secs_f64());
     }
 }
 

@@ -38,6 +38,7 @@ fn the_file_may_have_several_that_take_the_rest_from_settings() {
                 events = [\"room_occupied\"]\n";
     let settings = from_file(text, &["--webhook-url=http://zero/", "--outbound-http"]).expect("valid");
     let shown: Vec<_> = settings
+        .outward
         .webhooks
         .iter()
         .map(|hook| (&*hook.name, hook.url.as_str(), hook.secret.expose(), hook.events[0], hook.rooms[0].as_str()))

@@ -170,12 +170,6 @@ impl Receiver {
         self.calls().into_iter().filter(|call| (200..300).contains(&call.status)).flat_map(taken).collect()
     }
 
-    /// `type` and room of all events.
-    pub fn told(&self, room: &str) -> Vec<String> {
-        let own = self.events().into_iter().filter(|event| event["room"] == room);
-        own.map(|event| event["type"].as_str().expect("a type").to_owned()).collect()
-    }
-
     /// Waits until the events are such.
     pub async fn until(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         eventually(what, || async {
