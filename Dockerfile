@@ -28,6 +28,7 @@ RUN for crate in protocol gateway loadtest xtask; do mkdir $crate/src && touch $
 
 COPY protocol/src protocol/src
 COPY gateway/src gateway/src
+COPY clients/js/src clients/js/src
 COPY loadtest/src loadtest/src
 # What GET /version says, beside the version.
 ARG GIT_COMMIT

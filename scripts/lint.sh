@@ -15,5 +15,5 @@ check clippy cargo clippy --workspace --all-targets --quiet -- -D warnings
 check tidy cargo xtask tidy
 check deny .cache/tools/bin/cargo-deny --log-level warn check --hide-inclusion-graph bans licenses sources
 check doc env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-check shellcheck shellcheck scripts/*.sh gateway/tests/*.sh .ci/run
+check shellcheck shellcheck scripts/*.sh gateway/tests/*.sh clients/js/test/*.sh .ci/run
 if [ ${#bad[@]} = 0 ]; then echo "lint: clean"; else echo "lint: failed: ${bad[*]}"; exit 1; fi

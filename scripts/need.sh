@@ -81,12 +81,14 @@ venv() { # [folder list]
 }
 
 node_modules() {
-  local wanted="playwright-core@1.65.1" stamp=$cache/node_modules/.installed
+  local wanted="playwright-core@1.65.1 axe-core@4.14.1 livekit-client@2.23.0 ws@8.23.0 typescript@7.0.2" stamp=$cache/node_modules/.installed
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
   program node nodejs
   program npm
   say "installing $wanted into .cache/node_modules"
-  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$cache" --no-save --no-audit --no-fund --loglevel=error "$wanted" >&2
+  local packages
+  read -ra packages <<<"$wanted"
+  PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$cache" --no-save --no-audit --no-fund --loglevel=error "${packages[@]}" >&2
   echo "$wanted" >"$stamp"
 }
 

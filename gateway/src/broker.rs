@@ -16,11 +16,13 @@ use crate::telemetry::trace::TraceParent;
 mod checks;
 #[cfg(test)]
 mod contract;
+pub mod directory;
 pub mod envelope;
 pub mod examine;
 pub mod ids;
 pub mod lease;
 pub mod memory;
+pub mod orders;
 pub mod presence;
 pub mod redis;
 pub mod signs;
@@ -28,9 +30,11 @@ pub mod state;
 pub mod stats;
 
 use checks::{check_ops, check_records, check_rooms};
+pub use directory::{Directory, NodeNote, NodeReport, RoomsPage, RoomsQuestion};
 pub use ids::Subject;
 pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
+pub use orders::{Answer, MAX_USER_BYTES, MAX_WORDS_BYTES, Order, OrderId, Orders, Target, Task, check_words};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
 pub use redis::{RedisBroker, RedisOptions};
 pub use signs::Signs;
@@ -56,7 +60,7 @@ pub const MAX_EVICTION: usize = 128;
 /// Every call ends within the broker's timeout (2 s by default). Calls may be dropped at any point: what was sent may
 /// then still take effect.
 #[async_trait(?Send)]
-pub trait Broker {
+pub trait Broker: Directory + Orders {
     /// Stores a turn's messages of one durable room under the next seqs and tells the other nodes, all in one step.
     ///
     /// Outcomes come in the order of `records`. New messages of one call get contiguous seqs. At most [`MAX_BATCH`]
@@ -236,6 +240,8 @@ pub struct Record {
     pub from: ClientId,
     /// The sender's display name at that moment. At most 64 bytes.
     pub name: Arc<str>,
+    /// The sender's user, if it has one. 1 to 128 bytes, no control characters.
+    pub user: Option<Arc<str>>,
     /// Whether the sender is to receive it too.
     pub echo: bool,
     /// When the publishing node accepted it, µs since the Unix epoch by that node's clock.
@@ -285,6 +291,8 @@ pub enum Event {
     Messages(Envelope),
     /// Members came, went or changed.
     Presence(PresenceEvent),
+    /// All nodes are to do something, this one included.
+    Order(Order),
     /// Events may have been lost; the subscriptions stand again: every room must be caught up from its history.
     Resubscribed,
 }

@@ -15,13 +15,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roomcast_protocol::{NodeId, RoomName};
+use roomcast_protocol::{MemberFields, NodeId, RoomName};
 
 pub use crate::config::EventKind;
 use crate::config::Webhook;
 use crate::outbound::Outbound;
 use crate::telemetry::metrics::Metrics;
-pub use payload::{Message, Position, Who};
+pub use payload::{Message, Position};
 use queue::Queue;
 
 /// How all webhooks are called.
@@ -110,7 +110,7 @@ impl RoomEvents {
     }
 
     /// Someone is in the room who was not. `again` says that the broker had lost a member and got it back.
-    pub fn joined(&self, who: Who<'_>, position: Position, again: bool) {
+    pub fn joined(&self, who: MemberFields<'_>, position: Position, again: bool) {
         let reason = again.then_some("restored");
         self.tell(EventKind::MemberJoined, |room| {
             payload::member(EventKind::MemberJoined, room, who, position, reason)
@@ -118,7 +118,7 @@ impl RoomEvents {
     }
 
     /// Someone is not in the room any more. `lost` says that the member's node went without a word.
-    pub fn left(&self, who: Who<'_>, position: Position, lost: bool) {
+    pub fn left(&self, who: MemberFields<'_>, position: Position, lost: bool) {
         let reason = lost.then_some("node_lost");
         self.tell(EventKind::MemberLeft, |room| payload::member(EventKind::MemberLeft, room, who, position, reason));
     }

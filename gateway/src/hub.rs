@@ -4,14 +4,18 @@
 //! through a channel. Nothing here knows HTTP, JSON requests or close codes.
 
 mod batch;
+mod directory;
 mod home;
+mod identity;
 mod joining;
 mod lease;
 mod mail;
 mod muster;
 mod naming;
 mod news;
+mod orders;
 mod peer;
+mod posting;
 mod publish;
 mod questions;
 mod recent;
@@ -30,8 +34,11 @@ mod tend;
 mod tests;
 mod turn;
 
+pub use identity::Identity;
 pub use mail::{Inbox, Post, Question, Sight};
+pub use orders::Carried;
 pub use peer::{Peer, Stop};
+pub use posting::{Placed, Posting, Refused};
 pub use publish::now_us;
 pub use questions::{LONGEST_PAGE, PAGE};
 pub use shard::{Parts, Shard};

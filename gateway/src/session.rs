@@ -23,7 +23,7 @@ use roomcast_protocol::ClientId;
 
 use crate::access::Access;
 use crate::config::Settings;
-use crate::hub::{Peer, Shard, Stop};
+use crate::hub::{Identity, Peer, Shard, Stop};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Event, Reader, frames};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -149,7 +149,8 @@ impl Session {
         // Who may not choose a name has the one that was given, whatever the query asks for.
         let name = grant.name().cloned().or_else(|| name.map(Into::into));
         let name: Arc<str> = name.unwrap_or_else(|| format!("guest-{}", &id.to_string()[..4]).into());
-        let peer = Peer::new(id, name, stream, settings.outbound_queue_bytes, floor.heartbeat.now());
+        let identity = Identity { user: grant.user().cloned(), info: grant.info().cloned() };
+        let peer = Peer::new(id, name, identity, stream, settings.outbound_queue_bytes, floor.heartbeat.now());
         let alive = Alive::new(floor, &peer);
         let echo = matches!(route, Route::Echo);
         let dispatcher = Dispatcher::new(Rc::clone(floor), peer, grant, echo);

@@ -1,5 +1,6 @@
 //! What the node tells about itself: metrics, logs, traces. Used by every floor above; must not know their types.
 
+mod cluster_metrics;
 mod export;
 pub mod logs;
 pub mod metrics;

@@ -210,7 +210,10 @@ fn checked_ref(raw: Option<&RawValue>) -> Result<Option<&str>, FrameError> {
 }
 
 /// Refuses data nested so deep that other members' parsers would fail on it: many recurse. The text is valid JSON.
-fn checked_data(data: &str) -> Result<&str, FrameError> {
+///
+/// # Errors
+/// [`ErrorCode::TooLarge`].
+pub fn checked_data(data: &str) -> Result<&str, FrameError> {
     if is_shallow(data) {
         return Ok(data);
     }
@@ -219,7 +222,12 @@ fn checked_data(data: &str) -> Result<&str, FrameError> {
 
 /// Whether `data`, which is valid JSON, is nested no deeper than [`MAX_DATA_DEPTH`].
 pub fn is_shallow(data: &str) -> bool {
-    let (mut depth, mut in_string, mut bytes) = (0_usize, false, data.bytes());
+    nests_within(data, MAX_DATA_DEPTH)
+}
+
+/// Whether `json`, which is valid, is nested no deeper than `most` levels.
+pub(crate) fn nests_within(json: &str, most: usize) -> bool {
+    let (mut depth, mut in_string, mut bytes) = (0_usize, false, json.bytes());
     while let Some(byte) = bytes.next() {
         match byte {
             // What is escaped cannot end the string.
@@ -229,14 +237,18 @@ pub fn is_shallow(data: &str) -> bool {
             b']' | b'}' if !in_string => depth -= 1,
             _ => {}
         }
-        if depth > MAX_DATA_DEPTH {
+        if depth > most {
             return false;
         }
     }
     true
 }
 
-fn checked_id(id: Cow<'_, str>) -> Result<Cow<'_, str>, FrameError> {
+/// Checks an idempotency key.
+///
+/// # Errors
+/// [`ErrorCode::BadFrame`] for an empty one, [`ErrorCode::TooLarge`] for one of over 128 bytes.
+pub fn checked_id(id: Cow<'_, str>) -> Result<Cow<'_, str>, FrameError> {
     match id.len() {
         0 => Err(bad(ErrorCode::BadFrame, "`id` is empty")),
         1..=MAX_REF_BYTES => Ok(id),

@@ -5,16 +5,18 @@
 
 mod client;
 mod codes;
+mod identity;
 mod names;
 mod server;
 
-pub use client::{ClientFrame, FrameError, Rejected, Since, check_display_name, is_shallow};
+pub use client::{ClientFrame, FrameError, Rejected, Since, check_display_name, checked_data, checked_id, is_shallow};
 pub use codes::{CloseCode, ErrorCode};
+pub use identity::{MAX_INFO_BYTES, MAX_INFO_DEPTH, MAX_USER_BYTES, check_info, check_user};
 pub use names::{ClientId, InvalidName, NodeId, RoomName, Term};
 pub use server::{
-    Ack, JoinedHead, Limits, MessageHead, Mode, PresenceKind, Recovery, Welcome, error_frame, history_frame,
-    joined_frame, left_frame, member_list, members_frame, message_frame, message_list, pong_frame, presence_frame,
-    reconnect_frame, refreshed_frame, reset_frame,
+    Ack, JoinedHead, Limits, MemberFields, MessageHead, Mode, PresenceKind, Recovery, Welcome, error_frame,
+    history_frame, joined_frame, left_frame, member_list, members_frame, message_frame, message_list, pong_frame,
+    presence_frame, reconnect_frame, refreshed_frame, removed_frame, reset_frame,
 };
 
 /// The subprotocol a client may ask for; optional.

@@ -77,6 +77,9 @@ name!(
 pub struct ClientId(Uuid);
 
 impl ClientId {
+    /// Whoever publishes without a session of its own: over HTTP. No session has this id.
+    pub const NOBODY: Self = Self(Uuid::nil());
+
     /// A new random id.
     pub fn random() -> Self {
         Self(Uuid::new_v4())

@@ -2,11 +2,17 @@
 //!
 //! `message` is written by hand: it is the one frame on the hot path. The others go through serde.
 
+mod members;
+mod parting;
 #[cfg(test)]
 mod tests;
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+
+use members::push_member;
+pub use members::{MemberFields, PresenceKind, member_list, members_frame, presence_frame};
+pub use parting::removed_frame;
 
 use crate::{ClientId, ErrorCode, RoomName, Since, Term};
 
@@ -143,21 +149,10 @@ pub struct MessageHead<'a> {
     pub from: ClientId,
     /// The sender's display name at that moment.
     pub name: &'a str,
+    /// The sender's user, if it has one.
+    pub user: Option<&'a str>,
     /// Milliseconds since the Unix epoch.
     pub ts: u64,
-}
-
-/// What happened to a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PresenceKind {
-    /// Came.
-    Join,
-    /// Went.
-    Leave,
-    /// Changed the display name.
-    Rename,
-    /// Several came and went: only the count is told.
-    Count,
 }
 
 fn display<T: std::fmt::Display, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
@@ -197,20 +192,13 @@ pub fn message_frame(head: &MessageHead<'_>, data: &[u8], out: &mut Vec<u8>) {
     }
     out.extend_from_slice(br#"","id":"#);
     push_str(out, head.id);
-    push_member_field(out, b",\"from\":", head.from, head.name);
+    out.extend_from_slice(br#","from":"#);
+    let (id, name, user) = (head.from, head.name, head.user);
+    push_member(out, MemberFields { id, name, user, info: None });
     out.extend_from_slice(br#","ts":"#);
     push_number(out, head.ts);
     out.extend_from_slice(br#","data":"#);
     out.extend_from_slice(data);
-    out.push(b'}');
-}
-
-fn push_member_field(out: &mut Vec<u8>, key: &[u8], id: ClientId, name: &str) {
-    out.extend_from_slice(key);
-    out.extend_from_slice(br#"{"id":""#);
-    out.extend_from_slice(id.encode(&mut [0; 36]).as_bytes());
-    out.extend_from_slice(br#"","name":"#);
-    push_str(out, name);
     out.push(b'}');
 }
 
@@ -322,41 +310,14 @@ pub fn reset_frame(room: &RoomName, reason: Recovery, term: Option<&Term>, seq: 
     out
 }
 
-/// A `presence` frame; `count` carries no member.
-pub fn presence_frame(room: &RoomName, kind: PresenceKind, member: Option<(ClientId, &str)>, online: u64) -> Vec<u8> {
-    let mut out = frame("presence", Some(room), None);
-    out.extend_from_slice(match kind {
-        PresenceKind::Join => br#","event":"join""#.as_slice(),
-        PresenceKind::Leave => br#","event":"leave""#.as_slice(),
-        PresenceKind::Rename => br#","event":"rename""#.as_slice(),
-        PresenceKind::Count => br#","event":"count""#.as_slice(),
-    });
-    if let Some((id, name)) = member {
-        push_member_field(&mut out, b",\"member\":", id, name);
-    }
-    out.extend_from_slice(br#","online":"#);
-    push_number(&mut out, online);
-    out.push(b'}');
-    out
-}
-
-/// A JSON list of members, as `joined` and `members` carry it.
-pub fn member_list<'a>(members: impl Iterator<Item = (ClientId, &'a str)>) -> Vec<u8> {
-    list(members, |out, (id, name)| push_member_field(out, b"", id, name))
-}
-
 /// A JSON list of ready `message` objects, as `joined` and `history` carry it.
 pub fn message_list<'a>(messages: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    list(messages, Vec::extend_from_slice)
-}
-
-fn list<T>(items: impl Iterator<Item = T>, mut push: impl FnMut(&mut Vec<u8>, T)) -> Vec<u8> {
     let mut out = vec![b'['];
-    for (index, item) in items.enumerate() {
+    for (index, message) in messages.enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        push(&mut out, item);
+        out.extend_from_slice(message);
     }
     out.push(b']');
     out
@@ -370,27 +331,6 @@ pub fn history_frame(reference: Option<&str>, room: &RoomName, messages: &[u8], 
     if let Some(next) = next {
         out.extend_from_slice(br#","next":"#);
         push_number(&mut out, next);
-    }
-    out.push(b'}');
-    out
-}
-
-/// A `members` frame; `members` is a JSON list, `next` an opaque cursor.
-pub fn members_frame(
-    reference: Option<&str>,
-    room: &RoomName,
-    members: &[u8],
-    online: u64,
-    next: Option<&str>,
-) -> Vec<u8> {
-    let mut out = frame("members", Some(room), reference);
-    out.extend_from_slice(br#","members":"#);
-    out.extend_from_slice(members);
-    out.extend_from_slice(br#","online":"#);
-    push_number(&mut out, online);
-    if let Some(next) = next {
-        out.extend_from_slice(br#","next":"#);
-        push_str(&mut out, next);
     }
     out.push(b'}');
     out

@@ -1,8 +1,8 @@
 //! What every broker refuses before it sends or stores anything.
 
-use roomcast_protocol::{MAX_REF_BYTES, RoomName, check_display_name};
+use roomcast_protocol::{MAX_REF_BYTES, RoomName, check_display_name, check_info, check_user};
 
-use super::{BrokerError, MAX_BATCH, MAX_TOPS, PresenceOp, Record, envelope};
+use super::{BrokerError, MAX_BATCH, MAX_TOPS, Member, PresenceOp, Record, envelope};
 
 /// What the format can carry, checked before anything is sent: a record that others refuse to decode must not be stored.
 pub(super) fn check_records(records: &[Record]) -> Result<(), BrokerError> {
@@ -15,6 +15,9 @@ pub(super) fn check_records(records: &[Record]) -> Result<(), BrokerError> {
     }
     if records.iter().any(|record| check_display_name(&record.name).is_err()) {
         return rejected("a display name breaks its rule");
+    }
+    if records.iter().filter_map(|record| record.user.as_deref()).any(|user| check_user(user).is_err()) {
+        return rejected("a user breaks its rule");
     }
     let size: usize = records.iter().map(|record| record.data.len() + 512).sum();
     if size > envelope::MAX_ENVELOPE_BYTES / 2 {
@@ -34,11 +37,12 @@ pub(super) fn check_ops(ops: &[PresenceOp]) -> Result<(), BrokerError> {
     if ops.len() > MAX_BATCH {
         return Err(BrokerError::Rejected("at most 1024 operations in one call".into()));
     }
-    let mut names = ops.iter().map(|op| match op {
-        PresenceOp::Enter { name, .. } | PresenceOp::Leave { name, .. } | PresenceOp::Rename { name, .. } => name,
+    let broken = ops.iter().find_map(|op| {
+        let Member { name, user, info, .. } = op.member();
+        let (user, info) = (user.as_deref().map(check_user), info.as_deref().map(check_info));
+        let name = check_display_name(name).is_err().then_some("a display name breaks its rule");
+        name.or(user.is_some_and(|user| user.is_err()).then_some("a user breaks its rule"))
+            .or(info.is_some_and(|info| info.is_err()).then_some("an info breaks its rule"))
     });
-    if names.any(|name| check_display_name(name).is_err()) {
-        return Err(BrokerError::Rejected("a display name breaks its rule".into()));
-    }
-    Ok(())
+    broken.map_or(Ok(()), |words| Err(BrokerError::Rejected(words.into())))
 }

@@ -13,19 +13,22 @@ use tokio::time::timeout;
 use super::redis::test_groups::{Sharded, Watched};
 use super::redis::test_server::Server;
 use super::{
-    Broker, BrokerStats, Envelope, Event, Incarnation, Kind, Memory, Outcome, PresenceCall, PresenceOp, Record,
-    RedisBroker, RedisOptions, Subject,
+    Broker, BrokerStats, Directory, Envelope, Event, Incarnation, Kind, Member, Memory, NodeNote, Orders, Outcome,
+    PresenceCall, PresenceOp, Record, RedisBroker, RedisOptions, Subject,
 };
 use crate::config::RoomPolicy;
 use crate::telemetry::metrics::Metrics;
 
+mod directory;
 mod examine;
 mod failover;
 mod faults;
 mod history;
+mod identity;
 mod ids;
 mod leases;
 mod messages;
+mod orders;
 mod passwords;
 mod presence;
 mod scripts;
@@ -117,7 +120,7 @@ impl Events {
                 let own = match &event {
                     Event::Messages(envelope) => envelope.node == self.node,
                     Event::Presence(event) => event.node == self.node,
-                    Event::Resubscribed => false,
+                    Event::Order(_) | Event::Resubscribed => false,
                 };
                 if !own {
                     return event;
@@ -214,10 +217,32 @@ fn policy() -> RoomPolicy {
     }
 }
 
+/// What a node says of itself.
+fn note(node: &NodeId) -> NodeNote<'_> {
+    NodeNote { node, connections: 1, rooms: 1, max_connections: 100, load: 0.5, version: "1.2.3" }
+}
+
 /// Operations through one life of a node, the same for all who use this.
 fn call(ops: &[PresenceOp], want_members: usize) -> PresenceCall<'_> {
     static LIFE: LazyLock<Incarnation> = LazyLock::new(|| Incarnation::new(&node("node")));
     PresenceCall { incarnation: &LIFE, ops, unique_names: false, want_members }
+}
+
+/// A member that came without a token.
+fn member(id: ClientId, name: &str) -> Member {
+    Member { id, name: name.into(), user: None, info: None }
+}
+
+fn enter(id: ClientId, name: &str) -> PresenceOp {
+    PresenceOp::Enter(member(id, name))
+}
+
+fn leave(id: ClientId, name: &str) -> PresenceOp {
+    PresenceOp::Leave(member(id, name))
+}
+
+fn rename(id: ClientId, name: &str) -> PresenceOp {
+    PresenceOp::Rename(member(id, name))
 }
 
 /// A message whose data is `text`, under an id that is the client's.
@@ -233,6 +258,7 @@ fn plain(text: &str) -> Record {
         subject: Subject::NOBODY,
         from: ClientId::random(),
         name: "Ann".into(),
+        user: None,
         echo: true,
         accepted_at_us: 1_700_000_000_000_000,
         trace: None,

@@ -59,17 +59,20 @@ pub enum DecodeError {
     /// A record's fixed part is wrong.
     #[error("bad record")]
     Record,
-    /// A message id or display name breaks its rule.
+    /// A message id, display name or user breaks its rule.
     #[error("bad name")]
     Name,
-    /// Data is not JSON in UTF-8.
+    /// Data is not JSON in UTF-8, or a member's info breaks its rule.
     #[error("data is not JSON")]
     Json,
+    /// On the channel of the orders, and none.
+    #[error("not an order")]
+    Order,
 }
 
 impl DecodeError {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Version,
         Self::Size,
         Self::Header,
@@ -80,6 +83,7 @@ impl DecodeError {
         Self::Record,
         Self::Name,
         Self::Json,
+        Self::Order,
     ];
 
     /// For the metric.
@@ -95,6 +99,7 @@ impl DecodeError {
             Self::Record => "record",
             Self::Name => "name",
             Self::Json => "json",
+            Self::Order => "order",
         }
     }
 }

@@ -2,7 +2,6 @@
 //! gone a second later. Called by `gateway check`; says what it found in words for people.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,8 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Beat, Broker, BrokerError, Event, Farewell, Incarnation, PresenceCall, PresenceOp, Range, Record, Subject,
+    Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, NodeNote, PresenceCall, PresenceOp, Range, Record,
+    Subject,
 };
 use crate::config::RoomPolicy;
 
@@ -103,7 +103,7 @@ pub async fn exercise(
         return Err(Failed { step: "connecting as a node does", why: why.to_owned() });
     }
     let (room, life) = (RoomName::random(), Incarnation::new(node));
-    let outcome = live(broker, events, (&room, &life), patience).await;
+    let outcome = live(broker, events, (node, &room, &life), patience).await;
     // Whatever came of it, nothing is to stay.
     broker.unsubscribe(&room);
     let evict = broker.evict(&room, &life, None).await.map(|_| ());
@@ -123,7 +123,7 @@ fn failed(step: &'static str, error: &BrokerError) -> Failed {
 async fn live(
     broker: &dyn Broker,
     events: &mut Receiver<Event>,
-    (room, life): (&RoomName, &Incarnation),
+    (node, room, life): (&NodeId, &RoomName, &Incarnation),
     patience: Duration,
 ) -> Result<(), Failed> {
     let step = |step| move |error: BrokerError| failed(step, &error);
@@ -135,16 +135,22 @@ async fn live(
         expiry: Duration::from_secs(5),
         number: 1,
         answered: 0,
-        connections: 0,
-        rooms: 0,
+        note: NodeNote {
+            node,
+            connections: 0,
+            rooms: 0,
+            max_connections: 0,
+            load: 0.0,
+            version: env!("CARGO_PKG_VERSION"),
+        },
         working_on: &[],
         most_claims: 0,
     };
     broker.beat(&beat).await.map_err(step("beat"))?;
     let client = ClientId::random();
-    let name: Arc<str> = "check".into();
-    let enter = [PresenceOp::Enter { client, name: Arc::clone(&name) }];
-    let leave = [PresenceOp::Leave { client, name }];
+    let member = Member { id: client, name: "check".into(), user: None, info: None };
+    let enter = [PresenceOp::Enter(member.clone())];
+    let leave = [PresenceOp::Leave(member)];
     let call = |ops| PresenceCall { incarnation: life, ops, unique_names: true, want_members: 1 };
     broker.presence(room, call(&enter)).await.map_err(step("presence"))?;
     let listed = broker.members(room, None, 1).await.map_err(step("members"))?;
@@ -183,6 +189,7 @@ fn record(from: ClientId, id: &str) -> Record {
         subject: Subject::of(&Uuid::new_v4().to_string()),
         from,
         name: "check".into(),
+        user: None,
         echo: true,
         accepted_at_us: 0,
         trace: None,

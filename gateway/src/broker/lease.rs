@@ -8,7 +8,7 @@ use std::time::Duration;
 use roomcast_protocol::{ClientId, NodeId};
 use uuid::Uuid;
 
-use super::Member;
+use super::{Member, NodeNote};
 
 /// Characters of a node id that an incarnation keeps: with its mark it must still be a node id.
 const LONGEST_STEM: usize = 55;
@@ -29,6 +29,12 @@ impl Incarnation {
     /// One read from a broker; none if it cannot be one.
     pub fn parse(text: &str) -> Option<Self> {
         NodeId::new(text).ok().map(Self)
+    }
+
+    /// The node's id, or the beginning of one that is too long.
+    pub(super) fn stem(&self) -> NodeId {
+        let stem = self.as_str().rsplit_once('~').map_or(self.as_str(), |(stem, _)| stem);
+        NodeId::new(stem).unwrap_or_else(|_| self.0.clone())
     }
 
     /// As text.
@@ -59,10 +65,8 @@ pub struct Beat<'a> {
     pub number: u64,
     /// The number of the last beat that was answered; 0 if none was.
     pub answered: u64,
-    /// Connections of this node, for all to know.
-    pub connections: u64,
-    /// Rooms with members on this node, for all to know.
-    pub rooms: u64,
+    /// What this node says of itself, for all to know.
+    pub note: NodeNote<'a>,
     /// Claims that this node is working on: they stay its own.
     pub working_on: &'a [Incarnation],
     /// Most claims it would take now.

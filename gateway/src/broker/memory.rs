@@ -18,18 +18,20 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 
 use self::leases::Leases;
+use self::orders::Board;
 use self::room::Room;
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
-    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp,
-    PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble, check_ops, check_records,
-    check_rooms,
+    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply,
+    Published, Pulse, Range, Record, Signs, Subject, Top, Trouble, check_ops, check_records, check_rooms,
 };
 use crate::config::RoomPolicy;
 
+mod directory;
 mod ids;
 mod leases;
+mod orders;
 mod room;
 
 /// So many that workers seldom meet at one lock, so few that an empty store is small.
@@ -47,6 +49,7 @@ pub struct Memory {
 struct Store {
     shards: [Mutex<HashMap<RoomName, Room, FixedState>>; SHARDS],
     leases: Mutex<Leases>,
+    board: Mutex<Board>,
 }
 
 /// A worker's broker on a [`Memory`].
@@ -198,8 +201,8 @@ impl MemoryBroker {
                 let (node, name) = (self.peer.node.clone(), name.clone());
                 self.tell(room, &Event::Presence(PresenceEvent { node, room: name, version, online, ops }));
             }
-            let members = room.members.iter().take(call.want_members.min(MAX_MEMBERS));
-            let members = members.map(|(&id, (_, name))| Member { id, name: Arc::clone(name) }).collect();
+            let members = room.members.values().take(call.want_members.min(MAX_MEMBERS));
+            let members = members.map(|(_, member)| member.clone()).collect();
             PresenceReply { version, online, before, outcomes, members }
         })
     }
@@ -210,8 +213,7 @@ impl MemoryBroker {
             let (version, gone, next) = room.evict(incarnation, behind, MAX_EVICTION, now_us());
             let online = room.members.len() as u64;
             if !gone.is_empty() {
-                let leave = |member: &Member| PresenceOp::Leave { client: member.id, name: Arc::clone(&member.name) };
-                let ops = gone.iter().map(leave).collect();
+                let ops = gone.iter().cloned().map(PresenceOp::Leave).collect();
                 let (node, name) = (incarnation.as_node().clone(), name.clone());
                 let event = Event::Presence(PresenceEvent { node, room: name, version, online, ops });
                 room.subscribers.iter().for_each(|peer| peer.send(event.clone()));
@@ -348,6 +350,7 @@ impl Broker for MemoryBroker {
 impl Drop for MemoryBroker {
     fn drop(&mut self) {
         self.sweeper.abort();
+        self.store.board().leave(&self.peer);
         for shard in 0..SHARDS {
             self.store.lock(shard).retain(|_, room| {
                 self.stats.end_subscriptions(usize::from(room.unsubscribe(&self.peer)));

@@ -4,34 +4,27 @@
 
 use std::sync::Arc;
 
-use roomcast_protocol::{ClientId, NodeId, RoomName};
+use roomcast_protocol::{ClientId, MemberFields, NodeId, RoomName};
 
 use super::Incarnation;
 
 /// A change of a room's members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PresenceOp {
-    /// A client joins, or is taken over with a new name.
-    Enter {
-        /// Who.
-        client: ClientId,
-        /// Display name. At most 64 bytes.
-        name: Arc<str>,
-    },
-    /// A client leaves; nothing if it is not there.
-    Leave {
-        /// Who.
-        client: ClientId,
-        /// The name it had, for those who are told. At most 64 bytes.
-        name: Arc<str>,
-    },
-    /// A client changes its name; nothing if it is not there.
-    Rename {
-        /// Who.
-        client: ClientId,
-        /// The new one. At most 64 bytes.
-        name: Arc<str>,
-    },
+    /// A client joins, or is taken over with what is new about it.
+    Enter(Member),
+    /// A client leaves; nothing if it is not there. All but the id is for those who are told.
+    Leave(Member),
+    /// A client changes its name; nothing if it is not there. User and info are those it entered with.
+    Rename(Member),
+}
+
+impl PresenceOp {
+    /// Whom it is about.
+    pub fn member(&self) -> &Member {
+        let (Self::Enter(member) | Self::Leave(member) | Self::Rename(member)) = self;
+        member
+    }
 }
 
 /// Some presence operations of one room.
@@ -60,13 +53,24 @@ pub enum Moved {
     NameTaken,
 }
 
-/// One who is in a room.
+/// One who is in a room. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Who.
     pub id: ClientId,
-    /// Display name.
+    /// Display name. At most 64 bytes.
     pub name: Arc<str>,
+    /// Whose session it is, if a token said so. 1 to 128 bytes, no control characters.
+    pub user: Option<Arc<str>>,
+    /// What the token told about it, for those who see the member: raw JSON of at most 1024 bytes.
+    pub info: Option<Arc<str>>,
+}
+
+impl Member {
+    /// As frames show it.
+    pub fn fields(&self) -> MemberFields<'_> {
+        MemberFields { id: self.id, name: &self.name, user: self.user.as_deref(), info: self.info.as_deref() }
+    }
 }
 
 /// A room's presence after a call.

@@ -7,7 +7,7 @@
 //! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<subject>:<id>` a
 //! remembered id, `:n:<subject>:<producer>` remembered numbers, `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`, that
 //! of a canary `<prefix>:canary:<random>`. Keys of the cluster, which share another slot: `<prefix>:{!}:leases`, `:nodes`
-//! and `:rooms:<incarnation>`.
+//! `:rooms:<incarnation>` and `:answers:<order>`; the channel of the orders is `<prefix>:{!}:orders`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 pub use self::examine::examine;
 pub use self::inspect::Said;
 use self::script::Scripts;
+use self::subscription::Topic;
 use self::topology::{Recipe, Topology, WHOLE};
 use super::stats::Command;
 use super::{
@@ -32,10 +33,13 @@ mod canary;
 mod cluster;
 mod commands;
 mod connection;
+mod directory;
 mod examine;
 mod identity;
 mod inspect;
 mod lease;
+mod many;
+mod orders;
 mod presence;
 mod script;
 mod sentinel;
@@ -52,7 +56,7 @@ mod tops;
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
      +info +time +hmget +hset +get +set +append +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
-     +exists +hget +hdel +hvals +sadd +srem +srandmember +zrange +zrangebyscore +zscore +role";
+     +exists +hget +hdel +hvals +hgetall +zrange +zrangebyscore +zscore +role";
 
 /// What they need on the servers of a cluster, in addition.
 pub const ACL_CLUSTER_COMMANDS: &str = "+cluster|slots +asking +spublish +ssubscribe +sunsubscribe";
@@ -200,11 +204,11 @@ impl Broker for RedisBroker {
     }
 
     async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
-        self.counted(Command::Subscribe, self.topology.subscribe(room)).await
+        self.counted(Command::Subscribe, self.topology.subscribe(&Topic::Room(room.clone()))).await
     }
 
     fn unsubscribe(&self, room: &RoomName) {
-        self.topology.unsubscribe(room);
+        self.topology.unsubscribe(&Topic::Room(room.clone()));
     }
 
     async fn history(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
@@ -228,11 +232,11 @@ impl Broker for RedisBroker {
     }
 
     async fn hold(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
-        self.counted(Command::Hold, lease::note(self, "SADD", incarnation, rooms)).await
+        self.counted(Command::Hold, lease::hold(self, incarnation, rooms)).await
     }
 
     async fn release(&self, incarnation: &Incarnation, rooms: &[RoomName]) -> Result<(), BrokerError> {
-        self.counted(Command::Release, lease::note(self, "SREM", incarnation, rooms)).await
+        self.counted(Command::Release, lease::release(self, incarnation, rooms)).await
     }
 
     async fn held(&self, incarnation: &Incarnation, limit: usize) -> Result<Vec<RoomName>, BrokerError> {
@@ -293,6 +297,11 @@ impl Keys {
     /// A key of the cluster as a whole; to be used with the tag [`WHOLE`]. No room has this name, and all share one slot.
     fn shared(&self, name: &str) -> String {
         format!("{}:{{{WHOLE}}}:{name}", self.prefix)
+    }
+
+    /// Where orders to all nodes go.
+    fn orders(&self) -> String {
+        self.shared("orders")
     }
 
     /// The room that `channel` belongs to.

@@ -36,9 +36,23 @@ pub(super) enum Command {
     Bury,
     /// Where rooms stand.
     Tops,
+    /// One member of a room.
+    Member,
+    /// A page of the rooms.
+    Rooms,
+    /// The nodes that live.
+    Nodes,
+    /// Asking for the orders.
+    Listen,
+    /// Giving an order.
+    Order,
+    /// Answering one.
+    Answer,
+    /// Reading the answers.
+    Answers,
 }
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 20] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -52,6 +66,13 @@ const COMMANDS: [&str; 13] = [
     "evict",
     "bury",
     "tops",
+    "member",
+    "rooms",
+    "nodes",
+    "listen",
+    "order",
+    "answer",
+    "answers",
 ];
 
 /// One of the two connections of a broker.

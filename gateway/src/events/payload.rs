@@ -2,20 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use roomcast_protocol::{ClientId, RoomName, Term};
+use roomcast_protocol::{ClientId, MemberFields, RoomName, Term};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::EventKind;
-
-/// A member or an author.
-#[derive(Debug, Clone, Copy)]
-pub struct Who<'a> {
-    /// Of the session.
-    pub id: ClientId,
-    /// Display name.
-    pub name: &'a str,
-}
 
 /// Where in the course of a room's members something happened.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +27,7 @@ pub struct Message<'a> {
     /// When it was stored or accepted, ms since the Unix epoch.
     pub ts: u64,
     /// Its author.
-    pub from: Who<'a>,
+    pub from: MemberFields<'a>,
     /// Raw JSON.
     pub data: &'a [u8],
 }
@@ -63,8 +54,14 @@ struct Event<'a> {
 
 #[derive(Serialize)]
 struct Person<'a> {
-    id: String,
+    /// None for what a backend published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -78,9 +75,12 @@ struct Body<'a> {
     data: Option<&'a RawValue>,
 }
 
-impl<'a> From<Who<'a>> for Person<'a> {
-    fn from(who: Who<'a>) -> Self {
-        Self { id: who.id.to_string(), name: who.name }
+impl<'a> From<MemberFields<'a>> for Person<'a> {
+    fn from(member: MemberFields<'a>) -> Self {
+        let id = (member.id != ClientId::NOBODY).then(|| member.id.to_string());
+        // What a token told was checked to be JSON.
+        let info = member.info.and_then(|info| serde_json::from_str(info).ok());
+        Self { id, name: member.name, user: member.user, info }
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) fn room(kind: EventKind, room: &RoomName, version: u64) -> Vec<u8> {
 pub(super) fn member(
     kind: EventKind,
     room: &RoomName,
-    who: Who<'_>,
+    who: MemberFields<'_>,
     position: Position,
     reason: Option<&'static str>,
 ) -> Vec<u8> {

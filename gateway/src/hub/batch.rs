@@ -145,7 +145,8 @@ mod tests {
         let mut builder = Builder::default();
         let mut scratch = Vec::new();
         for (seq, from, omit) in [(1, bob, None), (2, alice, Some(alice)), (3, bob, None)] {
-            let head = MessageHead { room: &room, position: Some((&term, seq)), id: "i", from, name: "n", ts: 0 };
+            let position = Some((&term, seq));
+            let head = MessageHead { room: &room, position, id: "i", from, name: "n", user: None, ts: 0 };
             let stamp = Stamp { accepted_at_us: 0, remote: false, _span: None };
             builder.message(&head, b"1", omit, stamp, &mut scratch);
         }

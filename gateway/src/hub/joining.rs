@@ -3,20 +3,31 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use roomcast_protocol::{ErrorCode, MessageHead, member_list, message_frame};
+use roomcast_protocol::{ErrorCode, MessageHead, RoomName, Term, member_list, message_frame};
 
 use super::home::{Home, Movement, Phase};
 use super::mail::{JoinRequest, Mail};
 use super::naming::NAME_TAKEN;
 use super::publish::refusal;
 use super::shard::Shard;
-use crate::broker::{BrokerError, History, Member, PresenceOp, Range, Sequenced};
+use crate::broker::{BrokerError, History, Member, PresenceOp, Range, Record, Sequenced};
+
+/// All of a `message` frame but its data.
+pub(super) fn head_of<'a>(
+    room: &'a RoomName,
+    record: &'a Record,
+    position: Option<(&'a Term, u64)>,
+    ts: u64,
+) -> MessageHead<'a> {
+    let Record { id, from, name, user, .. } = record;
+    MessageHead { room, position, id, from: *from, name, user: user.as_deref(), ts }
+}
 
 /// One stored message as the JSON of a `message` frame.
-pub(super) fn message_json(room: &roomcast_protocol::RoomName, message: &Sequenced) -> Vec<u8> {
+pub(super) fn message_json(room: &RoomName, message: &Sequenced) -> Vec<u8> {
     let record = &message.record;
     let position = Some((&message.term, message.seq));
-    let head = MessageHead { room, position, id: &record.id, from: record.from, name: &record.name, ts: message.ts };
+    let head = head_of(room, record, position, message.ts);
     let mut json = Vec::with_capacity(record.data.len() + 256);
     message_frame(&head, &record.data, &mut json);
     json
@@ -25,7 +36,7 @@ pub(super) fn message_json(room: &roomcast_protocol::RoomName, message: &Sequenc
 impl Shard {
     pub(super) fn take_join(self: &Rc<Self>, request: JoinRequest) {
         let home = self.home_or_new(&request.room);
-        let op = PresenceOp::Enter { client: request.from.client, name: request.name.clone() };
+        let op = PresenceOp::Enter(request.member.clone());
         let mut state = home.state.borrow_mut();
         state.empty_since = None;
         state.roll.movements.push_back(Movement { join: Some(request), known: false, ..Movement::new(op) });
@@ -38,7 +49,7 @@ impl Shard {
         }
     }
 
-    fn home_or_new(&self, name: &roomcast_protocol::RoomName) -> Rc<Home> {
+    fn home_or_new(&self, name: &RoomName) -> Rc<Home> {
         if let Some(home) = self.home(name) {
             return home;
         }
@@ -141,7 +152,9 @@ impl Shard {
         if joins.is_empty() {
             return;
         }
-        let list = Rc::new(member_list(members.iter().map(|member| (member.id, &*member.name))));
+        // Half of what fits is for messages.
+        let (list, _) = member_list(members.iter().map(Member::fields), self.replay_bytes() / 2);
+        let list = Rc::new(list);
         for join in joins {
             // Whatever was collected before goes to the old members and into the recent messages first.
             self.seal(home);
@@ -155,16 +168,16 @@ impl Shard {
         state.seats[join.from.worker] += 1;
         if join.life != self.life.number() {
             // The broker knows of it under a life that has ended since.
-            state.roll.movements.push_back(Movement::again(join.from, join.name.clone()));
+            state.roll.movements.push_back(Movement::again(join.from, join.member.clone()));
             self.turn.due(home);
         }
         drop(state);
-        let (room, name, to) = (home.name.clone(), join.name.clone(), join.from);
+        let (room, member, to) = (home.name.clone(), join.member.clone(), join.from);
         if to.worker == self.parts.index {
             // At once: batches reach the members at home without mail, and the next one may be sealed before mail is.
-            self.admit(to, &room, name, frame);
+            self.admit(to, &room, member, frame);
         } else {
-            self.send(to.worker, Mail::Admit { to, room, name, frame });
+            self.send(to.worker, Mail::Admit { to, room, member, frame });
         }
     }
 }

@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::mail::Mail;
-use super::shard::Shard;
-use crate::broker::{Beat, Broker, BrokerError, Farewell, Incarnation, Pulse};
+use super::shard::{Parts, Shard};
+use crate::broker::{Beat, Broker, BrokerError, Farewell, Incarnation, NodeNote, Pulse};
 
 /// Between two tries of a beat that failed: a broker that comes back should find its nodes alive soon.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
@@ -30,6 +30,8 @@ const MOST_TAKEOVERS: usize = 4;
 /// bound what it has to do between two calls of others.
 const ROOMS_AT_ONCE: usize = 256;
 const EVICTIONS_AT_ONCE: usize = 16;
+/// What is measured over less than this says little.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
 /// Until when the node's lease is known to run, for all workers to see.
 pub(super) struct Validity {
@@ -70,6 +72,33 @@ struct Lease {
     patient_until: Instant,
     /// Of the broker when this life began: members are known to its data as it was then, and has grown since.
     upheavals: u64,
+    load: Load,
+}
+
+/// How busy the workers were between two looks.
+#[derive(Default)]
+struct Load {
+    since: Option<Instant>,
+    before: Vec<f64>,
+    last: f64,
+}
+
+impl Load {
+    /// The share of the time since the last look that the busiest worker was busy. `busy` gives seconds since the start.
+    fn look(&mut self, now: Instant, workers: usize, busy: impl Fn(usize) -> f64) -> f64 {
+        let passed = self.since.map(|since| now.saturating_duration_since(since));
+        // Workers say so every 250 ms: a shorter look would see nothing, or twice as much as there was.
+        if passed.is_some_and(|passed| passed < SHORTEST_LOOK) {
+            return self.last;
+        }
+        let after: Vec<f64> = (0..workers).map(busy).collect();
+        if let Some(passed) = passed {
+            let shares = after.iter().zip(&self.before).map(|(after, before)| (after - before) / passed.as_secs_f64());
+            self.last = shares.fold(0.0, f64::max).min(1.0);
+        }
+        (self.since, self.before) = (Some(now), after);
+        self.last
+    }
 }
 
 impl Shard {
@@ -77,6 +106,10 @@ impl Shard {
     pub async fn run_lease(self: Rc<Self>) {
         if self.parts.index != 0 {
             return std::future::pending().await;
+        }
+        // Before others count on it. A broker that is away does not keep the node from trying to live; the wish stays.
+        if let Err(error) = self.parts.broker.listen().await {
+            tracing::debug!(%error, "orders cannot be heard yet");
         }
         let mut lease = self.new_life(Rc::default(), Instant::now());
         loop {
@@ -93,7 +126,29 @@ impl Shard {
     fn new_life(&self, working_on: Rc<RefCell<Vec<Incarnation>>>, patient_until: Instant) -> Lease {
         let incarnation = Incarnation::new(&self.parts.node);
         let upheavals = self.parts.broker.signs().upheavals();
-        Lease { incarnation, number: 0, answered: 0, working_on, cut_off: false, patient_until, upheavals }
+        Lease {
+            incarnation,
+            number: 0,
+            answered: 0,
+            working_on,
+            cut_off: false,
+            patient_until,
+            upheavals,
+            load: Load::default(),
+        }
+    }
+
+    fn note(&self, load: f64) -> NodeNote<'_> {
+        let Parts { node, settings, totals, .. } = &self.parts;
+        let count = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
+        NodeNote {
+            node,
+            connections: count(totals.sockets.connections.get()),
+            rooms: count(totals.hub.rooms.get()),
+            max_connections: settings.max_connections as u64,
+            load,
+            version: env!("CARGO_PKG_VERSION"),
+        }
     }
 
     /// Waits until the next beat, but not with data that may have gone back: who came or went since is not known there.
@@ -130,21 +185,20 @@ impl Shard {
         // The data may not have been away for as long as a beat. It knows of no beat with this number: the lease is lost.
         let went_back = lease.answered > 0 && upheavals != lease.upheavals;
         let answered = if went_back { lease.number } else { lease.answered };
-        let count = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
+        let load = lease.load.look(sent, self.parts.post.workers(), |worker| totals.busy_seconds(worker));
         let beat = Beat {
             incarnation: &lease.incarnation,
             expiry: settings.lease_expiry,
             number: lease.number,
             answered,
-            connections: count(totals.sockets.connections.get()),
-            rooms: count(totals.hub.rooms.get()),
+            note: self.note(load),
             working_on: &working_on,
             most_claims,
         };
         match self.parts.broker.beat(&beat).await {
             Ok(Pulse::Kept { nodes, connections, next_expiry, claims }) => {
-                totals.hub.cluster_nodes.set(signed(nodes));
-                totals.hub.cluster_connections.set(signed(connections));
+                totals.cluster.nodes.set(signed(nodes));
+                totals.cluster.connections.set(signed(connections));
                 lease.upheavals = upheavals;
                 self.kept(lease, sent, claims);
                 let early = Some(next_expiry).filter(|next| !next.is_zero()).map(|next| next + GRACE);
@@ -153,11 +207,12 @@ impl Shard {
             Ok(Pulse::Lost) => {
                 let reason = if went_back { "dataset" } else { "expired" };
                 tracing::warn!(incarnation = %lease.incarnation, reason, "the lease was lost: all members enter anew");
-                totals.hub.leases_lost.with_label_values(&[reason]).inc();
+                totals.cluster.leases_lost.with_label_values(&[reason]).inc();
                 self.parts.post.lease().end();
                 // What kept this node away keeps others, perhaps for longer: a new life is no less patient.
                 let patient_until = if went_back || lease.cut_off { sent + PATIENCE } else { lease.patient_until };
-                *lease = self.new_life(Rc::clone(&lease.working_on), patient_until);
+                let load = std::mem::take(&mut lease.load);
+                *lease = Lease { load, ..self.new_life(Rc::clone(&lease.working_on), patient_until) };
                 Some(Duration::ZERO)
             }
             Err(error) => {
@@ -192,7 +247,7 @@ impl Shard {
         let (shard, working_on) = (Rc::clone(self), Rc::clone(working_on));
         tokio::task::spawn_local(async move {
             let began = Instant::now();
-            let takeovers = &shard.parts.totals.hub.takeovers;
+            let takeovers = &shard.parts.totals.cluster.takeovers;
             match shard.evict_all(&dead).await {
                 Ok(rooms) => {
                     tracing::info!(incarnation = %dead, rooms, took = ?began.elapsed(), "took over from a dead node");

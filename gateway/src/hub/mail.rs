@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use roomcast_protocol::{ClientId, RoomName, Since};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::lease::Validity;
 use super::naming::Claimed;
-use crate::broker::{Incarnation, Record};
+use super::posting::{Placed, Refused};
+use crate::broker::{Incarnation, Member, Record, Task};
 use crate::telemetry::trace::Span;
 
 /// Where a session lives. The slot may have been given to another since, so the id is compared too.
@@ -45,7 +46,7 @@ impl Sight {
 pub(super) struct JoinRequest {
     pub(super) room: RoomName,
     pub(super) from: Address,
-    pub(super) name: Arc<str>,
+    pub(super) member: Member,
     pub(super) since: Option<Since>,
     pub(super) sight: Sight,
     pub(super) reference: Option<Box<str>>,
@@ -53,11 +54,20 @@ pub(super) struct JoinRequest {
     pub(super) life: u32,
 }
 
-/// A session publishes.
+/// Who publishes, and so how it is told what came of it.
+#[derive(Debug)]
+pub(super) enum Publisher {
+    /// A session, by mail.
+    Session(Address),
+    /// Somebody without one, who waits.
+    Caller(oneshot::Sender<Result<Placed, Refused>>),
+}
+
+/// Somebody publishes.
 #[derive(Debug)]
 pub(super) struct PublishRequest {
     pub(super) room: RoomName,
-    pub(super) from: Address,
+    pub(super) from: Publisher,
     pub(super) reference: Option<Box<str>>,
     pub(super) record: Record,
     /// Ends with the request, once its publisher was told.
@@ -91,15 +101,15 @@ pub(super) enum Mail {
     /// To the home: seat this session.
     Join(JoinRequest),
     /// To the home: the session left, or went.
-    Leave { room: RoomName, client: ClientId, name: Arc<str>, worker: usize },
+    Leave { room: RoomName, member: Member, worker: usize },
     /// To the home: store and spread this.
     Publish(PublishRequest),
-    /// To the home: a member's new name; told what came of it if that matters.
-    Rename { room: RoomName, client: ClientId, name: Arc<str>, claim: Option<oneshot::Sender<Claimed>> },
+    /// To the home: a member with its new name; told what came of it if that matters.
+    Rename { room: RoomName, member: Member, claim: Option<oneshot::Sender<Claimed>> },
     /// To the home: answer this.
     Ask { room: RoomName, from: Address, reference: Option<Box<str>>, question: Question },
     /// From the home: the session is a member from here on; its `joined` frame.
-    Admit { to: Address, room: RoomName, name: Arc<str>, frame: Bytes },
+    Admit { to: Address, room: RoomName, member: Member, frame: Bytes },
     /// From the home: a part of what a joiner missed; `taken` is told once its socket has all of it.
     Replay { to: Address, frames: Bytes, taken: oneshot::Sender<()> },
     /// From the home: a request's answer.
@@ -113,9 +123,11 @@ pub(super) enum Mail {
     /// From the home worker: name your members of its rooms.
     Muster { home: usize },
     /// To the home: these are here.
-    Present { room: RoomName, members: Vec<(Address, Arc<str>)> },
+    Present { room: RoomName, members: Vec<(Address, Member)> },
     /// From the home: the member's name was taken while it was not known to the broker.
     Expel { to: Address },
+    /// To every worker: carry this out, and say how many connections it concerned.
+    Order { task: Arc<Task>, done: Sender<u64> },
 }
 
 /// The ways to every worker of the node.

@@ -7,7 +7,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_protocol::RoomName;
@@ -16,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::home::{Home, Movement};
 use super::mail::{Address, Mail};
 use super::shard::Shard;
-use crate::broker::{BrokerError, Incarnation, MAX_PAGE, PresenceCall, PresenceOp, PresenceReply};
+use crate::broker::{BrokerError, Incarnation, MAX_PAGE, Member, PresenceCall, PresenceOp, PresenceReply};
 
 /// How often a lease that is about to be there is looked for.
 const LOOK: Duration = Duration::from_millis(10);
@@ -59,7 +58,7 @@ impl Shard {
         let _turn = self.calls.acquire().await;
         let incarnation = self.leased().await?;
         let life = self.life.number();
-        let enters = ops.iter().any(|op| matches!(op, PresenceOp::Enter { .. }));
+        let enters = ops.iter().any(|op| matches!(op, PresenceOp::Enter(_)));
         if enters && home.held.get() != life {
             self.life.let_go.borrow_mut().remove(&home.name);
             self.parts.broker.hold(&incarnation, std::slice::from_ref(&home.name)).await?;
@@ -127,15 +126,15 @@ impl Shard {
         let rooms: Vec<_> = self.rooms.borrow().values().filter(|room| room.len() > 0).cloned().collect();
         for room in rooms {
             if self.home_of(&room.name) == home {
-                let members = room.peers().iter().map(|peer| (self.address(peer), peer.name())).collect();
+                let members = room.peers().iter().map(|peer| (self.address(peer), peer.member())).collect();
                 self.send(home, Mail::Present { room: room.name.clone(), members });
             }
         }
     }
 
-    pub(super) fn take_present(&self, room: &RoomName, members: Vec<(Address, Arc<str>)>) {
+    pub(super) fn take_present(&self, room: &RoomName, members: Vec<(Address, Member)>) {
         let Some(home) = self.home(room) else { return };
-        let movements = members.into_iter().map(|(from, name)| Movement::again(from, name));
+        let movements = members.into_iter().map(|(from, member)| Movement::again(from, member));
         home.state.borrow_mut().roll.movements.extend(movements);
         self.turn.due(&home);
     }
@@ -169,8 +168,7 @@ impl Shard {
 
 impl Movement {
     /// A member that is here already, and that the broker may have lost.
-    pub(super) fn again(from: Address, name: Arc<str>) -> Self {
-        let op = PresenceOp::Enter { client: from.client, name };
-        Self { restored: Some(from), ..Self::new(op) }
+    pub(super) fn again(from: Address, member: Member) -> Self {
+        Self { restored: Some(from), ..Self::new(PresenceOp::Enter(member)) }
     }
 }

@@ -14,7 +14,7 @@ use super::mail::Mail;
 use super::peer::Peer;
 use super::publish::refusal;
 use super::shard::Shard;
-use crate::broker::{BrokerError, Moved, PresenceOp};
+use crate::broker::{BrokerError, Member, Moved, PresenceOp};
 
 /// What came of asking for a name in one room.
 pub(super) type Claimed = Result<Moved, BrokerError>;
@@ -45,15 +45,15 @@ impl Shard {
     fn tell_name(&self, peer: &Peer, name: &Arc<str>, rooms: Vec<RoomName>) {
         peer.set_name(Arc::clone(name));
         for room in rooms.into_iter().filter(|room| peer.is_in(room)) {
-            self.send_home(&room.clone(), Mail::Rename { room, client: peer.id, name: Arc::clone(name), claim: None });
+            self.send_home(&room.clone(), Mail::Rename { room, member: peer.member(), claim: None });
         }
     }
 
     async fn claim(&self, peer: &Peer, rooms: &[RoomName], name: &Arc<str>) -> Result<(), (ErrorCode, &'static str)> {
         for (asked, room) in rooms.iter().enumerate() {
             let (claim, claimed) = oneshot::channel();
-            let (room, name) = (room.clone(), Arc::clone(name));
-            self.send_home(&room.clone(), Mail::Rename { room, client: peer.id, name, claim: Some(claim) });
+            let member = Member { name: Arc::clone(name), ..peer.member() };
+            self.send_home(room, Mail::Rename { room: room.clone(), member, claim: Some(claim) });
             let (refused, perhaps) = match claimed.await {
                 // Without an answer the home has gone, and the membership with it.
                 Ok(Ok(Moved::Changed | Moved::Renamed | Moved::Same)) | Err(_) => continue,
@@ -65,25 +65,17 @@ impl Shard {
                     ((code, words), usize::from(undecided))
                 }
             };
-            let old = peer.name();
             for room in rooms[..asked + perhaps].iter().cloned() {
-                let name = Arc::clone(&old);
-                self.send_home(&room.clone(), Mail::Rename { room, client: peer.id, name, claim: None });
+                self.send_home(&room.clone(), Mail::Rename { room, member: peer.member(), claim: None });
             }
             return Err(refused);
         }
         Ok(())
     }
 
-    pub(super) fn take_rename(
-        &self,
-        room: &RoomName,
-        client: roomcast_protocol::ClientId,
-        name: Arc<str>,
-        claim: Option<oneshot::Sender<Claimed>>,
-    ) {
+    pub(super) fn take_rename(&self, room: &RoomName, member: Member, claim: Option<oneshot::Sender<Claimed>>) {
         let Some(home) = self.home(room) else { return };
-        let movement = Movement { claim, ..Movement::new(PresenceOp::Rename { client, name }) };
+        let movement = Movement { claim, ..Movement::new(PresenceOp::Rename(member)) };
         home.state.borrow_mut().roll.movements.push_back(movement);
         self.turn.due(&home);
     }

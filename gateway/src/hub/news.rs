@@ -4,12 +4,13 @@
 //! A call that was not answered leaves a doubt. Comings and goings are told to the broker again until it answers, and
 //! then show whether the first try took effect; a message shows when it comes back over the bus or is read.
 
-use roomcast_protocol::{ClientId, RoomName, Term};
+use roomcast_protocol::{ClientId, MemberFields, RoomName, Term};
 
 use super::home::{Doubt, Home, Movement, State};
+use super::mail::PublishRequest;
 use super::shard::Shard;
-use crate::broker::{Evicted, MessageId, Moved, PresenceOp, PresenceReply, Record, Sequenced};
-use crate::events::{EventKind, Message, Position, RoomEvents, Who};
+use crate::broker::{Evicted, Moved, Outcome, PresenceOp, PresenceReply, Published, Record, Sequenced};
+use crate::events::{EventKind, Message, Position, RoomEvents};
 
 /// Messages of one room whose storing may still show.
 const MOST_DOUBTED: usize = 1024;
@@ -28,12 +29,10 @@ impl Shard {
         }
         for (movement, outcome) in movements.iter().zip(&reply.outcomes) {
             match (&movement.op, outcome) {
-                (PresenceOp::Enter { client, name }, Moved::Changed) => {
-                    events.joined(Who { id: *client, name }, position, movement.restored.is_some());
+                (PresenceOp::Enter(member), Moved::Changed) => {
+                    events.joined(member.fields(), position, movement.restored.is_some());
                 }
-                (PresenceOp::Leave { client, name }, Moved::Changed) => {
-                    events.left(Who { id: *client, name }, position, false);
-                }
+                (PresenceOp::Leave(member), Moved::Changed) => events.left(member.fields(), position, false),
                 _ => {}
             }
         }
@@ -50,7 +49,7 @@ impl Shard {
         let events = self.parts.events.of(room);
         let position = Position { version: evicted.version, online: evicted.online };
         for member in &evicted.gone {
-            events.left(Who { id: member.id, name: &member.name }, position, true);
+            events.left(member.fields(), position, true);
         }
         if evicted.before > 0 && evicted.online == 0 {
             events.vacated(evicted.version);
@@ -59,9 +58,34 @@ impl Shard {
 
     /// Tells of a message that this node published.
     pub(super) fn tell_message(&self, home: &Home, record: &Record, position: Option<(&Term, u64)>, ts: u64) {
-        if home.events.wants(EventKind::MessagePublished) {
-            let from = Who { id: record.from, name: &record.name };
-            home.events.published(&Message { id: &record.id, position, ts, from, data: &record.data });
+        tell(&home.events, record, position, ts);
+    }
+
+    /// Tells of a message that was stored now, or turns out to have been by an earlier try of this node.
+    pub(super) fn tell_outcome(&self, home: &Home, record: &Record, published: &Published, outcome: &Outcome) {
+        if !home.events.wants(EventKind::MessagePublished) {
+            return;
+        }
+        let was_doubted = home.state.borrow_mut().clear_doubt(record);
+        match outcome {
+            Outcome::Stored { seq } => self.tell_message(home, record, Some((&published.term, *seq)), published.ts),
+            Outcome::Duplicate { term, seq } if was_doubted => {
+                self.tell_message(home, record, Some((term, *seq)), published.ts);
+            }
+            Outcome::Known if was_doubted => self.tell_message(home, record, None, published.ts),
+            _ => {}
+        }
+    }
+
+    /// Tells of a message for a room that is not open here: what the broker said, or none where nothing is stored.
+    pub(super) fn tell_posted(&self, request: &PublishRequest, published: Option<&Published>) {
+        let (events, record) = (self.parts.events.of(&request.room), &request.record);
+        match published.map(|published| (published, published.outcomes.first())) {
+            None => tell(&events, record, None, record.accepted_at_us / 1000),
+            Some((published, Some(Outcome::Stored { seq }))) => {
+                tell(&events, record, Some((&published.term, *seq)), published.ts);
+            }
+            Some(_) => {}
         }
     }
 
@@ -77,16 +101,11 @@ impl Shard {
         doubted.push_back((record.id.clone(), record.from));
     }
 
-    /// A message that turns out to have been stored by an earlier try of this node, which was not answered.
-    pub(super) fn tell_if_stored_before(&self, home: &Home, record: &Record, position: Option<(&Term, u64)>, ts: u64) {
-        if home.state.borrow_mut().clear_doubt(&record.id, record.from) {
-            self.tell_message(home, record, position, ts);
-        }
-    }
-
     /// A message that is in the room's order: had it been in doubt, it is told now.
-    pub(super) fn tell_if_doubted(&self, home: &Home, state: &mut State, message: &Sequenced) {
-        if state.clear_doubt(&message.record.id, message.record.from) {
+    pub(super) fn tell_if_doubted(&self, home: &Home, state: &mut State, message: &Sequenced, own: bool) {
+        // Of what no session sent only the node can say whose try it was.
+        let may_be_ours = own || message.record.from != ClientId::NOBODY;
+        if may_be_ours && state.clear_doubt(&message.record) {
             self.tell_message(home, &message.record, Some((&message.term, message.seq)), message.ts);
         }
     }
@@ -94,12 +113,19 @@ impl Shard {
 
 impl State {
     /// Whether a message was in doubt; it no longer is.
-    pub(super) fn clear_doubt(&mut self, id: &MessageId, from: ClientId) -> bool {
+    fn clear_doubt(&mut self, record: &Record) -> bool {
         if self.doubted.is_empty() {
             return false;
         }
-        let found = self.doubted.iter().position(|(other, author)| other == id && *author == from);
+        let found = self.doubted.iter().position(|(id, from)| *id == record.id && *from == record.from);
         found.is_some_and(|at| self.doubted.remove(at).is_some())
+    }
+}
+
+fn tell(events: &RoomEvents, record: &Record, position: Option<(&Term, u64)>, ts: u64) {
+    if events.wants(EventKind::MessagePublished) {
+        let from = MemberFields { id: record.from, name: &record.name, user: record.user.as_deref(), info: None };
+        events.published(&Message { id: &record.id, position, ts, from, data: &record.data });
     }
 }
 
@@ -112,14 +138,12 @@ fn tell_late(events: &RoomEvents, movements: &[Movement], reply: &PresenceReply)
     let (mut came, mut went) = (Vec::new(), Vec::new());
     for (movement, outcome) in movements.iter().zip(&reply.outcomes) {
         match (&movement.op, movement.doubt, outcome) {
-            (PresenceOp::Enter { client, name }, Doubt::Entered, Moved::Same | Moved::Renamed)
-            | (PresenceOp::Leave { client, name }, Doubt::Entered, Moved::Changed) => {
-                came.push((Who { id: *client, name }, movement.restored.is_some()));
+            (PresenceOp::Enter(member), Doubt::Entered, Moved::Same | Moved::Renamed)
+            | (PresenceOp::Leave(member), Doubt::Entered, Moved::Changed) => {
+                came.push((member.fields(), movement.restored.is_some()));
             }
-            (PresenceOp::Leave { client, name }, Doubt::Left, Moved::Same)
-            | (PresenceOp::Enter { client, name }, Doubt::Left, Moved::Changed) => {
-                went.push(Who { id: *client, name });
-            }
+            (PresenceOp::Leave(member), Doubt::Left, Moved::Same)
+            | (PresenceOp::Enter(member), Doubt::Left, Moved::Changed) => went.push(member.fields()),
             _ => {}
         }
     }

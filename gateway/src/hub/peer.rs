@@ -13,7 +13,9 @@ use roomcast_protocol::{ClientId, RoomName};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::identity::Identity;
 use super::room::Room;
+use crate::broker::Member;
 use crate::socket::{Outbox, SendError, Sent};
 
 /// Publishes one connection may have waiting for their outcome before its socket is no longer read.
@@ -40,12 +42,16 @@ pub enum Stop {
     Rebalanced,
     /// Its token has expired.
     Expired,
+    /// An operator ended it, and asks for its return.
+    Requested,
+    /// An operator ended it.
+    Removed,
 }
 
 impl Stop {
     /// Whether the client is served until its session ends.
     fn is_gentle(self) -> bool {
-        matches!(self, Self::Draining | Self::Rebalanced)
+        matches!(self, Self::Draining | Self::Rebalanced | Self::Requested)
     }
 }
 
@@ -84,12 +90,15 @@ pub struct Peer {
     /// Where the shard keeps this peer; reused after it is gone.
     pub(super) slot: Cell<u32>,
     name: RefCell<Arc<str>>,
+    identity: Identity,
     stream: TcpStream,
     outbox: RefCell<Outbox>,
     queue_limit: usize,
     flow: Cell<Flow>,
     queued: Cell<u32>,
     stop: Cell<Option<Stop>>,
+    /// What the operator who removed it has to say.
+    words: Cell<Option<Arc<str>>>,
     closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     pub(super) memberships: RefCell<Vec<Membership>>,
@@ -109,17 +118,26 @@ pub struct Peer {
 
 impl Peer {
     /// A peer that writes to `stream` and queues at most `queue_limit` bytes.
-    pub fn new(id: ClientId, name: Arc<str>, stream: TcpStream, queue_limit: usize, tick: u32) -> Rc<Self> {
+    pub fn new(
+        id: ClientId,
+        name: Arc<str>,
+        identity: Identity,
+        stream: TcpStream,
+        queue_limit: usize,
+        tick: u32,
+    ) -> Rc<Self> {
         Rc::new(Self {
             id,
             slot: Cell::new(u32::MAX),
             name: RefCell::new(name),
+            identity,
             stream,
             outbox: RefCell::new(Outbox::default()),
             queue_limit,
             flow: Cell::new(Flow::Idle),
             queued: Cell::new(0),
             stop: Cell::new(None),
+            words: Cell::new(None),
             closing: Cell::new(false),
             waker: RefCell::new(None),
             memberships: RefCell::new(Vec::new()),
@@ -142,6 +160,17 @@ impl Peer {
     /// The display name in force.
     pub fn name(&self) -> Arc<str> {
         Arc::clone(&self.name.borrow())
+    }
+
+    /// Who it is besides its name.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The client as a member.
+    pub(super) fn member(&self) -> Member {
+        let Identity { user, info } = self.identity.clone();
+        Member { id: self.id, name: self.name(), user, info }
     }
 
     pub(super) fn set_name(&self, name: Arc<str>) {
@@ -297,6 +326,24 @@ impl Peer {
             self.stop.set(Some(stop));
             self.wake();
         }
+    }
+
+    /// Ends it for an operator. False if it was ending before.
+    pub(super) fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
+        if self.closing.get() || self.stop.get() == Some(stop) {
+            return false;
+        }
+        self.request_stop(stop);
+        let is_done = self.stop.get() == Some(stop);
+        if is_done {
+            self.words.set(words);
+        }
+        is_done
+    }
+
+    /// What the operator said, once.
+    pub fn take_words(&self) -> Option<Arc<str>> {
+        self.words.take()
     }
 
     /// The reason to end, if any.

@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use roomcast_protocol::{Ack, ErrorCode, MessageHead, Mode, Term};
+use roomcast_protocol::{Ack, ErrorCode, Mode, RoomName, Term};
 use serde_json::value::RawValue;
 
 use super::batch::Stamp;
 use super::home::{CONGESTED_BYTES, Home, Phase, State};
-use super::mail::{Mail, PublishRequest};
+use super::joining::head_of;
+use super::mail::{Mail, PublishRequest, Publisher};
+use super::posting::{Placed, Refused};
 use super::sequencer::{Run, Step};
 use super::shard::{Shard, text_frame};
 use crate::broker::{BrokerError, Outcome, Published, Record};
@@ -23,20 +25,25 @@ const MOST_BYTES: usize = 64 * 1024;
 /// Bytes of ephemeral messages of one room that may wait for the way to the other nodes; more are lost there.
 const MOST_OUTGOING_BYTES: usize = 1024 * 1024;
 /// Bytes of publishes waiting in one room before more are refused as `overloaded`.
-const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const MOST_PENDING_BYTES: usize = 16 * 1024 * 1024;
 
 /// About what a frame takes beside its data.
 const FRAME_BYTES: usize = 320;
 
 /// What the publisher of a number that is too old is told.
-const STALE: &str =
+pub(super) const STALE: &str =
     "the id's number is too far behind this producer's latest to know whether it was stored; it was not now";
 
-/// What an accepted publish's `ack` says.
+/// What is said when a bound is reached.
+pub(super) const TOO_MUCH: &str = "too much is in flight";
+
+/// What the publisher of an accepted message is told.
 #[derive(Clone, Copy)]
-struct Settled<'a> {
-    position: Option<(&'a Term, u64)>,
-    duplicate: bool,
+pub(super) struct Settled<'a> {
+    pub(super) position: Option<(&'a Term, u64)>,
+    pub(super) duplicate: bool,
+    /// When it was stored or accepted, ms since the Unix epoch; none for a duplicate.
+    pub(super) ts: Option<u64>,
 }
 
 /// A message that is due to a room's members.
@@ -79,24 +86,40 @@ pub(super) fn refusal(error: &BrokerError) -> (ErrorCode, PublishOutcome, &'stat
             PublishOutcome::Unavailable,
             "the broker takes no writes: its disk is full or failing, or it has too few replicas; nothing was stored",
         ),
-        BrokerError::Overloaded => (ErrorCode::Overloaded, PublishOutcome::Overloaded, "too much is in flight"),
+        BrokerError::Overloaded => (ErrorCode::Overloaded, PublishOutcome::Overloaded, TOO_MUCH),
         BrokerError::Rejected(_) | BrokerError::Misconfigured(_) => {
             (ErrorCode::Internal, PublishOutcome::Failed, "the broker refused the request")
         }
     }
 }
 
-fn acknowledgement(request: &PublishRequest, reference: &str, settled: Settled<'_>) -> Option<Bytes> {
+fn acknowledgement(room: &RoomName, id: &str, reference: &str, settled: Settled<'_>) -> Option<Bytes> {
     let reference: &RawValue = serde_json::from_str(reference).ok()?;
     let ack = Ack {
         reference,
-        id: &request.record.id,
-        room: &request.room,
+        id,
+        room,
         seq: settled.position.map(|(_, seq)| seq),
         term: settled.position.map(|(term, _)| term.clone()),
         duplicate: settled.duplicate,
     };
     serde_json::to_vec(&ack).ok().map(|json| text_frame(&json))
+}
+
+/// What came of one message that the broker was given.
+pub(super) fn settled<'a>(
+    published: &'a Published,
+    outcome: &'a Outcome,
+) -> Result<Settled<'a>, (ErrorCode, &'static str)> {
+    let duplicate = |position| Ok(Settled { position, duplicate: true, ts: None });
+    match outcome {
+        Outcome::Stored { seq } => {
+            Ok(Settled { position: Some((&published.term, *seq)), duplicate: false, ts: Some(published.ts) })
+        }
+        Outcome::Duplicate { term, seq } => duplicate(Some((term, *seq))),
+        Outcome::Known => duplicate(None),
+        Outcome::Stale => Err((ErrorCode::StaleId, STALE)),
+    }
 }
 
 impl State {
@@ -113,15 +136,20 @@ impl State {
 }
 
 impl Shard {
-    pub(super) fn take_publish(&self, request: PublishRequest) {
-        let Some(home) = self.home(&request.room) else {
-            return self.settle(&request, Err((ErrorCode::NotJoined, "not a member of that room")));
+    pub(super) fn take_publish(self: &Rc<Self>, request: PublishRequest) {
+        let is_posted = matches!(request.from, Publisher::Caller(_));
+        let home = self.home(&request.room);
+        let Some(home) = home.filter(|home| !is_posted || home.state.borrow().phase == Phase::Open) else {
+            if is_posted {
+                return self.post(request);
+            }
+            return self.settle(request, Err((ErrorCode::NotJoined, "not a member of that room")));
         };
         let mut state = home.state.borrow_mut();
         if state.pending_bytes > MOST_PENDING_BYTES {
             drop(state);
             self.parts.metrics.published(home.policy.mode, PublishOutcome::Overloaded, 1);
-            return self.settle(&request, Err((ErrorCode::Overloaded, "too much is in flight")));
+            return self.settle(request, Err((ErrorCode::Overloaded, TOO_MUCH)));
         }
         state.pending_bytes += request.record.data.len();
         state.pending.push_back(request);
@@ -145,7 +173,7 @@ impl Shard {
             self.publish_durable(home, requests);
         } else {
             drop(state);
-            self.publish_ephemeral(home, &requests);
+            self.publish_ephemeral(home, requests);
         }
         if !home.state.borrow().pending.is_empty() {
             self.turn.due(home);
@@ -161,69 +189,57 @@ impl Shard {
             home.state.borrow_mut().publishing = false;
             drop(spans);
             match result {
-                Ok(published) => shard.published(&home, &requests, records, &published),
-                Err(error) => shard.not_published(&home, &requests, &error),
+                Ok(published) => shard.published(&home, requests, records, &published),
+                Err(error) => shard.not_published(&home, requests, &error),
             }
             shard.turn.due(&home);
         });
     }
 
     /// A span for each traced message of a call; empty, and not even allocated, when none is.
-    fn broker_spans(&self, records: &[Record]) -> Vec<Span> {
+    pub(super) fn broker_spans(&self, records: &[Record]) -> Vec<Span> {
         records.iter().filter_map(|record| self.parts.tracing.broker(record.trace)).collect()
     }
 
     fn published(
         self: &Rc<Self>,
         home: &Rc<Home>,
-        requests: &[PublishRequest],
+        requests: Vec<PublishRequest>,
         records: Vec<Record>,
         published: &Published,
     ) {
         let mut stored = Vec::with_capacity(records.len());
         let mut first_seq = None;
-        let (mut duplicates, mut stale) = (0, 0);
-        for ((request, record), outcome) in requests.iter().zip(records).zip(&published.outcomes) {
-            let settled = match outcome {
-                Outcome::Stored { seq } => {
-                    first_seq.get_or_insert(*seq);
-                    home.state.borrow_mut().clear_doubt(&record.id, record.from);
-                    self.tell_message(home, &record, Some((&published.term, *seq)), published.ts);
-                    stored.push(record);
-                    Ok(Settled { position: Some((&published.term, *seq)), duplicate: false })
-                }
-                Outcome::Duplicate { term, seq } => {
-                    duplicates += 1;
-                    self.tell_if_stored_before(home, &record, Some((term, *seq)), published.ts);
-                    Ok(Settled { position: Some((term, *seq)), duplicate: true })
-                }
-                Outcome::Known => {
-                    duplicates += 1;
-                    self.tell_if_stored_before(home, &record, None, published.ts);
-                    Ok(Settled { position: None, duplicate: true })
-                }
-                Outcome::Stale => {
-                    stale += 1;
-                    Err((ErrorCode::StaleId, STALE))
-                }
-            };
-            self.settle(request, settled);
+        if let Some(first) = records.first() {
+            self.parts.metrics.publish_took(Mode::Durable, since_us(first.accepted_at_us));
         }
-        let metrics = &self.parts.metrics;
-        metrics.published(Mode::Durable, PublishOutcome::Accepted, stored.len() as u64);
-        metrics.published(Mode::Durable, PublishOutcome::Duplicate, duplicates);
-        metrics.published(Mode::Durable, PublishOutcome::Stale, stale);
-        metrics.deduplicated(DuplicateKind::Id, duplicates);
-        if let Some(first) = requests.first() {
-            metrics.publish_took(Mode::Durable, since_us(first.record.accepted_at_us));
+        for ((request, record), outcome) in requests.into_iter().zip(records).zip(&published.outcomes) {
+            self.tell_outcome(home, &record, published, outcome);
+            if let Outcome::Stored { seq } = outcome {
+                first_seq.get_or_insert(*seq);
+                stored.push(record);
+            }
+            self.settle(request, settled(published, outcome));
         }
+        self.count_outcomes(&published.outcomes);
         if let Some(first_seq) = first_seq {
             let run = Run { term: published.term.clone(), first_seq, ts: published.ts, records: stored, own: true };
             self.offer(home, run);
         }
     }
 
-    fn not_published(&self, home: &Home, requests: &[PublishRequest], error: &BrokerError) {
+    pub(super) fn count_outcomes(&self, outcomes: &[Outcome]) {
+        let metrics = &self.parts.metrics;
+        let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count() as u64;
+        let duplicates = count(|outcome| matches!(outcome, Outcome::Duplicate { .. } | Outcome::Known));
+        let accepted = count(|outcome| matches!(outcome, Outcome::Stored { .. }));
+        metrics.published(Mode::Durable, PublishOutcome::Accepted, accepted);
+        metrics.published(Mode::Durable, PublishOutcome::Duplicate, duplicates);
+        metrics.published(Mode::Durable, PublishOutcome::Stale, outcomes.len() as u64 - accepted - duplicates);
+        metrics.deduplicated(DuplicateKind::Id, duplicates);
+    }
+
+    fn not_published(&self, home: &Home, requests: Vec<PublishRequest>, error: &BrokerError) {
         let (code, outcome, words) = refusal(error);
         self.parts.metrics.published(Mode::Durable, outcome, requests.len() as u64);
         tracing::debug!(%error, messages = requests.len(), "publish failed");
@@ -236,10 +252,10 @@ impl Shard {
     }
 
     /// Ephemeral: members here get it at once, the other nodes as soon as the last call is through.
-    fn publish_ephemeral(self: &Rc<Self>, home: &Rc<Home>, requests: &[PublishRequest]) {
+    fn publish_ephemeral(self: &Rc<Self>, home: &Rc<Home>, requests: Vec<PublishRequest>) {
         let ts = now_us() / 1000;
         let mut state = home.state.borrow_mut();
-        for request in requests {
+        for request in &requests {
             self.collect(home, &mut state, Due { record: &request.record, position: None, ts, remote: false });
             let room_left = state.outgoing.len() < MOST_MESSAGES * 8 && state.outgoing_bytes < MOST_OUTGOING_BYTES;
             if room_left {
@@ -250,13 +266,13 @@ impl Shard {
             }
         }
         drop(state);
-        for request in requests {
-            self.tell_message(home, &request.record, None, ts);
-            self.settle(request, Ok(Settled { position: None, duplicate: false }));
-        }
         self.parts.metrics.published(Mode::Ephemeral, PublishOutcome::Accepted, requests.len() as u64);
         if let Some(first) = requests.first() {
             self.parts.metrics.publish_took(Mode::Ephemeral, since_us(first.record.accepted_at_us));
+        }
+        for request in requests {
+            self.tell_message(home, &request.record, None, ts);
+            self.settle(request, Ok(Settled { position: None, duplicate: false, ts: Some(ts) }));
         }
         self.broadcast(home);
     }
@@ -284,15 +300,24 @@ impl Shard {
     }
 
     /// Tells a publisher what became of its message and gives its share of the queue back.
-    fn settle(&self, request: &PublishRequest, outcome: Result<Settled<'_>, (ErrorCode, &'static str)>) {
-        let reference = request.reference.as_deref();
-        let frame = match outcome {
-            Ok(settled) => reference.and_then(|reference| acknowledgement(request, reference, settled)),
-            // An error is told even to those who asked for no answer.
-            Err((code, words)) => Some(self.error(reference, code, words)),
-        };
-        let mail = Mail::Settle { to: request.from, frame, bytes: request.record.data.len() };
-        self.send(request.from.worker, mail);
+    pub(super) fn settle(&self, request: PublishRequest, outcome: Result<Settled<'_>, (ErrorCode, &'static str)>) {
+        let PublishRequest { room, from, reference, record, .. } = request;
+        let (reference, id) = (reference.as_deref(), record.id);
+        match from {
+            Publisher::Session(to) => {
+                let frame = match outcome {
+                    Ok(settled) => reference.and_then(|reference| acknowledgement(&room, &id, reference, settled)),
+                    // An error is told even to those who asked for no answer.
+                    Err((code, words)) => Some(self.error(reference, code, words)),
+                };
+                self.send(to.worker, Mail::Settle { to, frame, bytes: record.data.len() });
+            }
+            Publisher::Caller(answer) => {
+                let outcome = outcome.map(|settled| Placed::new(id, settled));
+                // Who asked may have gone.
+                _ = answer.send(outcome.map_err(|(code, words)| Refused { code, words }));
+            }
+        }
     }
 
     /// Brings a run into the room's order and collects what is due for the members.
@@ -331,7 +356,7 @@ impl Shard {
         for step in steps {
             match step {
                 Step::Message(message, own) => {
-                    self.tell_if_doubted(home, state, &message);
+                    self.tell_if_doubted(home, state, &message, own);
                     let position = Some((&message.term, message.seq));
                     let due = Due { record: &message.record, position, ts: message.ts, remote: !own };
                     self.collect(home, state, due);
@@ -353,8 +378,7 @@ impl Shard {
     /// Adds one message to the batch of the room's members.
     pub(super) fn add(&self, home: &Home, state: &mut State, due: Due<'_>) {
         let Due { record, position, ts, remote } = due;
-        let head =
-            MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
+        let head = head_of(&home.name, record, position, ts);
         let omit = (!record.echo).then_some(record.from);
         let span = self.parts.tracing.deliver(record.trace, remote).map(Box::new);
         let stamp = Stamp { accepted_at_us: record.accepted_at_us, remote, _span: span };

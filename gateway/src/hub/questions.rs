@@ -8,7 +8,7 @@ use super::joining::message_json;
 use super::mail::{Address, Mail, Question};
 use super::publish::refusal;
 use super::shard::{Shard, text_frame};
-use crate::broker::{BrokerError, History, Range};
+use crate::broker::{BrokerError, History, Member, Range};
 
 /// Entries of a page when the client names no limit.
 pub const PAGE: usize = 50;
@@ -50,8 +50,10 @@ impl Shard {
         match question {
             Question::Members { cursor, limit } => {
                 let page = broker.members(room, cursor.as_deref(), limit).await?;
-                let list = member_list(page.members.iter().map(|member| (member.id, &*member.name)));
-                Ok(members_frame(reference, room, &list, page.online, page.next.as_deref()))
+                // Any member fits: settings allow no queue so short that half of it would be too little.
+                let (list, fit) = member_list(page.members.iter().map(Member::fields), self.replay_bytes());
+                let cut = page.members.get(fit).and(page.members[..fit].last()).map(|last| last.id.to_string());
+                Ok(members_frame(reference, room, &list, page.online, cut.or(page.next).as_deref()))
             }
             Question::History { before, after, limit } => {
                 let range = match (before, after) {

@@ -63,6 +63,7 @@ impl Shard {
                 return self.home(&room).filter(|home| self.waiting(home) >= CONGESTED_BYTES);
             }
             Event::Presence(event) => self.take_presence(&event),
+            Event::Order(order) => self.take_order(order),
             Event::Resubscribed => self.catch_up_all(),
         }
         None

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use roomcast_protocol::{ClientId, Mode, PresenceKind, RoomName, presence_frame};
 
@@ -16,14 +15,14 @@ use crate::broker::{BrokerError, Member, Moved, PresenceEvent, PresenceOp, Prese
 const MOST_AT_ONCE: usize = 256;
 
 impl Shard {
-    pub(super) fn take_leave(&self, room: &RoomName, client: ClientId, name: Arc<str>, worker: usize) {
+    pub(super) fn take_leave(&self, room: &RoomName, member: Member, worker: usize) {
         let Some(home) = self.home(room) else { return };
         let mut state = home.state.borrow_mut();
         state.seats[worker] = state.seats[worker].saturating_sub(1);
         if state.seated() == 0 {
             state.empty_since = Some(self.tick.get());
         }
-        state.roll.movements.push_back(Movement::new(PresenceOp::Leave { client, name }));
+        state.roll.movements.push_back(Movement::new(PresenceOp::Leave(member)));
         drop(state);
         self.turn.due(&home);
     }
@@ -104,7 +103,7 @@ impl Shard {
                 }
                 Some(join) => {
                     if movement.known {
-                        let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
+                        let op = PresenceOp::Leave(join.member.clone());
                         again.push(Movement { doubt: movement.doubt, ..Movement::new(op) });
                     }
                     self.refuse_join(&join, error);
@@ -116,14 +115,13 @@ impl Shard {
         state.roll.movements = last_words(again);
         self.announce_alone(home, &mut state, &seated);
         drop(state);
-        let members: Vec<Member> =
-            seated.iter().map(|join| Member { id: join.from.client, name: join.name.clone() }).collect();
+        let members: Vec<Member> = seated.iter().map(|join| join.member.clone()).collect();
         self.seat(home, seated, &members);
     }
 
     /// A join that was told to the broker and then failed: tells it that the client is gone.
     pub(super) fn take_back(&self, home: &Rc<Home>, join: &JoinRequest) {
-        let op = PresenceOp::Leave { client: join.from.client, name: join.name.clone() };
+        let op = PresenceOp::Leave(join.member.clone());
         home.state.borrow_mut().roll.movements.push_back(Movement::new(op));
         self.turn.due(home);
     }
@@ -140,7 +138,7 @@ impl Shard {
             return;
         }
         for join in joins {
-            let member = Some((join.from.client, &*join.name));
+            let member = Some(join.member.fields());
             state.builder.frame(&presence_frame(&home.name, PresenceKind::Join, member, online));
         }
         self.turn.due(home);
@@ -177,12 +175,12 @@ impl Shard {
             return;
         }
         for op in ops {
-            let (kind, client, name) = match op {
-                PresenceOp::Enter { client, name } => (PresenceKind::Join, client, name),
-                PresenceOp::Leave { client, name } => (PresenceKind::Leave, client, name),
-                PresenceOp::Rename { client, name } => (PresenceKind::Rename, client, name),
+            let kind = match op {
+                PresenceOp::Enter(_) => PresenceKind::Join,
+                PresenceOp::Leave(_) => PresenceKind::Leave,
+                PresenceOp::Rename(_) => PresenceKind::Rename,
             };
-            state.builder.frame(&presence_frame(&home.name, kind, Some((*client, name)), online));
+            state.builder.frame(&presence_frame(&home.name, kind, Some(op.member().fields()), online));
         }
     }
 
@@ -229,7 +227,7 @@ impl Movement {
     /// Whether the members here are to be told. Who enters anew is news only to those who were told of a leave.
     fn is_news(&self, outcome: Moved) -> bool {
         match outcome {
-            Moved::Changed | Moved::Renamed => !(self.told && matches!(self.op, PresenceOp::Enter { .. })),
+            Moved::Changed | Moved::Renamed => !(self.told && matches!(self.op, PresenceOp::Enter(_))),
             Moved::Same => self.restored.is_none() && !self.told,
             Moved::NameTaken => false,
         }
@@ -238,27 +236,23 @@ impl Movement {
     /// What is not known once a call with it was not answered.
     fn doubted(&self) -> Doubt {
         match (self.doubt, &self.op) {
-            (Doubt::None, PresenceOp::Enter { .. }) => Doubt::Entered,
-            (Doubt::None, PresenceOp::Leave { .. }) => Doubt::Left,
+            (Doubt::None, PresenceOp::Enter(_)) => Doubt::Entered,
+            (Doubt::None, PresenceOp::Leave(_)) => Doubt::Left,
             (doubt, _) => doubt,
         }
     }
 
     fn client(&self) -> ClientId {
-        match self.op {
-            PresenceOp::Enter { client, .. } | PresenceOp::Leave { client, .. } | PresenceOp::Rename { client, .. } => {
-                client
-            }
-        }
+        self.op.member().id
     }
 
     /// This and the same client's next movement in one, if anything is left of them.
     fn then(self, next: Self) -> Option<Self> {
-        let known = self.known || !matches!(self.op, PresenceOp::Enter { .. });
+        let known = self.known || !matches!(self.op, PresenceOp::Enter(_));
         let op = match (self.op, next.op) {
-            (PresenceOp::Enter { .. }, PresenceOp::Leave { .. }) if !known => return None,
-            (PresenceOp::Enter { client, .. }, PresenceOp::Rename { name, .. }) => PresenceOp::Enter { client, name },
-            (leave @ PresenceOp::Leave { .. }, PresenceOp::Rename { .. }) => leave,
+            (PresenceOp::Enter(_), PresenceOp::Leave(_)) if !known => return None,
+            (PresenceOp::Enter(_), PresenceOp::Rename(member)) => PresenceOp::Enter(member),
+            (leave @ PresenceOp::Leave(_), PresenceOp::Rename(_)) => leave,
             (_, op) => op,
         };
         let doubt = if self.doubt == Doubt::None { next.doubt } else { self.doubt };

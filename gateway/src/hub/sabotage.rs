@@ -6,10 +6,11 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use roomcast_protocol::{MessageHead, Term, message_frame};
+use roomcast_protocol::{Term, message_frame};
 use serde_json::value::RawValue;
 
 use super::home::{Home, Phase, State};
+use super::joining::head_of;
 use super::publish::Due;
 use super::sequencer::{Run, Sequencer, Step};
 use super::shard::Shard;
@@ -190,8 +191,7 @@ impl Shard {
         let is_other = |other: &&Rc<Home>| other.name != home.name && other.state.borrow().phase == Phase::Open;
         let Some(other) = self.homes.borrow().values().find(is_other).cloned() else { return };
         let Due { record, position, ts, .. } = message.due();
-        let head =
-            MessageHead { room: &home.name, position, id: &record.id, from: record.from, name: &record.name, ts };
+        let head = head_of(&home.name, record, position, ts);
         let mut json = Vec::new();
         message_frame(&head, &record.data, &mut json);
         other.state.borrow_mut().builder.frame(&json);

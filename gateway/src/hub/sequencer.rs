@@ -198,6 +198,7 @@ mod tests {
             subject: Subject::NOBODY,
             from: ClientId::random(),
             name: "n".into(),
+            user: None,
             echo: true,
             accepted_at_us: 0,
             trace: None,

@@ -16,14 +16,16 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::home::Home;
-use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Question, Sight};
+use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Publisher, Question, Sight};
 use super::muster::Life;
+use super::orders::Busy;
 use super::peer::{Delivered, Peer, Stop};
+use super::posting::Postings;
 use super::room::Room;
 use super::sabotage::Sabotage;
 use super::tend::Told;
 use super::turn::Turn;
-use crate::broker::{Broker, BrokerError, History, Range, Record};
+use crate::broker::{Broker, BrokerError, History, Member, Range, Record};
 use crate::config::{Fault, Settings};
 use crate::events::Events;
 use crate::socket::frames;
@@ -69,6 +71,8 @@ pub struct Shard {
     pub(super) calls: Semaphore,
     /// Turns at reading streams.
     reads: Semaphore,
+    pub(super) postings: Postings,
+    pub(super) orders: Busy,
     /// Promises broken on purpose; none, but where that is to be seen.
     pub(super) sabotage: Option<Sabotage>,
 }
@@ -98,6 +102,8 @@ impl Shard {
             life: Life::default(),
             calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
             reads: Semaphore::new(super::MOST_READS),
+            postings: Postings::default(),
+            orders: Busy::default(),
             sabotage,
         })
     }
@@ -168,7 +174,7 @@ impl Shard {
         let home = self.home_of(&room);
         let request = JoinRequest {
             from: self.address(peer),
-            name: peer.name(),
+            member: peer.member(),
             since,
             sight,
             reference: reference.map(Into::into),
@@ -203,7 +209,7 @@ impl Shard {
         peer.begin_publish(record.data.len());
         let request = PublishRequest {
             room: room.clone(),
-            from: self.address(peer),
+            from: Publisher::Session(self.address(peer)),
             reference: reference.map(Into::into),
             record,
             _span: span.map(Box::new),
@@ -218,12 +224,18 @@ impl Shard {
         self.send_home(room, Mail::Ask { room: room.clone(), from: self.address(peer), reference, question });
     }
 
+    /// Takes a seat away; `left`, that frame, is queued.
+    pub(super) fn remove(&self, peer: &Rc<Peer>, room: &RoomName, left: &[u8]) {
+        self.unseat(peer, room);
+        self.tell(peer, left);
+    }
+
     fn unseat(&self, peer: &Rc<Peer>, name: &RoomName) {
         let room = self.rooms.borrow().get(name).cloned();
         let Some(room) = room.filter(|room| room.dismiss(peer)) else { return };
         self.parts.totals.hub.members.dec();
         self.forget_if_empty(&room);
-        let mail = Mail::Leave { room: name.clone(), client: peer.id, name: peer.name(), worker: self.parts.index };
+        let mail = Mail::Leave { room: name.clone(), member: peer.member(), worker: self.parts.index };
         self.send_home(name, mail);
     }
 
@@ -282,11 +294,11 @@ impl Shard {
     pub(super) fn receive(self: &Rc<Self>, mail: Mail) {
         match mail {
             Mail::Join(request) => self.take_join(request),
-            Mail::Leave { room, client, name, worker } => self.take_leave(&room, client, name, worker),
+            Mail::Leave { room, member, worker } => self.take_leave(&room, member, worker),
             Mail::Publish(request) => self.take_publish(request),
-            Mail::Rename { room, client, name, claim } => self.take_rename(&room, client, name, claim),
+            Mail::Rename { room, member, claim } => self.take_rename(&room, member, claim),
             Mail::Ask { room, from, reference, question } => self.take_question(room, from, reference, question),
-            Mail::Admit { to, room, name, frame } => self.admit(to, &room, name, frame),
+            Mail::Admit { to, room, member, frame } => self.admit(to, &room, member, frame),
             Mail::Replay { to, frames, taken } => {
                 if let Some(peer) = self.resolve(to) {
                     peer.tell_when_empty(taken);
@@ -320,13 +332,15 @@ impl Shard {
                     peer.request_stop(Stop::NameTaken);
                 }
             }
+            // Whoever gave the order may have stopped waiting.
+            Mail::Order { task, done } => _ = done.try_send(self.obey(&task)),
         }
     }
 
     /// Seats a session of this worker and gives it its `joined` frame, or tells the home that it went meanwhile.
-    pub(super) fn admit(&self, to: Address, room: &RoomName, name: Arc<str>, frame: Bytes) {
+    pub(super) fn admit(&self, to: Address, room: &RoomName, member: Member, frame: Bytes) {
         let Some(peer) = self.resolve(to) else {
-            let mail = Mail::Leave { room: room.clone(), client: to.client, name, worker: self.parts.index };
+            let mail = Mail::Leave { room: room.clone(), member, worker: self.parts.index };
             return self.send_home(room, mail);
         };
         self.post_frame(&peer, frame);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use roomcast_protocol::{ClientId, RoomName, Term};
+use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,10 +17,11 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::sequencer::Run;
-use super::{Inbox, Parts, Peer, Post, Shard, Sight};
+use super::{Identity, Inbox, Parts, Peer, Post, Shard, Sight};
 use crate::broker::{
-    Beat, Broker, BrokerError, BrokerStats, Event, Evicted, Farewell, History, Incarnation, MembersPage, Memory,
-    MemoryBroker, PresenceCall, PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble,
+    Answer, Beat, Broker, BrokerError, BrokerStats, Directory, Event, Evicted, Farewell, History, Incarnation, Member,
+    MembersPage, Memory, MemoryBroker, NodeReport, Order, OrderId, Orders, PresenceCall, PresenceReply, Published,
+    Pulse, Range, Record, RoomsPage, RoomsQuestion, Signs, Subject, Top, Trouble,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -138,6 +139,40 @@ impl Broker for Faulty {
     }
 }
 
+#[async_trait(?Send)]
+impl Directory for Faulty {
+    async fn member(&self, room: &RoomName, client: ClientId) -> Result<Option<Member>, BrokerError> {
+        self.inner.member(room, client).await
+    }
+
+    async fn rooms(&self, question: RoomsQuestion<'_>) -> Result<RoomsPage, BrokerError> {
+        self.inner.rooms(question).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeReport>, BrokerError> {
+        self.inner.nodes().await
+    }
+}
+
+#[async_trait(?Send)]
+impl Orders for Faulty {
+    async fn listen(&self) -> Result<(), BrokerError> {
+        self.inner.listen().await
+    }
+
+    async fn order(&self, order: &Order) -> Result<(), BrokerError> {
+        self.inner.order(order).await
+    }
+
+    async fn answer(&self, order: OrderId, answer: Answer) -> Result<(), BrokerError> {
+        self.inner.answer(order, answer).await
+    }
+
+    async fn answers(&self, order: OrderId) -> Result<Vec<(NodeId, Answer)>, BrokerError> {
+        self.inner.answers(order).await
+    }
+}
+
 /// One worker.
 struct Worker {
     shard: Rc<Shard>,
@@ -216,7 +251,8 @@ impl Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
-        let peer = Peer::new(ClientId::random(), "n".into(), near.expect("accepted").0, QUEUE_LIMIT, 0);
+        let stream = near.expect("accepted").0;
+        let peer = Peer::new(ClientId::random(), "n".into(), Identity::default(), stream, QUEUE_LIMIT, 0);
         shard.connect(&peer);
         Self { shard: Rc::clone(shard), peer, socket: far.expect("connected"), input: Vec::new() }
     }
@@ -263,6 +299,7 @@ fn record(text: &str) -> Record {
         subject: Subject::NOBODY,
         from: ClientId::random(),
         name: "n".into(),
+        user: None,
         echo: true,
         accepted_at_us: 0,
         trace: None,

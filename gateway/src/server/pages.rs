@@ -1,6 +1,7 @@
 //! The page that is built into the binary.
 //!
-//! Three files without a build step, so that a node alone is enough to chat from two tabs.
+//! Plain files without a build step, so that a node alone is enough to chat from two tabs. The page stands on the client
+//! library, which is embedded from where it is kept and published.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,12 +16,21 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// The file at `path` with its content type.
 pub fn page(path: &str) -> Option<(&'static str, &'static [u8])> {
-    match path {
-        "/" => Some(("text/html; charset=utf-8", include_bytes!("page/index.html"))),
-        "/app.js" => Some(("text/javascript; charset=utf-8", include_bytes!("page/app.js"))),
-        "/style.css" => Some(("text/css; charset=utf-8", include_bytes!("page/style.css"))),
-        _ => None,
-    }
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    Some(match path {
+        "/" => ("text/html; charset=utf-8", include_bytes!("page/index.html")),
+        "/style.css" => ("text/css; charset=utf-8", include_bytes!("page/style.css")),
+        "/app.js" => (SCRIPT, include_bytes!("page/app.js")),
+        "/rooms.js" => (SCRIPT, include_bytes!("page/rooms.js")),
+        "/log.js" => (SCRIPT, include_bytes!("page/log.js")),
+        "/video.js" => (SCRIPT, include_bytes!("page/video.js")),
+        "/settings.js" => (SCRIPT, include_bytes!("page/settings.js")),
+        "/words.js" => (SCRIPT, include_bytes!("page/words.js")),
+        "/english.js" => (SCRIPT, include_bytes!("page/english.js")),
+        "/russian.js" => (SCRIPT, include_bytes!("page/russian.js")),
+        "/roomcast.js" => (SCRIPT, include_bytes!("../../../clients/js/src/roomcast.js")),
+        _ => return None,
+    })
 }
 
 /// The answer to a GET or HEAD of `path`, if there is a page.

@@ -11,7 +11,7 @@ use socket2::SockRef;
 use super::dispatch::Dispatcher;
 use super::end::End;
 use super::{Floor, control};
-use crate::hub::Peer;
+use crate::hub::{Peer, Stop};
 use crate::socket::frames;
 
 /// How long a client has to take the close frame and to close its side.
@@ -31,16 +31,12 @@ const PARTS: u32 = 10;
 /// Ends a session.
 pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     let (floor, peer) = dispatcher.into_parts();
+    let end = settle(&peer, end).await;
     let row = end.row();
     floor.totals.sockets.closes.with_label_values(&[row.label]).inc();
     tracing::debug!(client = %peer.id, reason = row.label, code = row.code, "session ended");
     if end == End::SlowConsumer {
         floor.totals.sockets.slow_consumers.inc();
-    }
-    let asks_back = end.asks_back();
-    if asks_back.is_some() {
-        // What was asked for is still answered: an ack that is lost makes the client publish again.
-        let _ = tokio::time::timeout(SETTLE, settled(&peer)).await;
     }
     if floor.shard.disconnect(&peer) {
         floor.totals.sockets.connections.dec();
@@ -48,12 +44,13 @@ pub(super) async fn close(dispatcher: Dispatcher, end: End) {
     if end == End::Gone {
         return;
     }
-    if let Some(reason) = asks_back {
+    if let Some(reason) = end.asks_back() {
         let after_ms = rand::random_range(0..=away(&floor).as_millis() as u64);
         peer.append(control(|out| frames::text(&reconnect_frame(reason, after_ms), out)));
     }
+    let words = peer.take_words().filter(|_| end == End::Removed);
     let frame = control(|out| match row.code {
-        Some(code) => frames::close(code, row.words, out),
+        Some(code) => frames::close(code, words.as_deref().unwrap_or(row.words), out),
         None => frames::close_empty(out),
     });
     peer.begin_close(frame, end == End::SlowConsumer);
@@ -69,10 +66,20 @@ fn away(floor: &Floor) -> Duration {
     if at_once { AWAY } else { (window / PARTS).clamp(AWAY_LEAST, AWAY) }
 }
 
+/// Lets a client that is asked back have its answers first: an ack that is lost makes it publish again. Whoever is removed
+/// meanwhile is not asked back.
+async fn settle(peer: &Peer, end: End) -> End {
+    if end.asks_back().is_none() {
+        return end;
+    }
+    let _ = tokio::time::timeout(SETTLE, settled(peer)).await;
+    if peer.stop() == Some(Stop::Removed) { End::Removed } else { end }
+}
+
 async fn settled(peer: &Peer) {
     poll_fn(|cx| {
         peer.register(cx.waker());
-        if peer.is_settled() { Poll::Ready(()) } else { Poll::Pending }
+        if peer.is_settled() || peer.stop() == Some(Stop::Removed) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }

@@ -272,6 +272,7 @@ impl Dispatcher {
             id: id.map_or_else(|| Uuid::new_v4().hyphenated().to_string().into(), |id| Arc::from(&*id)),
             from: self.peer.id,
             name: self.peer.name(),
+            user: self.peer.identity().user.clone(),
             echo,
             accepted_at_us: now_us(),
             trace: span.as_ref().map(Span::context),

@@ -32,6 +32,10 @@ pub enum End {
     NameTaken,
     /// Its token has expired, and no other came.
     Expired,
+    /// An operator ended it, and asks for its return.
+    Requested,
+    /// An operator ended it.
+    Removed,
 }
 
 impl End {
@@ -40,6 +44,7 @@ impl End {
         match self {
             Self::Draining => Some("draining"),
             Self::Rebalanced => Some("rebalanced"),
+            Self::Requested => Some("requested"),
             _ => None,
         }
     }
@@ -87,6 +92,8 @@ impl End {
             Self::Draining => row(CloseCode::Restart, "draining", "node is shutting down", true),
             Self::Expired => row(CloseCode::Unauthorized, "expired", "the token has expired", false),
             Self::NameTaken => row(CloseCode::Removed, "name_taken", "the name was taken by another", false),
+            Self::Requested => row(CloseCode::Restart, "requested", "an operator asks for a new connection", true),
+            Self::Removed => row(CloseCode::Removed, "removed", "removed by an operator", false),
         }
     }
 }
@@ -102,6 +109,8 @@ impl From<Stop> for End {
             Stop::Rebalanced => Self::Rebalanced,
             Stop::NameTaken => Self::NameTaken,
             Stop::Expired => Self::Expired,
+            Stop::Requested => Self::Requested,
+            Stop::Removed => Self::Removed,
         }
     }
 }
@@ -126,6 +135,7 @@ mod tests {
         assert_eq!(code(End::SlowConsumer), Some(4408));
         assert_eq!((code(End::Draining), code(End::Rebalanced)), (Some(1012), Some(1012)));
         assert_eq!(code(End::Expired), Some(4401));
+        assert_eq!((code(End::Requested), code(End::Removed)), (Some(1012), Some(4409)));
         assert_eq!(code(Violation { code: 1009, reason: "" }.into()), Some(1009));
         assert!(End::SlowConsumer.row().may_retry && !End::Abuse.row().may_retry);
     }

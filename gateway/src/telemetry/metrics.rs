@@ -11,6 +11,7 @@ use prometheus::{
     CounterVec, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
+use super::cluster_metrics::ClusterMetrics;
 use super::process::Process;
 use super::register::Registrar;
 pub use super::webhook_metrics::{AuthorizeMetrics, WebhookMeter, WebhookMetrics};
@@ -31,6 +32,8 @@ pub struct Metrics {
     pub sockets: SocketMetrics,
     /// Rooms, members and fan-out.
     pub hub: HubMetrics,
+    /// All nodes together.
+    pub cluster: ClusterMetrics,
     /// The way to the other nodes.
     pub broker: BrokerMetrics,
     /// Calls of the operator's services.
@@ -131,14 +134,6 @@ pub struct HubMetrics {
     pub resets: IntCounterVec,
     /// By `recovery`.
     pub joins: IntCounterVec,
-    /// Nodes with a lease, this one included.
-    pub cluster_nodes: IntGauge,
-    /// Their connections.
-    pub cluster_connections: IntGauge,
-    /// Leases of this node that ended without its doing, by `reason`.
-    pub leases_lost: IntCounterVec,
-    /// Dead nodes this one cleaned up behind, by `outcome`.
-    pub takeovers: IntCounterVec,
 }
 
 /// The way to the other nodes.
@@ -182,11 +177,12 @@ impl Metrics {
         let node = NodeMetrics::new(&mut registrar);
         let sockets = SocketMetrics::new(&mut registrar);
         let hub = HubMetrics::new(&mut registrar);
+        let cluster = ClusterMetrics::new(&mut registrar);
         let broker = BrokerMetrics::new(&mut registrar);
         let webhooks = WebhookMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, broker, webhooks, registry, rows })
+        Arc::new(Self { node, sockets, hub, cluster, broker, webhooks, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.
@@ -327,18 +323,6 @@ impl HubMetrics {
                 "Joins, by what the client was told: `fresh` it asked for no more, `resumed` it missed nothing, the \
                  others are breaks. In ephemeral rooms all are `fresh`.",
                 ("recovery", &["fresh", "resumed", "gap", "diverged", "unknown_term"]),
-            ),
-            cluster_nodes: r.gauge("cluster_nodes", "Nodes that live, as of this node's last beat."),
-            cluster_connections: r.gauge("cluster_connections", "Their WebSockets, as of their own last beats."),
-            leases_lost: r.counters_of(
-                "leases_lost_total",
-                "Times all of this node's members had to enter anew: their lease ran out or was deleted, or the data may be old.",
-                ("reason", &["expired", "dataset"]),
-            ),
-            takeovers: r.counters_of(
-                "takeovers_total",
-                "Dead nodes whose members this node removed, by how it ended; what failed is done again by some node.",
-                ("outcome", &["done", "failed"]),
             ),
         }
     }

@@ -246,6 +246,13 @@ impl WorkerMetrics {
     }
 }
 
+impl Metrics {
+    /// Seconds that worker number `worker` has been busy since it began, as it said within the last 250 ms.
+    pub fn busy_seconds(&self, worker: usize) -> f64 {
+        self.node.worker_busy_seconds.with_label_values(&[&worker.to_string()]).get()
+    }
+}
+
 impl Drop for WorkerMetrics {
     fn drop(&mut self) {
         self.flush();

@@ -39,10 +39,9 @@ pub(super) async fn rebalance(floor: Rc<Floor>, lifecycle: Lifecycle) {
     loop {
         clock.tick().await;
         let count = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
-        let (sockets, hub) = (&floor.totals.sockets, &floor.totals.hub);
+        let (sockets, cluster) = (&floor.totals.sockets, &floor.totals.cluster);
         let own = count(sockets.connections.get());
-        let excess =
-            excess(own, count(hub.cluster_nodes.get()), count(hub.cluster_connections.get()), u64::from(above));
+        let excess = excess(own, count(cluster.nodes.get()), count(cluster.connections.get()), u64::from(above));
         // Without its broker a node does not know what the others have.
         if excess == 0 || !lifecycle.is_ready() {
             (credit, since) = (0.0, None);

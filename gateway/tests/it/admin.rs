@@ -107,15 +107,36 @@ fn is_metric_line(line: &str) -> bool {
 #[tokio::test]
 async fn the_page_comes_with_a_strict_policy() {
     let node = Node::start(&[]).await;
-    for (path, kind) in [("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css")] {
-        let response = get(node.addr, path).await;
+    // From the page on, whatever a file names is followed, so that none is forgotten when one is added.
+    let (mut waiting, mut seen, mut bytes) = (vec!["/".to_owned()], Vec::new(), 0);
+    while let Some(path) = waiting.pop() {
+        let response = get(node.addr, &path).await;
         assert_eq!(response.status, 200, "{path}");
+        let kind = match path.rsplit_once('.') {
+            Some((_, "js")) => "text/javascript",
+            Some((_, "css")) => "text/css",
+            _ => "text/html",
+        };
         assert!(response.header("content-type").starts_with(kind), "{path}: {response:?}");
         let policy = response.header("content-security-policy");
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
         assert_eq!(response.header("x-content-type-options"), "nosniff", "{path}");
         assert!(response.body.len() > 1000, "{path} is empty");
+        bytes += response.body.len();
+        let text = response.text();
+        let named =
+            [" href=\"/", " src=\"/", " from \"./", " from \"/"].iter().flat_map(|before| text.split(before).skip(1));
+        let paths: Vec<String> =
+            named.filter_map(|rest| rest.split('"').next()).map(|name| format!("/{name}")).collect();
+        seen.push(path);
+        waiting.extend(paths.into_iter().filter(|path| !seen.contains(path)));
+        waiting.sort();
+        waiting.dedup();
     }
+    for known in ["/app.js", "/roomcast.js", "/rooms.js", "/russian.js", "/style.css"] {
+        assert!(seen.iter().any(|path| path == known), "{known} not among {seen:?}");
+    }
+    assert!(bytes < 160_000, "the page has grown to {bytes} bytes");
     let page = get(node.addr, "/").await.text();
     for inline in ["<script>", "<style", " style=", " onclick=", " onload="] {
         assert!(!page.contains(inline), "the policy would stop {inline}");

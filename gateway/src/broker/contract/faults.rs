@@ -232,16 +232,13 @@ async fn an_idle_memory_is_empty() {
         ..policy()
     };
     let client = ClientId::random();
-    let name: std::sync::Arc<str> = "Ann".into();
     for number in 0..100 {
         let room = room(&format!("r-{number}"));
         a.subscribe(&room).await.expect("subscribed");
         a.publish(&room, &policy, &[idempotent("i", "x")]).await.expect("published");
         a.broadcast(&room, &plains(0..1)).await.expect("sent");
-        let enter = PresenceOp::Enter { client, name: name.clone() };
-        a.presence(&room, call(&[enter], 0)).await.expect("presence");
-        let leave = PresenceOp::Leave { client, name: name.clone() };
-        a.presence(&room, call(&[leave], 0)).await.expect("presence");
+        a.presence(&room, call(&[enter(client, "Ann")], 0)).await.expect("presence");
+        a.presence(&room, call(&[leave(client, "Ann")], 0)).await.expect("presence");
         a.history(&super::room("only-read"), Range::Latest { limit: 1 }).await.expect("history");
     }
     assert_eq!(store.rooms(), 100);

@@ -62,7 +62,9 @@ async fn an_unknown_room_has_no_history(pair: Pair) {
 
 async fn what_is_read_is_what_was_published(pair: Pair) {
     let (room, policy) = (room("lobby"), policy());
-    let records = [idempotent("i", "a"), Record { echo: false, ..plain("b") }];
+    let signed = Record { user: Some("ann@example.com \"Zoë\"".into()), ..plain("c") };
+    let longest = Record { user: Some("u".repeat(128).into()), name: "n".repeat(64).into(), ..plain("d") };
+    let records = [idempotent("i", "a"), Record { echo: false, ..plain("b") }, signed, longest];
     let published = pair.a.publish(&room, &policy, &records).await.expect("published");
     let history = pair.b.history(&room, Range::Latest { limit: 5 }).await.expect("history");
     assert_eq!(history.term.as_ref(), Some(&published.term));

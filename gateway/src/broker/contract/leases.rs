@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::broker::{Beat, BrokerError, Farewell, Member, Moved, PresenceEvent, Pulse};
+use crate::broker::{Beat, BrokerError, Farewell, Member, Moved, NodeNote, PresenceEvent, Pulse};
 
 everywhere!(
     a_lease_that_is_beaten_stays,
@@ -25,6 +25,7 @@ const EXPIRY: Duration = Duration::from_millis(1500);
 
 /// A node's beats.
 struct Life {
+    node: NodeId,
     incarnation: Incarnation,
     number: u64,
     answered: u64,
@@ -33,7 +34,13 @@ struct Life {
 
 impl Life {
     fn new(name: &str) -> Self {
-        Self { incarnation: Incarnation::new(&node(name)), number: 0, answered: 0, working_on: Vec::new() }
+        Self {
+            node: node(name),
+            incarnation: Incarnation::new(&node(name)),
+            number: 0,
+            answered: 0,
+            working_on: Vec::new(),
+        }
     }
 
     async fn beat(&mut self, broker: &dyn Broker) -> Pulse {
@@ -43,8 +50,7 @@ impl Life {
             expiry: EXPIRY,
             number: self.number,
             answered: self.answered,
-            connections: 7,
-            rooms: 1,
+            note: NodeNote { connections: 7, rooms: 1, ..note(&self.node) },
             working_on: &self.working_on,
             most_claims: 4,
         };
@@ -74,14 +80,6 @@ impl Life {
         };
         timeout(DEADLINE, wait).await.expect("a claim in time")
     }
-}
-
-fn enter(client: ClientId, name: &str) -> PresenceOp {
-    PresenceOp::Enter { client, name: name.into() }
-}
-
-fn member(id: ClientId, name: &str) -> Member {
-    Member { id, name: name.into() }
 }
 
 fn through<'a>(life: &'a Life, ops: &'a [PresenceOp], unique_names: bool) -> PresenceCall<'a> {
@@ -221,7 +219,7 @@ async fn only_what_a_life_left_is_evicted(mut pair: Pair) {
         let event = presence_event(events).await;
         assert_eq!((&event.node, event.online, event.ops.len()), (dead.incarnation.as_node(), 1, 2));
         for (client, name) in [(ann, "Ann"), (bob, "Bob B")] {
-            assert!(event.ops.contains(&PresenceOp::Leave { client, name: name.into() }), "{event:?}");
+            assert!(event.ops.contains(&leave(client, name)), "{event:?}");
         }
     }
     // The second time there is nothing to do, and nothing to tell.
@@ -260,8 +258,8 @@ async fn large_rooms_are_evicted_in_steps(mut pair: Pair) {
     while gone.len() < 1000 {
         let event = presence_event(&mut pair.from_b).await;
         for op in event.ops {
-            let PresenceOp::Leave { client, .. } = op else { panic!("{op:?}") };
-            assert!(gone.insert(client), "told twice");
+            let PresenceOp::Leave(member) = op else { panic!("{op:?}") };
+            assert!(gone.insert(member.id), "told twice");
         }
     }
 }
@@ -285,7 +283,6 @@ async fn names_are_unique_where_wanted(mut pair: Pair) {
     let room = room("lobby");
     let (one, two) = (Life::new("node-a"), Life::new("node-b"));
     let [ann, bob] = [(); 2].map(|()| ClientId::random());
-    let rename = |client, name: &str| PresenceOp::Rename { client, name: name.into() };
     pair.b.subscribe(&room).await.expect("subscribed");
     pair.a.presence(&room, through(&one, &[enter(ann, "Ann")], true)).await.expect("presence");
     presence_event(&mut pair.from_b).await;
@@ -300,10 +297,10 @@ async fn names_are_unique_where_wanted(mut pair: Pair) {
     let ops = [rename(ann, "Zoë"), enter(bob, "Ann"), rename(ann, "Bob")];
     let reply = pair.b.presence(&room, through(&two, &ops, true)).await.expect("presence");
     assert_eq!(reply.outcomes, [Moved::Changed, Moved::Renamed, Moved::Changed]);
-    let ops = [PresenceOp::Leave { client: bob, name: "Ann".into() }, rename(ann, "Ann")];
+    let ops = [leave(bob, "Ann"), rename(ann, "Ann")];
     let reply = pair.a.presence(&room, through(&one, &ops, true)).await.expect("presence");
     assert_eq!(reply.outcomes, [Moved::Changed; 2]);
-    let ops = [PresenceOp::Leave { client: ann, name: "Ann".into() }, enter(bob, "Ann"), enter(ann, "Ann")];
+    let ops = [leave(ann, "Ann"), enter(bob, "Ann"), enter(ann, "Ann")];
     let reply = pair.a.presence(&room, through(&one, &ops, true)).await.expect("presence");
     assert_eq!(reply.outcomes, [Moved::Changed, Moved::Changed, Moved::NameTaken]);
     // Elsewhere names do not matter.
@@ -355,7 +352,7 @@ async fn what_strangers_left_stops_nobody() {
     let (a, _events) = connect(&server.options("node-a"), 64).await;
     let life = Life::new("node-a").incarnation;
     let key = format!("rc:{{!}}:rooms:{life}");
-    let _: i64 = server.command(&["SADD", &key, "bad room!", "good"]);
+    let _: i64 = server.command(&["ZADD", &key, "0", "bad room!", "0", "good"]);
     assert_eq!(a.held(&life, 9).await.expect("held"), [room("good")]);
     a.release(&life, &[room("good")]).await.expect("release");
     assert_eq!(a.held(&life, 9).await.expect("held"), []);

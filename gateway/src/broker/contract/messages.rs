@@ -201,8 +201,11 @@ async fn rooms_do_not_meet(mut pair: Pair) {
 async fn batches_out_of_bounds_are_rejected(pair: Pair) {
     let (room, policy) = (room("lobby"), policy());
     let long_id = Record { id: "i".repeat(129).into(), ..plain("x") };
+    let long_user = Record { user: Some("u".repeat(129).into()), ..plain("x") };
+    let no_user = Record { user: Some("".into()), ..plain("x") };
     let long_name = Record { name: "n".repeat(65).into(), ..plain("x") };
-    for records in [vec![], plains(0..MAX_BATCH + 1), vec![long_id], vec![long_name]] {
+    let too_many = plains(0..MAX_BATCH + 1);
+    for records in [vec![], too_many, vec![long_id], vec![long_name], vec![long_user], vec![no_user]] {
         let error = pair.a.publish(&room, &policy, &records).await.expect_err("refused");
         assert!(matches!(error, BrokerError::Rejected(_)), "{error}");
         let error = pair.a.broadcast(&room, &records).await.expect_err("refused");

@@ -1,10 +1,9 @@
 //! Who is in a room.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::*;
-use crate::broker::{BrokerError, MAX_MEMBERS, Member, Moved, PresenceEvent, PresenceOp};
+use crate::broker::{BrokerError, MAX_MEMBERS, Moved, PresenceEvent};
 
 everywhere!(
     both_nodes_see_who_comes_goes_and_renames,
@@ -17,22 +16,6 @@ everywhere!(
     members_wanted_are_capped,
     bad_cursors_and_names_are_rejected,
 );
-
-fn enter(client: ClientId, name: &str) -> PresenceOp {
-    PresenceOp::Enter { client, name: name.into() }
-}
-
-fn leave(client: ClientId, name: &str) -> PresenceOp {
-    PresenceOp::Leave { client, name: name.into() }
-}
-
-fn rename(client: ClientId, name: &str) -> PresenceOp {
-    PresenceOp::Rename { client, name: name.into() }
-}
-
-fn member(id: ClientId, name: &str) -> Member {
-    Member { id, name: name.into() }
-}
 
 /// Ids in order.
 fn clients<const N: usize>() -> [ClientId; N] {
@@ -205,8 +188,20 @@ async fn bad_cursors_and_names_are_rejected(pair: Pair) {
         assert!(matches!(error, BrokerError::Rejected(_)), "{cursor}: {error}");
     }
     for name in ["", "a\nb", &"n".repeat(65)] {
-        let ops = [PresenceOp::Enter { client: ClientId::random(), name: Arc::from(name) }];
+        let ops = [enter(ClientId::random(), name)];
         let error = pair.a.presence(&room, call(&ops, 0)).await.expect_err("refused");
         assert!(matches!(error, BrokerError::Rejected(_)), "{name:?}: {error}");
     }
+    let ann = member(ClientId::random(), "Ann");
+    for user in ["", "a\u{1f}b", &"u".repeat(129)] {
+        let ops = [PresenceOp::Leave(Member { user: Some(user.into()), ..ann.clone() })];
+        let error = pair.a.presence(&room, call(&ops, 0)).await.expect_err("refused");
+        assert!(matches!(error, BrokerError::Rejected(_)), "{user:?}: {error}");
+    }
+    for info in ["", "{", "{}\u{1f}", "1}", &format!("\"{}\"", "i".repeat(1023))] {
+        let ops = [PresenceOp::Enter(Member { info: Some(info.into()), ..ann.clone() })];
+        let error = pair.a.presence(&room, call(&ops, 0)).await.expect_err("refused");
+        assert!(matches!(error, BrokerError::Rejected(_)), "{info:?}: {error}");
+    }
+    assert_eq!(pair.a.members(&room, None, 9).await.expect("a page").online, 0);
 }

@@ -1,7 +1,7 @@
 //! What only a look into Redis shows: lost metadata, foreign writes, full memory, forgotten scripts, hostile payloads.
 
 use super::*;
-use crate::broker::{BrokerError, PresenceOp, Range};
+use crate::broker::{BrokerError, Range};
 
 async fn one(server: &Server) -> (RedisBroker, Events) {
     connect(&server.options("node-a"), 1024).await
@@ -74,7 +74,7 @@ async fn a_full_memory_refuses_and_changes_nothing() {
     let _: String = server.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let error = a.publish(&room, &policy, &[idempotent("i", "x")]).await.expect_err("refused");
     assert_eq!(error, BrokerError::StorageFull);
-    let ops = [PresenceOp::Enter { client: ClientId::random(), name: "Ann".into() }];
+    let ops = [enter(ClientId::random(), "Ann")];
     assert_eq!(a.presence(&room, call(&ops, 0)).await.expect_err("refused"), BrokerError::StorageFull);
     // What is kept nowhere still goes through, and reading works.
     a.broadcast(&room, &plains(1..2)).await.expect("sent");
@@ -108,7 +108,7 @@ async fn keys_expire_and_an_empty_room_leaves_none() {
     let (room, policy) = (room("lobby"), policy());
     a.publish(&room, &policy, &[idempotent("i", "x")]).await.expect("published");
     let client = ClientId::random();
-    a.presence(&room, call(&[PresenceOp::Enter { client, name: "Ann".into() }], 0)).await.expect("presence");
+    a.presence(&room, call(&[enter(client, "Ann")], 0)).await.expect("presence");
     let mut keys: Vec<String> = server.command(&["KEYS", "*"]);
     keys.sort_unstable();
     let expected = ["rc:{lobby}:i::i", "rc:{lobby}:m", "rc:{lobby}:p", "rc:{lobby}:pv", "rc:{lobby}:s"];
@@ -118,7 +118,7 @@ async fn keys_expire_and_an_empty_room_leaves_none() {
         // Members are not forgotten by the clock: nodes hold leases on them.
         assert_eq!(ttl > 0, !key.contains(":p"), "{key} lives for {ttl} ms");
     }
-    a.presence(&room, call(&[PresenceOp::Leave { client, name: "Ann".into() }], 0)).await.expect("presence");
+    a.presence(&room, call(&[leave(client, "Ann")], 0)).await.expect("presence");
     for key in ["rc:{lobby}:p", "rc:{lobby}:pv"] {
         assert_eq!(server.command::<i64>(&["EXISTS", key]), 0);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::broker::redis::ACL_COMMANDS;
 use crate::broker::redis::test_tls::Authority;
-use crate::broker::{Beat, BrokerError, Farewell, PresenceOp, Range};
+use crate::broker::{Answer, Beat, BrokerError, Farewell, Order, Range, RoomsQuestion, Target, Task};
 
 /// Every kind of call once.
 pub(super) async fn works(options: &RedisOptions) {
@@ -20,25 +20,34 @@ pub(super) async fn works(options: &RedisOptions) {
     a.history(&room, Range::Latest { limit: 1 }).await.expect("history");
     assert_eq!(a.tops(std::slice::from_ref(&room)).await.expect("tops")[0].as_ref().map(|top| top.seq), Some(1));
     let client = ClientId::random();
-    let name: std::sync::Arc<str> = "Ann".into();
-    let ops = [PresenceOp::Enter { client, name: name.clone() }, PresenceOp::Leave { client, name }];
+    let ops = [enter(client, "Ann"), leave(client, "Ann")];
     a.presence(&room, call(&ops, 5)).await.expect("presence");
     a.members(&room, None, 5).await.expect("members");
     let life = Incarnation::new(&node("node-a"));
     a.hold(&life, std::slice::from_ref(&room)).await.expect("hold");
+    let name_of_a = node("node-a");
     let beat = Beat {
         incarnation: &life,
         expiry: Duration::from_secs(15),
         number: 1,
         answered: 0,
-        connections: 1,
-        rooms: 1,
+        note: note(&name_of_a),
         working_on: std::slice::from_ref(&life),
         most_claims: 1,
     };
     a.beat(&beat).await.expect("beat");
     a.beat(&Beat { number: 2, answered: 9, ..beat }).await.expect("beat");
     a.evict(&room, &life, None).await.expect("evict");
+    assert_eq!(a.member(&room, client).await.expect("member"), None);
+    a.rooms(RoomsQuestion { after: None, prefix: Some(&room), limit: 9 }).await.expect("rooms");
+    a.nodes().await.expect("nodes");
+    b.listen().await.expect("listening");
+    let task = Task::Disconnect { target: Target::Client(client), may_return: false, words: None };
+    let order = Order::new(node("node-a"), task);
+    a.order(&order).await.expect("ordered");
+    assert_eq!(from_b.next().await, Event::Order(order.clone()));
+    b.answer(order.id, Answer::Done { hit: 1 }).await.expect("answered");
+    assert_eq!(a.answers(order.id).await.expect("answers"), [(node("node-b"), Answer::Done { hit: 1 })]);
     assert_eq!(a.held(&life, 9).await.expect("held"), std::slice::from_ref(&room));
     a.release(&life, std::slice::from_ref(&room)).await.expect("release");
     a.bury(&life, Farewell::InHaste).await.expect("bury");

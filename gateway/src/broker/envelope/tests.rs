@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use roomcast_protocol::ClientId;
 
 use super::*;
-use crate::broker::{PresenceOp, Record, Subject};
+use crate::broker::{Member, PresenceOp, Record, Subject};
 use crate::telemetry::trace::TraceParent;
 
 fn room() -> RoomName {
@@ -20,16 +20,17 @@ fn any_record() -> impl Strategy<Value = Record> {
         "[ -~]{1,128}",
         any::<(bool, bool, u64)>(),
         any::<[u8; 16]>(),
-        "[a-zA-Zé☃]{1,16}",
+        ("[a-zA-Zé☃]{1,16}", proptest::option::of("[a-zA-Zé☃|@ ]{1,40}")),
         proptest::option::of(any::<[u8; 16]>()),
         "[a-z \"\\\\]{0,40}",
     )
-        .prop_map(|(id, (idempotent, echo, accepted_at_us), from, name, trace, text)| Record {
+        .prop_map(|(id, (idempotent, echo, accepted_at_us), from, (name, user), trace, text)| Record {
             id: id.into(),
             idempotent,
             subject: Subject::NOBODY,
             from: ClientId::from_bytes(from),
             name: name.into(),
+            user: user.map(Into::into),
             echo,
             accepted_at_us,
             trace: trace.map(|bytes| {
@@ -39,6 +40,17 @@ fn any_record() -> impl Strategy<Value = Record> {
             }),
             data: serde_json::to_vec(&text).expect("a string").into(),
         })
+}
+
+fn any_op() -> impl Strategy<Value = PresenceOp> {
+    let texts = ("[a-zA-Zé☃]{1,16}", proptest::option::of("[a-zA-Zé☃|@ ]{1,40}"));
+    let info = proptest::option::of("[a-z \"\\\\]{0,900}");
+    (0..3_usize, any::<[u8; 16]>(), texts, info).prop_map(|(kind, id, (name, user), info)| {
+        let op: fn(Member) -> PresenceOp = [PresenceOp::Enter, PresenceOp::Leave, PresenceOp::Rename][kind];
+        let info = info.and_then(|info| serde_json::to_string(&info).ok()).filter(|info| info.len() <= 1024);
+        let (user, info) = (user.map(Into::into), info.map(Into::into));
+        op(Member { id: ClientId::from_bytes(id), name: name.into(), user, info })
+    })
 }
 
 fn durable(records: &[Record]) -> Vec<u8> {
@@ -56,6 +68,7 @@ fn record() -> Record {
         subject: Subject::NOBODY,
         from: ClientId::from_bytes([3; 16]),
         name: "Ann".into(),
+        user: None,
         echo: true,
         accepted_at_us: 5,
         trace: None,
@@ -78,6 +91,21 @@ proptest! {
         let payload = Bytes::from(encode_ephemeral(&room(), &node(), 9, &records));
         let sent = Event::Messages(Envelope { node: node(), room: room(), kind: Kind::Ephemeral { ts: 9 }, records });
         prop_assert_eq!(decode(&payload, &room()), Ok(sent));
+    }
+
+    #[test]
+    fn operations_survive_the_trip(ops in proptest::collection::vec(any_op(), 1..20)) {
+        let payload = operations(&ops);
+        let event = PresenceEvent { node: node(), room: room(), version: 12, online: 2, ops };
+        prop_assert_eq!(decode(&payload.into(), &room()), Ok(Event::Presence(event)));
+    }
+
+    #[test]
+    fn a_changed_operation_never_panics(op in any_op(), at in 0..2000_usize, to in any::<u8>()) {
+        let mut payload = operations(&[op]);
+        let at = at % payload.len();
+        payload[at] = to;
+        _ = decode(&payload.into(), &room());
     }
 
     #[test]
@@ -116,20 +144,62 @@ proptest! {
     }
 }
 
-#[test]
-fn operations_survive_the_trip() {
-    let (ann, bob) = (ClientId::random(), ClientId::random());
-    let ops = vec![
-        PresenceOp::Enter { client: ann, name: "Ann".into() },
-        PresenceOp::Rename { client: ann, name: "Änn".into() },
-        PresenceOp::Leave { client: bob, name: "bob".into() },
-    ];
-    let mut payload = b"RC1 P lobby n-1 12 2 3\n".to_vec();
-    for op in &ops {
+fn operations(ops: &[PresenceOp]) -> Vec<u8> {
+    let mut payload = format!("RC1 P lobby n-1 12 2 {}\n", ops.len()).into_bytes();
+    for op in ops {
         encode_op(op, &mut payload);
     }
-    let event = PresenceEvent { node: node(), room: room(), version: 12, online: 2, ops };
-    assert_eq!(decode(&payload.into(), &room()), Ok(Event::Presence(event)));
+    payload
+}
+
+fn member() -> Member {
+    Member { id: ClientId::from_bytes([5; 16]), name: "Ann".into(), user: None, info: None }
+}
+
+#[test]
+fn what_is_not_there_takes_no_bytes() {
+    let payload = durable(&[record()]);
+    let signed = durable(&[Record { user: Some("ann".into()), ..record() }]);
+    assert_eq!(payload.len() + 1 + "ann".len(), signed.len());
+    let payload = operations(&[PresenceOp::Leave(member())]);
+    assert_eq!(payload.len(), "RC1 P lobby n-1 12 2 1\n".len() + 4 + 1 + 16 + 1 + "Ann".len());
+}
+
+/// Operations whose first byte is the kind with these flags, and whose name is followed by `rest`.
+fn operation(kind: u8, rest: &[u8]) -> DecodeError {
+    let record = [&[kind][..], &[5; 16], &[3], b"Ann", rest].concat();
+    let length = (record.len() as u32).to_le_bytes();
+    error([b"RC1 P lobby n-1 12 2 1\n", &length[..], &record].concat())
+}
+
+#[test]
+fn users_and_infos_that_break_their_rules_are_refused() {
+    assert_eq!(operation(4, b""), DecodeError::Record, "no kind");
+    assert_eq!(operation(1 | 32, b""), DecodeError::Record, "a flag that nobody knows");
+    assert_eq!(operation(1 | 8, b""), DecodeError::Record);
+    assert_eq!(operation(1 | 8, b"\x05ann"), DecodeError::Record, "shorter than it says");
+    assert_eq!(operation(1 | 8, b"\x00"), DecodeError::Name);
+    assert_eq!(operation(1 | 8, b"\x03a\nb"), DecodeError::Name);
+    assert_eq!(operation(1 | 8, b"\x02\xff\xff"), DecodeError::Name);
+    assert_eq!(operation(1 | 8, &[&[200][..], &[b'u'; 200]].concat()), DecodeError::Name);
+    assert_eq!(operation(1 | 8, b"\x01a{}"), DecodeError::Length, "an info without its flag");
+    assert_eq!(operation(1 | 16, b"\x02"), DecodeError::Record);
+    assert_eq!(operation(1 | 16, b"\xff\xff{}"), DecodeError::Record, "shorter than it says");
+    assert_eq!(operation(1 | 16, b"\x00\x00"), DecodeError::Json);
+    assert_eq!(operation(1 | 16, b"\x02\x001}"), DecodeError::Json);
+    assert_eq!(operation(1 | 16, b"\x03\x00\"\xff\""), DecodeError::Json);
+    let long = format!("\"{}\"", "i".repeat(1023));
+    assert_eq!(operation(1 | 16, &[&1025_u16.to_le_bytes()[..], long.as_bytes()].concat()), DecodeError::Json);
+    for user in ["", "a\u{1f}b", &"u".repeat(129)] {
+        let payload = durable(&[Record { user: Some(user.into()), ..record() }]);
+        assert_eq!(error(payload), DecodeError::Name, "{user:?}");
+    }
+    let cut = durable(&[Record { user: Some("ann".into()), data: Bytes::new(), ..record() }]);
+    let mut cut = cut[..cut.len() - 3].to_vec();
+    let header = "RC1 D lobby n-1 0a 41 1700000000000 1\n".len();
+    let length = (cut.len() - header - 4) as u32;
+    cut[header..header + 4].copy_from_slice(&length.to_le_bytes());
+    assert_eq!(error(cut), DecodeError::Record);
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! Leases of the memory broker. A node alone needs none: they are here so that one contract holds for both brokers.
 //! Used under a lock; knows no clock of its own.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::time::Instant;
 
 use roomcast_protocol::RoomName;
 
-use crate::broker::{Beat, Farewell, Incarnation, Pulse};
+use crate::broker::{Beat, Farewell, Incarnation, NodeReport, Pulse, RoomsQuestion};
 
 #[derive(Default)]
 pub(super) struct Leases {
     leases: BTreeMap<String, Lease>,
-    rooms: HashMap<Incarnation, HashSet<RoomName>>,
+    rooms: HashMap<Incarnation, BTreeSet<RoomName>>,
 }
 
 struct Lease {
@@ -21,10 +22,9 @@ struct Lease {
     note: Option<Note>,
 }
 
-#[derive(Clone, Copy)]
 struct Note {
     number: u64,
-    connections: u64,
+    report: NodeReport,
 }
 
 impl Leases {
@@ -32,7 +32,7 @@ impl Leases {
         let until = now + beat.expiry;
         let lease = |note| Lease { incarnation: beat.incarnation.clone(), until, note };
         let known = self.leases.get_mut(beat.incarnation.as_str());
-        let last = known.as_ref().and_then(|lease| lease.note).map(|note| note.number);
+        let last = known.as_ref().and_then(|lease| lease.note.as_ref()).map(|note| note.number);
         if beat.answered > 0 && !last.is_some_and(|last| (beat.answered..=beat.number).contains(&last)) {
             match known {
                 Some(lease) => {
@@ -46,7 +46,7 @@ impl Leases {
             return Pulse::Lost;
         }
         let was_live = known.is_some_and(|lease| lease.until > now);
-        let note = Note { number: beat.number, connections: beat.connections };
+        let note = Note { number: beat.number, report: beat.note.report(beat.incarnation) };
         self.leases.insert(beat.incarnation.as_str().to_owned(), lease(Some(note)));
         for claim in beat.working_on {
             if let Some(lease) = self.leases.get_mut(claim.as_str()) {
@@ -63,11 +63,11 @@ impl Leases {
                 lease.incarnation.clone()
             })
             .collect();
-        let notes = || self.leases.values().filter_map(|lease| lease.note);
+        let notes = || self.leases.values().filter_map(|lease| lease.note.as_ref());
         let first = self.leases.values().map(|lease| lease.until).min().unwrap_or(until);
         Pulse::Kept {
             nodes: notes().count() as u64,
-            connections: notes().map(|note| note.connections).sum(),
+            connections: notes().map(|note| note.report.connections).sum(),
             next_expiry: first.saturating_duration_since(now),
             claims,
         }
@@ -92,6 +92,31 @@ impl Leases {
 
     pub(super) fn held(&self, incarnation: &Incarnation, limit: usize) -> Vec<RoomName> {
         self.rooms.get(incarnation).into_iter().flatten().take(limit).cloned().collect()
+    }
+
+    /// Names of rooms where someone may be, in order, at most `limit`, behind `after`; and whether there are more.
+    pub(super) fn rooms(
+        &self,
+        question: RoomsQuestion<'_>,
+        after: Option<&RoomName>,
+        limit: usize,
+    ) -> (Vec<RoomName>, bool) {
+        let from = after.max(question.after).map_or(Bound::Unbounded, Bound::Excluded);
+        let leased = self.rooms.iter().filter(|(life, _)| self.leases.contains_key(life.as_str()));
+        // As many of each as are wanted in all: what is cut off lies behind them.
+        let some = leased.flat_map(|(_, rooms)| {
+            let rest = rooms.range((from, Bound::Unbounded));
+            let mine = rest.skip_while(|name| !question.is_about(name)).take_while(|name| question.is_about(name));
+            mine.take(limit + 1)
+        });
+        let names: BTreeSet<&RoomName> = some.collect();
+        let more = names.len() > limit;
+        (names.into_iter().take(limit).cloned().collect(), more)
+    }
+
+    pub(super) fn nodes(&self, now: Instant) -> Vec<NodeReport> {
+        let alive = self.leases.values().filter(|lease| lease.until > now);
+        alive.filter_map(|lease| lease.note.as_ref()).map(|note| note.report.clone()).collect()
     }
 
     pub(super) fn bury(&mut self, incarnation: &Incarnation, farewell: Farewell) {

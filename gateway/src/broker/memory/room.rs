@@ -22,7 +22,7 @@ const MAX_ENDED: usize = 16;
 pub(super) struct Room {
     pub(super) subscribers: Vec<Arc<Peer>>,
     /// Ordered, so that pages are exact. With the life of the node each came through.
-    pub(super) members: BTreeMap<ClientId, (Incarnation, Arc<str>)>,
+    pub(super) members: BTreeMap<ClientId, (Incarnation, Member)>,
     /// Who has which name; only where names are unique.
     names: HashMap<Arc<str>, ClientId>,
     version: u64,
@@ -188,37 +188,37 @@ impl Room {
 
     fn apply_one(&mut self, call: PresenceCall<'_>, op: &PresenceOp) -> Moved {
         match op {
-            PresenceOp::Leave { client, .. } => match self.remove(*client) {
+            PresenceOp::Leave(member) => match self.remove(member.id) {
                 Some(_) => Moved::Changed,
                 None => Moved::Same,
             },
-            PresenceOp::Rename { client, .. } if !self.members.contains_key(client) => Moved::Same,
-            PresenceOp::Enter { client, name } | PresenceOp::Rename { client, name } => {
-                if call.unique_names && self.names.get(name).is_some_and(|owner| owner != client) {
+            PresenceOp::Rename(member) if !self.members.contains_key(&member.id) => Moved::Same,
+            PresenceOp::Enter(member) | PresenceOp::Rename(member) => {
+                if call.unique_names && self.names.get(&member.name).is_some_and(|owner| *owner != member.id) {
                     return Moved::NameTaken;
                 }
-                let old = self.remove(*client);
-                self.members.insert(*client, (call.incarnation.clone(), Arc::clone(name)));
+                let old = self.remove(member.id);
+                self.members.insert(member.id, (call.incarnation.clone(), member.clone()));
                 if call.unique_names {
-                    self.names.insert(Arc::clone(name), *client);
+                    self.names.insert(Arc::clone(&member.name), member.id);
                 }
-                // Who is only taken over, under the same name, neither came nor went.
+                // Who is only taken over, and looks the same, neither came nor went.
                 match old {
-                    Some(old) if old == *name => Moved::Same,
-                    Some(_) if matches!(op, PresenceOp::Enter { .. }) => Moved::Renamed,
+                    Some(old) if old == *member => Moved::Same,
+                    Some(_) if matches!(op, PresenceOp::Enter(_)) => Moved::Renamed,
                     _ => Moved::Changed,
                 }
             }
         }
     }
 
-    /// Gives the name it had.
-    fn remove(&mut self, client: ClientId) -> Option<Arc<str>> {
-        let (_, name) = self.members.remove(&client)?;
-        if self.names.get(&name) == Some(&client) {
-            self.names.remove(&name);
+    /// Gives the member as it was.
+    fn remove(&mut self, client: ClientId) -> Option<Member> {
+        let (_, member) = self.members.remove(&client)?;
+        if self.names.get(&member.name) == Some(&client) {
+            self.names.remove(&member.name);
         }
-        Some(name)
+        Some(member)
     }
 
     /// Removes what an incarnation left among the next `limit` members. Gives the version after, who is gone, and where
@@ -238,17 +238,19 @@ impl Room {
             .map(|(id, (life, _))| (*id, life == incarnation))
             .collect();
         let ghosts = page.iter().filter(|(_, left_behind)| *left_behind);
-        let gone: Vec<Member> =
-            ghosts.filter_map(|(id, _)| Some(Member { id: *id, name: self.remove(*id)? })).collect();
+        let gone: Vec<Member> = ghosts.filter_map(|(id, _)| self.remove(*id)).collect();
         let next = page.last().filter(|_| page.len() == limit).map(|(id, _)| *id);
         (self.next_version(!gone.is_empty(), now_us), gone, next)
+    }
+
+    pub(super) fn member(&self, id: ClientId) -> Option<Member> {
+        self.members.get(&id).map(|(_, member)| member.clone())
     }
 
     pub(super) fn page(&self, after: Option<ClientId>, limit: usize) -> MembersPage {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.members.range((from, Bound::Unbounded));
-        let members: Vec<Member> =
-            rest.by_ref().take(limit).map(|(&id, (_, name))| Member { id, name: Arc::clone(name) }).collect();
+        let members: Vec<Member> = rest.by_ref().take(limit).map(|(_, (_, member))| member.clone()).collect();
         let next = members.last().filter(|_| rest.next().is_some()).map(|member| member.id.to_string());
         MembersPage { members, next, online: self.members.len() as u64 }
     }

@@ -1,9 +1,9 @@
 -- Renews a node's lease, and hands it the leases that ran out, to take over what those nodes left.
 --
 -- KEYS  1 leases (sorted set: incarnation -> when it runs out, ms by this server's clock),
---       2 nodes (hash: incarnation -> '<number of its last beat> <connections> <rooms>'; absent once claimed)
+--       2 nodes (hash: incarnation -> '<number of its last beat> <connections> <rest>'; absent once claimed)
 -- ARGV  1 incarnation, 2 how long a lease lasts (ms), 3 number of this beat, 4 number of the last beat that was answered
---       (0: none was), 5 connections, 6 rooms, 7 most leases to hand over, then the claims that are being worked on
+--       (0: none was), 5 connections, 6 the rest of its note, 7 most leases to hand over, then the claims that are being worked on
 -- Returns { 'lost' }, or { 'kept', nodes, connections, ms until the next lease runs out, then the claims }
 --
 -- The number tells a dataset that forgot beats (emptied, restored, failed over to a replica that lagged) from one that

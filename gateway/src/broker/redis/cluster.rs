@@ -19,7 +19,7 @@ use self::slots::{Address, Layout, slot};
 pub(super) use self::slots::{Redirect, SLOTS, layout};
 use super::commands::{Commands, Failure};
 use super::connection::{Backoff, Endpoint, client, connect};
-use super::subscription::{Waiter, acknowledgement};
+use super::subscription::{Topic, Waiter, acknowledgement};
 use super::topology::{Link, Recipe};
 use crate::broker::{BrokerError, Trouble};
 use crate::config::RedisUrl;
@@ -44,8 +44,8 @@ struct Shared {
     url: RedisUrl,
     recipe: Recipe,
     map: RefCell<Map>,
-    /// Wanted rooms whose slot nobody has.
-    unplaced: RefCell<HashMap<RoomName, Vec<Waiter>>>,
+    /// What is wanted in slots that nobody has.
+    unplaced: RefCell<HashMap<Topic, Vec<Waiter>>>,
 }
 
 #[derive(Default)]
@@ -142,20 +142,20 @@ impl Cluster {
         groups.into_values().collect()
     }
 
-    pub(super) async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
+    pub(super) async fn subscribe(&self, topic: &Topic) -> Result<(), BrokerError> {
         let (waiter, acknowledged) = oneshot::channel();
-        match self.shared.owner(slot(room.as_str())) {
-            Some(link) => link.subscription.want(room, vec![waiter]),
-            None => self.shared.unplaced.borrow_mut().entry(room.clone()).or_default().push(waiter),
+        match self.shared.owner(slot(topic.tag())) {
+            Some(link) => link.subscription.want(topic, vec![waiter]),
+            None => self.shared.unplaced.borrow_mut().entry(topic.clone()).or_default().push(waiter),
         }
         acknowledgement(acknowledged, self.shared.recipe.options.timeout).await
     }
 
-    pub(super) fn unsubscribe(&self, room: &RoomName) {
-        self.shared.unplaced.borrow_mut().remove(room);
+    pub(super) fn unsubscribe(&self, topic: &Topic) {
+        self.shared.unplaced.borrow_mut().remove(topic);
         // On all of them: it may be on its way from one to another.
         for (_, link) in &self.shared.map.borrow().links {
-            link.subscription.unsubscribe(room);
+            link.subscription.unsubscribe(topic);
         }
     }
 }
@@ -256,13 +256,13 @@ impl Shared {
         }
         let mut moving: Vec<_> = self.unplaced.borrow_mut().drain().collect();
         for (_, link) in &old.links {
-            let stays = |room: &RoomName| map.owner(slot(room.as_str())).is_some_and(|owner| Rc::ptr_eq(owner, link));
+            let stays = |topic: &Topic| map.owner(slot(topic.tag())).is_some_and(|owner| Rc::ptr_eq(owner, link));
             moving.extend(link.subscription.release(stays));
         }
-        for (room, waiters) in moving {
-            match map.owner(slot(room.as_str())) {
-                Some(link) => link.subscription.take_over(&room, waiters),
-                None => self.unplaced.borrow_mut().entry(room).or_default().extend(waiters),
+        for (topic, waiters) in moving {
+            match map.owner(slot(topic.tag())) {
+                Some(link) => link.subscription.take_over(&topic, waiters),
+                None => self.unplaced.borrow_mut().entry(topic).or_default().extend(waiters),
             }
         }
         *self.map.borrow_mut() = map;

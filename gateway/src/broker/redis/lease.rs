@@ -14,7 +14,7 @@ pub(super) async fn beat(broker: &RedisBroker, beat: &Beat<'_>) -> Result<Pulse,
     let fill = |command: &mut Cmd| {
         command.arg(2).arg(broker.keys.shared("leases")).arg(broker.keys.shared("nodes"));
         command.arg(beat.incarnation.as_str()).arg(beat.expiry.as_millis() as u64).arg(beat.number).arg(beat.answered);
-        command.arg(beat.connections).arg(beat.rooms).arg(beat.most_claims);
+        command.arg(beat.note.connections).arg(beat.note.tail()).arg(beat.most_claims);
         for incarnation in beat.working_on {
             command.arg(incarnation.as_str());
         }
@@ -41,23 +41,40 @@ fn rooms_key(broker: &RedisBroker, incarnation: &Incarnation) -> String {
     broker.keys.shared(&format!("rooms:{incarnation}"))
 }
 
-/// Adds rooms to those of an incarnation, or takes them away: `SADD`, `SREM`.
-pub(super) async fn note(
+/// Adds rooms to those of an incarnation.
+pub(super) async fn hold(
     broker: &RedisBroker,
-    command: &str,
     incarnation: &Incarnation,
     rooms: &[RoomName],
 ) -> Result<(), BrokerError> {
+    let mut command = cmd("ZADD");
+    command.arg(rooms_key(broker, incarnation));
+    for room in rooms {
+        command.arg(0).arg(room.as_str());
+    }
+    note(broker, command, rooms).await
+}
+
+/// Takes rooms away from those of an incarnation.
+pub(super) async fn release(
+    broker: &RedisBroker,
+    incarnation: &Incarnation,
+    rooms: &[RoomName],
+) -> Result<(), BrokerError> {
+    let mut command = cmd("ZREM");
+    command.arg(rooms_key(broker, incarnation));
+    for room in rooms {
+        command.arg(room.as_str());
+    }
+    note(broker, command, rooms).await
+}
+
+async fn note(broker: &RedisBroker, command: Cmd, rooms: &[RoomName]) -> Result<(), BrokerError> {
     if rooms.is_empty() {
         return Ok(());
     }
     if rooms.len() > MAX_PAGE {
         return Err(BrokerError::Rejected("at most 512 rooms in one call".into()));
-    }
-    let mut command = cmd(command);
-    command.arg(rooms_key(broker, incarnation));
-    for room in rooms {
-        command.arg(room.as_str());
     }
     broker.topology.query::<i64>(WHOLE, command, 64 + rooms.len() * 136).await.map(|_| ())
 }
@@ -68,8 +85,8 @@ pub(super) async fn held(
     limit: usize,
 ) -> Result<Vec<RoomName>, BrokerError> {
     let key = rooms_key(broker, incarnation);
-    let mut command = cmd("SRANDMEMBER");
-    command.arg(&key).arg(limit.clamp(1, MAX_PAGE));
+    let mut command = cmd("ZRANGE");
+    command.arg(&key).arg(0).arg(limit.clamp(1, MAX_PAGE) - 1);
     let names: Vec<Vec<u8>> = broker.topology.query(WHOLE, command, 64).await?;
     let (mut rooms, mut strange) = (Vec::with_capacity(names.len()), Vec::new());
     for name in names {
@@ -80,7 +97,7 @@ pub(super) async fn held(
     }
     if !strange.is_empty() {
         // Nobody but a stranger put them there, and nobody else would ever take them away.
-        broker.topology.query::<i64>(WHOLE, cmd("SREM").arg(&key).arg(strange).clone(), 1024).await?;
+        broker.topology.query::<i64>(WHOLE, cmd("ZREM").arg(&key).arg(strange).clone(), 1024).await?;
     }
     Ok(rooms)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::redis::{Cmd, Value, cmd, pipe};
-use roomcast_protocol::{ClientId, NodeId, RoomName};
+use roomcast_protocol::{ClientId, NodeId, RoomName, check_info, check_user};
 
 use super::RedisBroker;
 use super::script::{foreign, number, text};
@@ -24,19 +24,52 @@ pub(super) async fn apply(
         begin(broker, room, incarnation, &broker.node, command);
         command.arg(want_members.min(MAX_MEMBERS)).arg(u8::from(unique_names)).arg(ops.len());
         for op in ops {
-            let (kind, client, name) = match op {
-                PresenceOp::Enter { client, name } => ("E", client, &**name),
-                PresenceOp::Leave { client, name } => ("L", client, &**name),
-                PresenceOp::Rename { client, name } => ("R", client, &**name),
+            let kind = match op {
+                PresenceOp::Enter(_) => "E",
+                PresenceOp::Leave(_) => "L",
+                PresenceOp::Rename(_) => "R",
             };
+            let member = op.member();
             let mut encoded = Vec::with_capacity(96);
             envelope::encode_op(op, &mut encoded);
-            command.arg(kind).arg(client.encode(&mut [0; 36]) as &str).arg(name).arg(encoded);
+            command.arg(kind).arg(member.id.encode(&mut [0; 36]) as &str).arg(&*member.name).arg(rest(member));
+            command.arg(encoded);
         }
     };
     let script = &broker.scripts.presence;
-    let reply: Vec<Value> = broker.topology.script(room.as_str(), script, 512 + ops.len() * 256, fill).await?;
+    let size = 512 + ops.iter().map(|op| 256 + 2 * rest_len(op.member())).sum::<usize>();
+    let reply: Vec<Value> = broker.topology.script(room.as_str(), script, size, fill).await?;
     read_reply(&reply).filter(|reply| reply.outcomes.len() == ops.len()).ok_or_else(|| foreign("presence"))
+}
+
+/// Between the name, the user and the info of an entry. No name and no user has control characters, and JSON has them
+/// escaped.
+const SEPARATOR: char = '\u{1f}';
+
+fn rest_len(member: &Member) -> usize {
+    [&member.user, &member.info].into_iter().flatten().map(|text| 1 + text.len()).sum()
+}
+
+/// What follows the name in an entry; nothing if there is neither user nor info.
+fn rest(member: &Member) -> String {
+    match (member.user.as_deref(), member.info.as_deref()) {
+        (None, None) => String::new(),
+        (Some(user), None) => format!("{SEPARATOR}{user}"),
+        (user, Some(info)) => format!("{SEPARATOR}{}{SEPARATOR}{info}", user.unwrap_or_default()),
+    }
+}
+
+/// The member of an entry, if that is one of ours: what is in it goes to clients, and info into their frames as it stands.
+fn member(entry: &str) -> Option<Member> {
+    let mut words = entry.splitn(3, ' ');
+    let (id, _incarnation, shown) = (words.next()?, words.next()?, words.next()?);
+    let mut parts = shown.splitn(3, SEPARATOR);
+    let name = parts.next()?;
+    let user = parts.next().filter(|user| !user.is_empty());
+    let info = parts.next();
+    let sound = user.is_none_or(|user| check_user(user).is_ok()) && info.is_none_or(|info| check_info(info).is_ok());
+    let id = id.parse().ok().filter(|_| sound)?;
+    Some(Member { id, name: name.into(), user: user.map(Arc::from), info: info.map(Arc::from) })
 }
 
 /// Keys and the arguments that every call begins with. `node` is the one that the event names.
@@ -59,7 +92,7 @@ pub(super) async fn evict(
             Some(client) => command.arg(client.encode(&mut [0; 36]) as &str),
             None => command.arg(""),
         };
-        command.arg(MAX_EVICTION).arg("");
+        command.arg(MAX_EVICTION).arg("").arg("");
     };
     let reply: Vec<Value> = broker.topology.script(room.as_str(), &broker.scripts.presence, 512, fill).await?;
     let [version, online, next, before, gone @ ..] = &reply[..] else { return Err(foreign("evict")) };
@@ -85,13 +118,8 @@ fn read_reply(reply: &[Value]) -> Option<PresenceReply> {
 }
 
 /// Entries that are not ours are left out.
-fn read_members(entries: &[Value]) -> Vec<Member> {
-    let member = |entry: &Value| {
-        let mut words = text(entry)?.splitn(3, ' ');
-        let (id, _node, name) = (words.next()?, words.next()?, words.next()?);
-        Some(Member { id: id.parse::<ClientId>().ok()?, name: Arc::from(name) })
-    };
-    entries.iter().filter_map(member).collect()
+pub(super) fn read_members(entries: &[Value]) -> Vec<Member> {
+    entries.iter().filter_map(|entry| member(text(entry)?)).collect()
 }
 
 pub(super) async fn page(

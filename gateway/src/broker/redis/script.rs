@@ -42,6 +42,8 @@ pub(super) struct Scripts {
     pub(super) history: Script,
     pub(super) presence: Script,
     pub(super) beat: Script,
+    pub(super) rooms: Script,
+    pub(super) answer: Script,
 }
 
 impl Scripts {
@@ -53,11 +55,13 @@ impl Scripts {
             history: script(include_str!("history.lua")),
             presence: script(include_str!("presence.lua")),
             beat: script(include_str!("beat.lua")),
+            rooms: script(include_str!("rooms.lua")),
+            answer: script(include_str!("answer.lua")),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 4] {
-        [&self.publish, &self.history, &self.presence, &self.beat]
+    pub(super) fn all(&self) -> [&Script; 6] {
+        [&self.publish, &self.history, &self.presence, &self.beat, &self.rooms, &self.answer]
     }
 }
 

@@ -1,4 +1,4 @@
-//! The connection that events come in on: which rooms are wanted, and the task that keeps it so.
+//! The connection that events come in on: which topics are wanted, and the task that keeps it so.
 //!
 //! Used by the broker. The task opens the connection, subscribes to all that is wanted, awaits the acknowledgements,
 //! says [`Event::Resubscribed`], then follows the wishes and watches for silence. Whatever goes wrong, it drops the
@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use ::redis::aio::{MultiplexedConnection, SendError};
 use ::redis::{RedisResult, cmd};
-use roomcast_protocol::RoomName;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 pub(super) use self::intake::Intake;
+pub(super) use self::topic::Topic;
 use super::canary::is_deaf;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT};
 use crate::broker::stats::Path;
@@ -25,6 +25,7 @@ use crate::broker::{BrokerError, BrokerStats, Event};
 
 mod channels;
 mod intake;
+mod topic;
 
 /// Channels per SUBSCRIBE.
 const BATCH: usize = 512;
@@ -51,12 +52,12 @@ pub(super) type Waiter = oneshot::Sender<()>;
 /// What the hub wants, and what the connection has.
 #[derive(Default)]
 struct Wishes {
-    /// Wanted rooms, each with those who await its acknowledgement.
-    wanted: RefCell<HashMap<RoomName, Vec<Waiter>>>,
-    /// Rooms acknowledged on the present connection.
-    active: RefCell<HashSet<RoomName>>,
-    /// Rooms whose wish changed since the task looked. Only kept while there is a connection to change.
-    changed: RefCell<HashSet<RoomName>>,
+    /// What is wanted, each with those who await its acknowledgement.
+    wanted: RefCell<HashMap<Topic, Vec<Waiter>>>,
+    /// What was acknowledged on the present connection.
+    active: RefCell<HashSet<Topic>>,
+    /// Those whose wish changed since the task looked. Only kept while there is a connection to change.
+    changed: RefCell<HashSet<Topic>>,
     /// How many rooms came from other servers, and how many of them the hub was told to catch up.
     taken_over: Cell<u64>,
     caught_up: Cell<u64>,
@@ -77,17 +78,17 @@ impl Subscription {
         self.wishes.serving.get()
     }
 
-    pub(super) async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
+    pub(super) async fn subscribe(&self, topic: &Topic) -> Result<(), BrokerError> {
         let (waiter, acknowledged) = oneshot::channel();
-        self.want(room, vec![waiter]);
+        self.want(topic, vec![waiter]);
         acknowledgement(acknowledged, self.timeout).await
     }
 
-    /// Asks for a room, and for word to all of `waiters` once it is acknowledged.
-    pub(super) fn want(&self, room: &RoomName, waiters: Vec<Waiter>) {
+    /// Asks for a topic, and for word to all of `waiters` once it is acknowledged.
+    pub(super) fn want(&self, topic: &Topic, waiters: Vec<Waiter>) {
         let mut wanted = self.wishes.wanted.borrow_mut();
-        let all = wanted.entry(room.clone()).or_default();
-        if self.wishes.active.borrow().contains(room) {
+        let all = wanted.entry(topic.clone()).or_default();
+        if self.wishes.active.borrow().contains(topic) {
             for waiter in waiters {
                 _ = waiter.send(());
             }
@@ -96,27 +97,27 @@ impl Subscription {
         all.retain(|waiter| !waiter.is_closed());
         all.extend(waiters);
         drop(wanted);
-        self.wishes.changed(room);
+        self.wishes.changed(topic);
     }
 
-    /// Asks for a room that another server had until now: what it missed meanwhile is to be caught up.
-    pub(super) fn take_over(&self, room: &RoomName, waiters: Vec<Waiter>) {
+    /// Asks for a topic that another server had until now: what it missed meanwhile is to be caught up.
+    pub(super) fn take_over(&self, topic: &Topic, waiters: Vec<Waiter>) {
         self.wishes.taken_over.set(self.wishes.taken_over.get() + 1);
-        self.want(room, waiters);
+        self.want(topic, waiters);
     }
 
-    /// Gives up the wanted rooms that are not to `stay`.
-    pub(super) fn release(&self, stay: impl Fn(&RoomName) -> bool) -> Vec<(RoomName, Vec<Waiter>)> {
-        let gone: Vec<_> = self.wishes.wanted.borrow_mut().extract_if(|room, _| !stay(room)).collect();
-        for (room, _) in &gone {
-            self.wishes.changed(room);
+    /// Gives up the wanted topics that are not to `stay`.
+    pub(super) fn release(&self, stay: impl Fn(&Topic) -> bool) -> Vec<(Topic, Vec<Waiter>)> {
+        let gone: Vec<_> = self.wishes.wanted.borrow_mut().extract_if(|topic, _| !stay(topic)).collect();
+        for (topic, _) in &gone {
+            self.wishes.changed(topic);
         }
         gone
     }
 
-    pub(super) fn unsubscribe(&self, room: &RoomName) {
-        if self.wishes.wanted.borrow_mut().remove(room).is_some() {
-            self.wishes.changed(room);
+    pub(super) fn unsubscribe(&self, topic: &Topic) {
+        if self.wishes.wanted.borrow_mut().remove(topic).is_some() {
+            self.wishes.changed(topic);
         }
     }
 }
@@ -129,37 +130,37 @@ impl Drop for Subscription {
 }
 
 impl Wishes {
-    fn changed(&self, room: &RoomName) {
+    fn changed(&self, topic: &Topic) {
         if self.serving.get() {
-            self.changed.borrow_mut().insert(room.clone());
+            self.changed.borrow_mut().insert(topic.clone());
             self.wake.notify_one();
         }
     }
 
-    /// Rooms to subscribe to and to leave, to make the connection what is wanted.
-    fn differences(&self) -> (Vec<RoomName>, Vec<RoomName>) {
+    /// Topics to subscribe to and to leave, to make the connection what is wanted.
+    fn differences(&self) -> (Vec<Topic>, Vec<Topic>) {
         let changed = std::mem::take(&mut *self.changed.borrow_mut());
         let (wanted, active) = (self.wanted.borrow(), self.active.borrow());
-        let differing = changed.into_iter().filter(|room| wanted.contains_key(room) != active.contains(room));
-        differing.partition(|room| wanted.contains_key(room))
+        let differing = changed.into_iter().filter(|topic| wanted.contains_key(topic) != active.contains(topic));
+        differing.partition(|topic| wanted.contains_key(topic))
     }
 
-    fn acknowledge(&self, rooms: &[RoomName]) {
+    fn acknowledge(&self, topics: &[Topic]) {
         let (mut wanted, mut active) = (self.wanted.borrow_mut(), self.active.borrow_mut());
-        for room in rooms {
-            active.insert(room.clone());
-            for waiter in wanted.get_mut(room).map(std::mem::take).unwrap_or_default() {
+        for topic in topics {
+            active.insert(topic.clone());
+            for waiter in wanted.get_mut(topic).map(std::mem::take).unwrap_or_default() {
                 _ = waiter.send(());
             }
         }
     }
 
-    /// Forgets those rooms that nobody wants, and gives them. Who wanted one back until now was told that it is there:
+    /// Forgets those topics that nobody wants, and gives them. Who wanted one back until now was told that it is there:
     /// that one stays.
-    fn forget<'a>(&self, rooms: &'a [RoomName]) -> Vec<&'a RoomName> {
+    fn forget<'a>(&self, topics: &'a [Topic]) -> Vec<&'a Topic> {
         let (wanted, mut active) = (self.wanted.borrow(), self.active.borrow_mut());
-        let unwanted = rooms.iter().filter(|room| !wanted.contains_key(*room));
-        unwanted.inspect(|room| _ = active.remove(*room)).collect()
+        let unwanted = topics.iter().filter(|topic| !wanted.contains_key(*topic));
+        unwanted.inspect(|topic| _ = active.remove(*topic)).collect()
     }
 
     /// Whether someone gave up waiting for a room: it is told by [`Event::Resubscribed`].
@@ -170,7 +171,7 @@ impl Wishes {
     /// Returns how many subscriptions ended with it.
     fn forget_connection(&self) -> usize {
         self.serving.set(false);
-        let gone = std::mem::take(&mut *self.active.borrow_mut()).len();
+        let gone = topic::rooms(&std::mem::take(&mut *self.active.borrow_mut()));
         self.changed.borrow_mut().clear();
         gone
     }
@@ -262,7 +263,7 @@ impl Link<'_> {
     }
 
     async fn follow(&mut self, place: mpsc::OwnedPermit<Event>, opened: &mut bool) -> &'static str {
-        let wanted: Vec<RoomName> = self.wishes.wanted.borrow().keys().cloned().collect();
+        let wanted: Vec<Topic> = self.wishes.wanted.borrow().keys().cloned().collect();
         let taken_over = self.wishes.taken_over.get();
         let catch_up = *opened || taken_over > self.wishes.caught_up.get() || self.wishes.unattended();
         // From here on wishes that change are noted.
@@ -282,7 +283,7 @@ impl Link<'_> {
             drop(place);
         }
         *opened = true;
-        tracing::info!(rooms = wanted.len(), "redis: subscribed");
+        tracing::info!(rooms = topic::rooms(&wanted), "redis: subscribed");
         // A clock of its own: wishes that cancel each other out must not put the pings off for ever.
         let mut pings = interval(PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -315,14 +316,14 @@ impl Link<'_> {
             }
             self.wishes.caught_up.set(taken_over);
         }
-        for rooms in leave.chunks(BATCH) {
+        for topics in leave.chunks(BATCH) {
             // Before it is sent: who wants one of them back from here on must not be told that it is still there.
-            let rooms = self.wishes.forget(rooms);
-            if rooms.is_empty() {
+            let topics = self.wishes.forget(topics);
+            if topics.is_empty() {
                 continue;
             }
-            self.intake.stats().end_subscriptions(rooms.len());
-            let names: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
+            self.intake.stats().end_subscriptions(topic::rooms(topics.iter().copied()));
+            let names: Vec<String> = topics.iter().map(|topic| topic.channel(self.intake.keys())).collect();
             let connection = self.connection.clone();
             let sharded = self.intake.sharded();
             if sharded {
@@ -342,15 +343,15 @@ impl Link<'_> {
         done
     }
 
-    async fn subscribe_to(&mut self, rooms: &[RoomName]) -> bool {
-        for rooms in rooms.chunks(BATCH) {
-            let names: Vec<String> = rooms.iter().map(|room| self.intake.keys().channel(room)).collect();
+    async fn subscribe_to(&mut self, topics: &[Topic]) -> bool {
+        for topics in topics.chunks(BATCH) {
+            let names: Vec<String> = topics.iter().map(|topic| topic.channel(self.intake.keys())).collect();
             let connection = self.connection.clone();
             if !self.answered(channels::enter(connection, names, self.intake.sharded())).await {
                 return false;
             }
-            self.wishes.acknowledge(rooms);
-            self.intake.stats().begin_subscriptions(rooms.len());
+            self.wishes.acknowledge(topics);
+            self.intake.stats().begin_subscriptions(topic::rooms(topics));
         }
         true
     }

@@ -14,7 +14,7 @@ use super::commands::{Commands, Failure};
 use super::connection::Endpoint;
 use super::script::{Script, Scripts};
 use super::sentinel::Sentinels;
-use super::subscription::{Intake, Subscription};
+use super::subscription::{Intake, Subscription, Topic};
 use super::{Keys, RedisOptions};
 use crate::broker::{BrokerError, BrokerStats, Event, Signs, Trouble};
 use crate::config::{RedisTopology, RedisUrl};
@@ -189,17 +189,17 @@ impl Topology {
         }
     }
 
-    pub(super) async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
+    pub(super) async fn subscribe(&self, topic: &Topic) -> Result<(), BrokerError> {
         match self {
-            Self::One(link) => link.subscription.subscribe(room).await,
-            Self::Cluster(cluster) => cluster.subscribe(room).await,
+            Self::One(link) => link.subscription.subscribe(topic).await,
+            Self::Cluster(cluster) => cluster.subscribe(topic).await,
         }
     }
 
-    pub(super) fn unsubscribe(&self, room: &RoomName) {
+    pub(super) fn unsubscribe(&self, topic: &Topic) {
         match self {
-            Self::One(link) => link.subscription.unsubscribe(room),
-            Self::Cluster(cluster) => cluster.unsubscribe(room),
+            Self::One(link) => link.subscription.unsubscribe(topic),
+            Self::Cluster(cluster) => cluster.unsubscribe(topic),
         }
     }
 }

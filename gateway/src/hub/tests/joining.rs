@@ -12,7 +12,7 @@ fn request(node: &Node, client: &Client, room: &roomcast_protocol::RoomName) -> 
     JoinRequest {
         room: room.clone(),
         from,
-        name: client.peer.name(),
+        member: client.peer.member(),
         since: None,
         sight: Sight::FULL,
         reference: None,

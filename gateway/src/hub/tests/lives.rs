@@ -26,12 +26,12 @@ async fn members_and_joins_under_way_are_entered_under_a_new_life() {
             tokio::task::yield_now().await;
         }
         // Two were entered under the old life and have their seats only now.
-        let ops = [&late, &later].map(|client| PresenceOp::Enter { client: client.peer.id, name: client.peer.name() });
+        let ops = [&late, &later].map(|client| PresenceOp::Enter(client.peer.member()));
         let call = PresenceCall { incarnation: &old, ops: &ops, unique_names: false, want_members: 0 };
         broker.presence(&room, call).await.expect("presence");
         let joins = [&late, &later].map(|client| {
-            let (from, name) = (client.shard.address(&client.peer), client.peer.name());
-            JoinRequest { room: room.clone(), from, name, since: None, sight: Sight::FULL, reference: None, life: 1 }
+            let (from, member) = (client.shard.address(&client.peer), client.peer.member());
+            JoinRequest { room: room.clone(), from, member, since: None, sight: Sight::FULL, reference: None, life: 1 }
         });
         here.seat(&home, joins.into(), &[]);
         late.expect("joined").await;

@@ -272,7 +272,12 @@ fn heads_have_limits_in_time_count_and_size() {
 fn the_page_is_served_with_a_strict_policy() {
     run(async {
         let mut server = Server::start(rules(), limits());
-        for (path, content_type) in [("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css")] {
+        for (path, content_type) in [
+            ("/", "text/html"),
+            ("/app.js", "text/javascript"),
+            ("/roomcast.js", "text/javascript"),
+            ("/style.css", "text/css"),
+        ] {
             let answer = server.ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
             for line in

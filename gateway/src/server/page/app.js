@@ -1,377 +1,339 @@
-// A plain client of the wire protocol, version 1. One socket, many rooms. Whatever comes from others is shown as text.
+// The page: who you are, where you are connected, and which rooms are in front. It speaks through the client library,
+// as any other page could; each room is a RoomView.
+
+import { Roomcast } from "/roomcast.js";
+import { RoomView } from "./rooms.js";
+import { element, textOf } from "./log.js";
+import { address, always, linkTo, newRoomId, roomIn, settings, thisTab } from "./settings.js";
+import { Call, videoOf } from "./video.js";
+import { say, tell } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const rooms = new Map(); // room id -> what is known of it, see roomOf
-const mine = new Set(); // the client ids this page has had
-const requests = new Map(); // ref -> what to do when it is refused
-let socket = null;
-let current = null;
-let attempts = 0;
-let comeBackAfter = null; // ms, as the node asked in `reconnect`
-let timer = null;
-let heard = 0;
-let counter = 0;
-
 const wide = matchMedia("(min-width: 761px)"); // on a phone, focus would bring up the keyboard unasked
-const LOG_LIMIT = 500; // lines kept on the page per room
-const STOP_CODES = [1002, 1003, 1007, 4401, 4403, 4409]; // coming back unchanged would not help
+const COLUMN = 380; // px that a room needs to stand beside another
+const ROOM_ID = /^[A-Za-z0-9_.~-]{1,128}$/;
 
-function roomOf(id) {
-  const known = rooms.get(id) ?? {
-    ...{ id, term: null, seq: 0, online: 0, unread: 0, draft: "", joined: false, asked: 0 },
-    members: new Map(),
-    pending: new Map(), // message id -> publish frame that has no ack yet
-    lines: document.createDocumentFragment(), // while another room is in front
-  };
-  rooms.set(id, known);
-  return known;
-}
+const rooms = new Map(); // room id -> RoomView, in the order of the list
+let recent = []; // the same, last used first
+let current = null;
+let client;
+let countdown;
+let video = null; // what the node says of video calls
+const mine = new Set(JSON.parse(thisTab.get("mine") ?? "[]")); // the client ids this tab has had, also before a reload
 
-// ---- the socket
-
-function connect() {
-  clearTimeout(timer);
-  timer = null;
-  comeBackAfter = null;
-  status("waiting", "Connecting");
-  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  const name = $("name").value.trim();
-  const url = `${scheme}//${location.host}/connect${name ? `?name=${encodeURIComponent(name)}` : ""}`;
-  const opened = new WebSocket(url, "roomcast.v1.json");
-  socket = opened;
-  opened.onmessage = (event) => {
-    if (socket !== opened) return;
-    heard = Date.now();
-    const frame = JSON.parse(event.data);
-    receive[frame.type]?.(frame);
-    if (frame.ref !== undefined) requests.delete(frame.ref);
-  };
-  opened.onclose = (event) => socket === opened && lost(event);
-}
-
-function lost({ code }) {
-  socket = null;
-  requests.clear();
-  for (const room of rooms.values()) room.joined = false;
-  $("retry").hidden = false;
-  if (STOP_CODES.includes(code)) return status("stopped", `Disconnected by the server (code ${code})`);
-  const patience = code === 1008 || code === 1013 ? 5000 : 500;
-  const backoff = Math.min(30_000, patience * 2 ** attempts++) * (0.5 + Math.random());
-  const delay = comeBackAfter ?? backoff;
-  status("waiting", `Connection lost, trying again in ${Math.max(1, Math.round(delay / 1000))} s`);
-  timer = setTimeout(connect, delay);
-}
-
-function send(frame, refused) {
-  if (socket?.readyState !== WebSocket.OPEN) return notice("Not connected.");
-  const ref = ++counter;
-  if (refused) requests.set(ref, refused);
-  socket.send(JSON.stringify({ ...frame, ref }));
-}
-
-// A browser cannot see the node's pings, so silence is found by asking.
-setInterval(() => {
-  if (socket?.readyState !== WebSocket.OPEN) return;
-  const silence = Date.now() - heard;
-  if (silence > 40_000) {
-    const dead = socket;
-    lost({ code: 1006 });
-    dead.close();
-  } else if (silence > 20_000) socket.send('{"type":"ping"}');
-}, 5000);
-
-// ---- what the node says
-
-const receive = {
-  welcome(frame) {
-    attempts = 0;
-    mine.add(frame.clientId);
-    $("retry").hidden = true;
-    if (!$("name").value) $("name").placeholder = frame.name;
-    status("open", `Connected to ${frame.nodeId}`);
-    notice("");
-    for (const room of rooms.values()) join(room.id);
+// What a room needs of the page.
+const app = {
+  get client() { return client; },
+  get name() { return client.name ?? $("name").placeholder; },
+  me: undefined, // this page's client id, the last if there is no connection
+  node: undefined, // the node that serves it, likewise
+  moved: false, // whether that is another than before
+  isMine: (id) => mine.has(id),
+  leave(view) {
+    view.close();
+    forget(view);
   },
-  joined(frame) {
-    const room = roomOf(frame.room);
-    room.joined = true;
-    if (frame.recovery === "gap") system(room, "Some messages are missing here: the room no longer keeps them.");
-    if (["diverged", "unknown_term"].includes(frame.recovery)) startOver(room);
-    for (const message of frame.messages) receive.message(message);
-    // When resumed, what was missed may still follow: only what arrived moves the position.
-    if (frame.recovery !== "resumed") Object.assign(room, { term: frame.term, seq: frame.seq ?? 0 });
-    room.online = frame.online;
-    setMembers(room, frame.members);
-    for (const publish of room.pending.values()) say(room, publish);
-    if (frame.ref === joinRef || !current) show(room);
-  },
-  message(frame) {
-    const room = rooms.get(frame.room);
-    if (!room) return;
-    if (frame.seq !== undefined) {
-      if (frame.term === room.term && frame.seq <= room.seq) return; // seen before the connection was lost
-      Object.assign(room, { term: frame.term, seq: frame.seq });
-    }
-    room.pending.delete(frame.id);
-    const own = mine.has(frame.from.id);
-    if (!own && (room !== current || document.hidden)) room.unread++;
-    line(room, own ? "message mine" : "message", [
-      element("bdi", `author ${tone(frame.from.id)}`, frame.from.name),
-      clock(frame.ts),
-      element("div", "text", words(frame.data)),
-    ]);
-    tabs();
-  },
-  presence({ room: id, event, member, online }) {
-    const room = rooms.get(id);
-    if (!room) return;
-    room.online = online;
-    const before = room.members.get(member?.id);
-    if (event === "count") recount(room); // in a crowd only the count is told
-    else if (event === "leave") room.members.delete(member.id);
-    else room.members.set(member.id, member.name);
-    if (event === "leave" && before) system(room, before, " left");
-    if (event === "join" && !before && !mine.has(member.id)) system(room, member.name, " joined");
-    if (event === "rename" && before) system(room, before, " is now ", member.name);
-    paint(room);
-  },
-  members: (frame) => rooms.has(frame.room) && setMembers(rooms.get(frame.room), frame.members),
-  left: (frame) => forget(rooms.get(frame.room)), // by the server's will; of our own we know
-  ack: (frame) => rooms.get(frame.room)?.pending.delete(frame.id),
-  reset(frame) {
-    const room = rooms.get(frame.room);
-    if (!room) return;
-    if (frame.reason === "gap") system(room, "Some messages are missing here.");
-    else startOver(room);
-    Object.assign(room, { term: frame.term, seq: frame.seq });
-  },
-  reconnect(frame) {
-    comeBackAfter = frame.afterMs;
-    status("waiting", "This node is going away, moving to another");
-  },
-  error(frame) {
-    requests.get(frame.ref)?.(frame);
-    notice(`${frame.message} (${frame.code})`);
+  touched: (view) => view === current || front(view, false),
+  heard,
+  announce,
+  copy: (view) => copy(linkTo(view.id)),
+  nameTaken(view) {
+    nameProblem("nameTakenHere", { room: view.id, name: app.name });
+    if (view === current) $("name").focus();
   },
 };
 
-let joinRef = null; // the join a person asked for last: its room comes to the front
+// ---- the connection
 
-function join(id, byHand = false) {
-  const room = rooms.get(id);
-  const since = room?.term ? { term: room.term, seq: room.seq } : undefined;
-  send({ type: "join", room: id, since }, (error) => error.retryable || forget(room));
-  if (byHand) joinRef = counter;
+function connect() {
+  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+  const name = $("name").value.trim() || undefined;
+  const made = new Roomcast(`${scheme}//${location.host}/connect`, { name, token: thisTab.get("token") ?? undefined });
+  client = made;
+  made.on("status", (now) => made === client && status(now));
+  made.on("error", () => {}); // told by status, or by the room it happened in
 }
 
-function recount(room) {
-  if (Date.now() - room.asked < 3000) return;
-  room.asked = Date.now();
-  send({ type: "members", room: room.id, limit: 100 });
+// With another token, or under another name after the server closed for good: the same rooms through a new client.
+function connectAnew() {
+  client.close();
+  connect();
+  for (const view of rooms.values()) view.enter();
 }
 
-function startOver(room) {
-  body(room).replaceChildren();
-  Object.assign(room, { term: null, seq: 0 });
-  system(room, "The room went back in time; what was said since is gone.");
+const STOPPED = { 4401: "stopped4401", 4403: "stopped4403", 4409: "stopped4409" };
+
+const states = {
+  connecting() {
+    if (app.node === undefined) tell($("status-text"), "connecting");
+  },
+  open({ nodeId, clientId, name }) {
+    tell($("status-text"), "connected", { node: nodeId });
+    if (!$("name").value) $("name").placeholder = name;
+    app.moved = app.node !== undefined && app.node !== nodeId;
+    if (app.node !== undefined) announce(say(app.moved ? "connectedOther" : "connected", { node: nodeId }));
+    $("status").classList.toggle("moved", app.moved);
+    Object.assign(app, { node: nodeId, me: clientId });
+    mine.add(clientId);
+    thisTab.set("mine", JSON.stringify([...mine].slice(-20)));
+    notice();
+  },
+  waiting({ code, retryInMs }) {
+    if (app.node !== undefined) announce(say("lost"));
+    for (const view of rooms.values()) view.away();
+    if (code === 1012) return tell($("status-text"), "moving");
+    const end = Date.now() + retryInMs;
+    const show = () => tell($("status-text"), "waiting", { count: Math.max(1, Math.ceil((end - Date.now()) / 1000)) });
+    show();
+    countdown = setInterval(show, 1000);
+  },
+  closed({ code, reason }) {
+    const named = code === 4409 && reason?.includes("name"); // rather than sent away by an operator
+    const key = named ? "stoppedName" : STOPPED[code] ?? "stopped";
+    tell($("status-text"), "stopped", { code });
+    notice(key, { code });
+    if (code === 4401) openToken();
+    if (named) $("name").focus();
+  },
+};
+
+function status(now) {
+  clearInterval(countdown);
+  $("status").dataset.state = { open: "open", closed: "stopped" }[now.state] ?? "waiting";
+  $("retry").hidden = !["waiting", "closed"].includes(now.state);
+  states[now.state](now);
 }
 
-function say(room, publish) {
-  send(publish, () => {
-    room.pending.delete(publish.id);
-    if (room === current && !$("composer").value) $("composer").value = publish.data.text;
-  });
+// ---- rooms
+
+const fits = () => ($("columns").ariaPressed === "true" ? Math.max(1, Math.floor($("rooms").clientWidth / COLUMN)) : 1);
+
+// Nobody sees what is said in a room that is behind, or on a page that is.
+const seen = (view) => !document.hidden && visible().includes(view);
+
+function visible() {
+  const shown = new Set(recent.slice(0, fits()));
+  return [...rooms.values()].filter((view) => shown.has(view));
 }
 
-// ---- what is shown
-
-function status(state, text) {
-  $("status").dataset.state = state;
-  $("status-text").textContent = text;
-}
-
-function element(tag, className, text = "") {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-function tone(id) {
-  let sum = 0;
-  for (const letter of id) sum = (sum * 31 + letter.charCodeAt(0)) >>> 0;
-  return `tone-${sum % 8}`;
-}
-
-function clock(ms) {
-  const when = new Date(ms);
-  const shown = element("time", "", when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-  shown.dateTime = when.toISOString();
-  shown.title = when.toLocaleString();
-  return shown;
-}
-
-function words(data) {
-  if (typeof data === "string") return data;
-  return typeof data?.text === "string" ? data.text : JSON.stringify(data);
-}
-
-// Where a room's lines live: on the page while it is in front, else kept aside.
-const body = (room) => (room === current ? $("log") : room.lines);
-
-function line(room, className, children) {
-  const log = $("log");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
-  const item = element("li", className);
-  item.append(...children);
-  body(room).append(item);
-  while (body(room).childElementCount > LOG_LIMIT) body(room).firstElementChild.remove();
-  if (room === current && atEnd) log.scrollTop = log.scrollHeight;
-}
-
-// Each part stands for itself: a name cannot turn the direction of what follows.
-function system(room, ...parts) {
-  line(room, "system", parts.map((part) => element("bdi", "", part)));
-}
-
-function setMembers(room, list) {
-  room.members = new Map(list.map(({ id, name }) => [id, name]));
-  paint(room);
-}
-
-function show(room) {
-  if (current && current !== room) {
-    current.draft = $("composer").value;
-    current.lines.append(...$("log").childNodes);
+function enter(id) {
+  notice();
+  if (!ROOM_ID.test(id)) return notice("badRoom", { room: id.length > 60 ? `${id.slice(0, 60)}…` : id });
+  let view = rooms.get(id);
+  if (!view) {
+    view = new RoomView(app, id);
+    rooms.set(id, view);
+    $("rooms").append(view.root);
+    if (video) view.call = new Call(video, view);
   }
-  if (room !== current) {
-    current = room;
-    $("log").replaceChildren(...(room ? room.lines.childNodes : []));
-    $("composer").value = room?.draft ?? "";
-  }
-  if (room) room.unread = 0;
-  $("room").hidden = $("aside").hidden = !room;
-  $("welcome").hidden = Boolean(room);
-  const hash = room ? `#room=${encodeURIComponent(room.id)}` : "";
+  front(view);
+  return view;
+}
+
+function front(view, focus = true) {
+  current = view;
+  recent = view ? [view, ...recent.filter((other) => other !== view)] : recent;
+  thisTab.set("rooms", JSON.stringify([...rooms.keys()]));
+  const hash = view ? `#room=${encodeURIComponent(view.id)}` : "";
   if (location.hash !== hash) history.replaceState(null, "", location.pathname + location.search + hash);
-  paint(room);
-  $("log").scrollTop = $("log").scrollHeight;
-  if (room && wide.matches) $("composer").focus();
+  arrange();
+  if (view && focus && wide.matches && !$("settings").open) view.focusable.focus();
 }
 
-function paint(room) {
-  tabs();
-  if (!room || room !== current) return;
-  $("room-name").textContent = room.id;
-  $("online").textContent = `${room.online} online`;
-  $("members").replaceChildren(...[...room.members].map(([id, name]) => {
-    const item = element("li", tone(id));
-    item.append(element("bdi", "", name), mine.has(id) ? " (you)" : "");
+function arrange() {
+  $("welcome").hidden = rooms.size > 0;
+  $("rooms").hidden = rooms.size === 0;
+  const shown = visible();
+  $("rooms").classList.toggle("several", shown.length > 1);
+  for (const view of rooms.values()) {
+    view.show(shown.includes(view), view === current);
+    if (seen(view)) view.unread = 0;
+  }
+  $("columns").hidden = rooms.size < 2 || $("rooms").clientWidth < 2 * COLUMN;
+  list();
+}
+
+function forget(view) {
+  rooms.delete(view.id);
+  recent = recent.filter((other) => other !== view);
+  view.root.remove();
+  front(recent[0] ?? null);
+  if (!recent.length) $("join-room").focus();
+}
+
+function list() {
+  const shown = visible();
+  const held = $("tabs").contains(document.activeElement);
+  $("tabs").hidden = rooms.size === 0;
+  $("tabs").replaceChildren(...[...rooms.values()].map((view) => {
+    const item = element("li");
+    const button = element("button", shown.includes(view) ? "beside" : "");
+    Object.assign(button, { type: "button", title: view.id, onclick: () => front(view) });
+    button.tabIndex = view === current ? 0 : -1;
+    if (view === current) button.ariaCurrent = "true";
+    button.append(element("span", "label", view.id));
+    if (view.unread) {
+      const badge = element("span", "badge");
+      tell(badge, "unread", { count: view.unread });
+      button.append(badge);
+    }
+    item.append(button);
     return item;
   }));
-  const more = room.online - room.members.size;
-  $("more").hidden = more <= 0;
-  $("more").textContent = `and ${more} more`;
-}
-
-function tabs() {
-  const list = $("tabs");
-  const focused = list.contains(document.activeElement);
-  list.replaceChildren(...[...rooms.values()].map((room) => {
-    const tab = element("button", "");
-    const selected = room === current;
-    Object.assign(tab, { type: "button", role: "tab", tabIndex: selected ? 0 : -1, title: room.id });
-    Object.assign(tab, { ariaSelected: String(selected), onclick: () => show(room) });
-    tab.append(element("span", "label", room.id));
-    if (room.unread) tab.append(element("span", "badge", `${room.unread} new`));
-    return tab;
-  }));
-  if (focused) list.querySelector('[aria-selected="true"]')?.focus();
-  const unread = [...rooms.values()].reduce((sum, room) => sum + room.unread, 0);
+  if (held) inList();
+  const unread = [...rooms.values()].reduce((sum, view) => sum + view.unread, 0);
   document.title = `${unread ? `(${unread}) ` : ""}${current ? `${current.id} · ` : ""}Roomcast`;
 }
 
-function notice(text, good = false) {
-  $("notice").hidden = !text;
-  $("notice").classList.toggle("good", good);
-  $("notice").textContent = text;
+const inList = () => $("tabs").querySelector("[aria-current]")?.focus();
+
+function step(by) {
+  const all = [...rooms.values()];
+  if (!all.length) return;
+  const at = Number.isFinite(by) ? (all.indexOf(current) + by + all.length) % all.length : by < 0 ? 0 : all.length - 1;
+  const listed = $("tabs").contains(document.activeElement);
+  front(all[at], !listed);
 }
 
-function forget(room) {
-  if (!room) return;
-  rooms.delete(room.id);
-  if (room === current) show([...rooms.values()].at(-1) ?? null);
-  else tabs();
+// ---- what is said on the page's own behalf
+
+function notice(key, values, good = false) {
+  $("notice").hidden = !key;
+  $("notice").classList.toggle("good", good);
+  if (key) tell($("notice"), key, values);
+}
+
+// For those who listen: one sentence at a time, and none for what they did themselves.
+function announce(text) {
+  $("announcer").textContent = text;
+}
+
+let burst = []; // messages of others that came within a moment
+function heard(view, message) {
+  if (!seen(view)) {
+    view.unread += 1;
+    list();
+  }
+  if (!burst.length) setTimeout(readOut, 700);
+  burst.push([view, message]);
+}
+
+function readOut() {
+  const here = burst.filter(([view]) => view === current);
+  const [view, message] = burst[0];
+  if (burst.length > 3 || (burst.length > 1 && !here.length)) announce(say("heardMany", { count: burst.length }));
+  else if (here.length) announce(here.map(([, { from, data }]) => say("heard", { name: from.name, text: textOf(data).slice(0, 300) })).join(". "));
+  else announce(say("heardIn", { room: view.id, name: message.from.name }));
+  burst = [];
+}
+
+function copy(link) {
+  const copied = navigator.clipboard?.writeText(link) ?? Promise.reject(); // not there on plain http
+  copied.then(() => notice("copied", {}, true), () => notice("copyByHand", { link }, true));
+}
+
+function openToken() {
+  if (!$("settings").open) $("settings").showModal();
+  $("token").focus();
+}
+
+// ---- the name
+
+function nameProblem(key, values) {
+  $("name-problem").hidden = !key;
+  $("name").ariaInvalid = key ? "true" : null;
+  if (key) {
+    tell($("name-problem"), key, values);
+    $("name").setAttribute("aria-describedby", "name-problem");
+  } else $("name").removeAttribute("aria-describedby");
+}
+
+async function rename() {
+  const name = $("name").value.trim();
+  if (!name) return;
+  const own = app.name;
+  try {
+    if (new TextEncoder().encode(name).length > 64) throw Object.assign(new Error(name), { code: "bad_name" });
+    if (client.status.state === "closed") connectAnew(); // which takes the name from the field
+    else await client.rename(name);
+  } catch (error) {
+    nameProblem({ name_taken: "nameTaken", rate_limited: "nameFast", bad_name: "nameBad" }[error.code] ?? "nameOther", { name, own });
+    return setTimeout(() => $("name").focus()); // after whatever else the key that was pressed does
+  }
+  nameProblem();
+  always.set("name", name);
+  for (const view of rooms.values()) if (view.outside) view.enter(); // where the old one was taken
 }
 
 // ---- what a person does
 
-const hashRoom = () => new URLSearchParams(location.hash.slice(1)).get("room");
-
-function enter(id) {
-  notice("");
-  if (rooms.has(id)) show(rooms.get(id));
-  else join(id, true);
-}
-
 $("join-form").onsubmit = (event) => {
   event.preventDefault();
-  const field = $("join-room");
-  const pasted = field.value.trim().match(/[#&]room=([^&]+)/); // a whole link is welcome too
-  const id = pasted ? decodeURIComponent(pasted[1]) : field.value.trim();
-  if (id) enter(id);
-  field.value = "";
+  const id = roomIn($("join-room").value);
+  if (id && enter(id)) $("join-room").value = "";
 };
-$("create").onclick = () => enter(undefined);
-$("leave").onclick = () => {
-  const room = current;
-  if (room.joined) send({ type: "leave", room: room.id });
-  forget(room);
+$("create").onclick = $("create-first").onclick = () => enter(newRoomId());
+$("columns").onclick = () => {
+  $("columns").ariaPressed = String($("columns").ariaPressed !== "true");
+  always.set("columns", $("columns").ariaPressed === "true" ? "" : "off");
+  arrange();
 };
-$("copy").onclick = () => {
-  const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject(); // not there on plain http
-  copied.then(() => notice("Link copied.", true), () => notice(`Copy this link: ${location.href}`));
-};
-$("composer-form").onsubmit = (event) => {
-  event.preventDefault();
-  const text = $("composer").value.trim();
-  if (!text || !current) return;
-  if (!current.joined) return notice("Not connected. Your message stays in the box.");
-  // The id makes sending again after a lost connection safe: the room keeps one.
-  const id = `${[...mine].at(-1)}-${++counter}`;
-  const publish = { type: "publish", room: current.id, data: { text }, id };
-  current.pending.set(id, publish);
-  say(current, publish);
-  $("composer").value = "";
-  notice("");
-};
-$("composer").onkeydown = (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  $("composer-form").requestSubmit();
-};
-$("tabs").onkeydown = (event) => {
-  const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
-  if (!step || !current) return;
-  event.preventDefault();
-  const all = [...rooms.values()];
-  show(all[(all.indexOf(current) + step + all.length) % all.length]);
-  $("tabs").querySelector('[aria-selected="true"]').focus(); // rather than the composer
-};
-$("name").onchange = () => {
-  const name = $("name").value.trim();
-  localStorage.setItem("name", name);
-  if (name) send({ type: "rename", name });
-};
+$("name").onchange = rename;
 $("name-form").onsubmit = (event) => {
   event.preventDefault();
-  $("composer").focus(); // leaving the field is what changes the name
+  (current?.focusable ?? $("join-room")).focus(); // leaving the field is what changes the name
 };
-$("retry").onclick = connect;
-addEventListener("hashchange", () => hashRoom() && enter(hashRoom()));
-document.addEventListener("visibilitychange", () => !document.hidden && current && show(current));
+$("retry").onclick = () => client.connect();
+$("skip").onclick = (event) => {
+  event.preventDefault();
+  (current?.focusable ?? $("join-room")).focus();
+};
+$("tabs").onkeydown = (event) => {
+  const by = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
+  if (!by || event.altKey) return;
+  event.preventDefault();
+  step(by);
+};
+document.addEventListener("keydown", (event) => {
+  if (event.isComposing || $("settings").open) return;
+  if (event.altKey && ["ArrowUp", "ArrowDown"].includes(event.key)) {
+    event.preventDefault();
+    step(event.key === "ArrowUp" ? -1 : 1);
+  } else if (event.key === "/" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    $("settings").showModal();
+  } else if (event.key === "Escape") {
+    if (document.activeElement === $("name")) { // as it was
+      $("name").value = always.get("name") ?? "";
+      nameProblem();
+    }
+    if (document.activeElement === current?.focusable) inList();
+    else (current?.focusable ?? $("join-room")).focus();
+  }
+});
+addEventListener("hashchange", () => {
+  const said = address();
+  if (said.token) useToken(said.token);
+  said.rooms.forEach((id) => enter(id));
+});
+document.addEventListener("visibilitychange", () => !document.hidden && arrange());
+new ResizeObserver(arrange).observe($("rooms"));
 
-$("name").value = localStorage.getItem("name") ?? "";
-$("members-box").open = wide.matches;
-if (hashRoom()) show(roomOf(hashRoom()));
+function useToken(token) {
+  thisTab.set("token", token);
+  notice();
+  connectAnew();
+}
+
+// ---- the beginning
+
+const said = address();
+if (said.token) thisTab.set("token", said.token);
+$("name").value = always.get("name") ?? "";
+$("columns").ariaPressed = String(always.get("columns") !== "off");
+settings({ retold: () => client && list(), token: useToken });
 connect();
+for (const id of [...JSON.parse(thisTab.get("rooms") ?? "[]"), ...said.rooms]) enter(id);
+if (said.rooms.length) front(rooms.get(said.rooms.at(-1)) ?? current);
+video = await videoOf();
+if (video) for (const view of rooms.values()) view.call = new Call(video, view);

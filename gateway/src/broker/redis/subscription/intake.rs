@@ -15,7 +15,7 @@ use super::super::Keys;
 use super::super::canary::Nest;
 use super::super::topology::Recipe;
 use crate::broker::envelope::{DecodeError, Head};
-use crate::broker::{BrokerStats, Event, Signs};
+use crate::broker::{BrokerStats, Event, Order, Signs};
 
 /// What all connections of a broker share.
 #[derive(Clone)]
@@ -82,6 +82,7 @@ impl Intake {
         Tap {
             intake: self.clone(),
             number: self.canary.begin_connection(),
+            orders: self.keys.orders(),
             perch,
             lost: Notify::new(),
             overrun: AtomicBool::new(false),
@@ -98,6 +99,8 @@ pub(super) struct Tap {
     intake: Intake,
     /// Of the connection, at the canary.
     number: u64,
+    /// The channel of the orders.
+    orders: String,
     /// The canary's channel. When that changes, the connection is made anew.
     perch: Arc<str>,
     lost: Notify,
@@ -169,6 +172,9 @@ impl Tap {
             self.intake.canary.hear(self.number);
             self.intake.signs.stir();
             return Ok(None);
+        }
+        if channel == self.orders.as_bytes() {
+            return Order::decode(&payload).map(Event::Order).map(Some).map_err(|_| DecodeError::Order);
         }
         let room = self.intake.keys.room(&channel).ok_or(DecodeError::Room)?;
         let head = Head::parse(&payload, room)?;

@@ -1,0 +1,169 @@
+//! Messages that no session sends: what a backend publishes over HTTP.
+//!
+//! The server calls it. A room that is open on this node takes a posting in line with what its members publish: the same
+//! batches, the same order, the same bounds. Where it is not, the broker is asked directly, and nobody here is waiting.
+//! It must not know who may publish.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roomcast_protocol::{ClientId, ErrorCode, Mode, RoomName, Term};
+use tokio::sync::{Semaphore, oneshot};
+use uuid::Uuid;
+
+use super::mail::{Mail, PublishRequest, Publisher};
+use super::publish::{MOST_PENDING_BYTES, Settled, TOO_MUCH, now_us, refusal, settled};
+use super::shard::Shard;
+use crate::broker::{BrokerError, MessageId, Record, Subject};
+use crate::config::Fault;
+use crate::telemetry::metrics::PublishOutcome;
+use crate::telemetry::trace::Span;
+
+/// Calls to the broker that postings to rooms which are not open here may have under way at once.
+const MOST_CALLS: usize = 256;
+
+/// A message of somebody who has no session.
+#[derive(Debug, Clone)]
+pub struct Posting {
+    /// The idempotency key, 1 to 128 bytes; without one, the message is stored as often as it is posted.
+    pub id: Option<MessageId>,
+    /// Whose key it is.
+    pub subject: Subject,
+    /// The name that members see as the sender's. A display name.
+    pub name: Arc<str>,
+    /// JSON, checked by the caller: its syntax, its size and, with `checked_data` of the protocol, its depth.
+    pub data: Bytes,
+}
+
+/// Where a posting ended up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The key given, or the id made up.
+    pub id: MessageId,
+    /// Term and seq; none in ephemeral rooms, and for a duplicate that was stored too long ago.
+    pub position: Option<(Term, u64)>,
+    /// When it was stored, or accepted in ephemeral rooms, ms since the Unix epoch; none for a duplicate.
+    pub ts: Option<u64>,
+    /// It was stored before, and nobody got it now.
+    pub duplicate: bool,
+}
+
+/// Why the hub did not do, or does not know whether it did, what the server asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{words}")]
+pub struct Refused {
+    /// As on the wire; it says whether the same may succeed later.
+    pub code: ErrorCode,
+    /// What to tell.
+    pub words: &'static str,
+}
+
+impl From<&BrokerError> for Refused {
+    fn from(error: &BrokerError) -> Self {
+        let (code, _, words) = refusal(error);
+        Self { code, words }
+    }
+}
+
+impl From<BrokerError> for Refused {
+    fn from(error: BrokerError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl Placed {
+    pub(super) fn new(id: MessageId, settled: Settled<'_>) -> Self {
+        let Settled { position, duplicate, ts } = settled;
+        Self { id, position: position.map(|(term, seq)| (term.clone(), seq)), ts, duplicate }
+    }
+}
+
+/// Postings of this worker that are on their way to the broker without a room.
+pub(super) struct Postings {
+    turns: Semaphore,
+    bytes: Cell<usize>,
+}
+
+impl Default for Postings {
+    fn default() -> Self {
+        Self { turns: Semaphore::new(MOST_CALLS), bytes: Cell::new(0) }
+    }
+}
+
+impl Shard {
+    /// Publishes what no session sends, from whichever worker this is.
+    ///
+    /// # Errors
+    /// As for a session's publish. [`ErrorCode::Undecided`] also if the room's worker ended meanwhile.
+    pub async fn publish_for(&self, room: &RoomName, posting: Posting) -> Result<Placed, Refused> {
+        let Posting { id, subject, name, data } = posting;
+        let span = self.parts.tracing.publish();
+        let record = Record {
+            idempotent: id.is_some() && !self.commits(Fault::NoDedupe),
+            subject,
+            id: id.unwrap_or_else(|| Uuid::new_v4().hyphenated().to_string().into()),
+            from: ClientId::NOBODY,
+            name,
+            user: None,
+            echo: true,
+            accepted_at_us: now_us(),
+            trace: span.as_ref().map(Span::context),
+            data,
+        };
+        let (answer, answered) = oneshot::channel();
+        let from = Publisher::Caller(answer);
+        let _span = span.map(Box::new);
+        let request = PublishRequest { room: room.clone(), from, reference: None, record, _span };
+        self.send_home(room, Mail::Publish(request));
+        let lost = Refused { code: ErrorCode::Undecided, words: "the node is ending; retry with the same id" };
+        answered.await.unwrap_or(Err(lost))
+    }
+
+    /// Has the broker publish for a room that is not open here.
+    pub(super) fn post(self: &Rc<Self>, request: PublishRequest) {
+        let policy = self.parts.settings.rooms.policy(&request.room);
+        let size = request.record.data.len();
+        let waiting = &self.postings.bytes;
+        if waiting.get() > MOST_PENDING_BYTES {
+            self.parts.metrics.published(policy.mode, PublishOutcome::Overloaded, 1);
+            return self.settle(request, Err((ErrorCode::Overloaded, TOO_MUCH)));
+        }
+        waiting.set(waiting.get() + size);
+        let shard = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let turn = shard.postings.turns.acquire().await;
+            let records = std::slice::from_ref(&request.record);
+            let spans = shard.broker_spans(records);
+            let broker = &shard.parts.broker;
+            let published = match policy.mode {
+                Mode::Durable => broker.publish(&request.room, &policy, records).await.map(Some),
+                Mode::Ephemeral => broker.broadcast(&request.room, records).await.map(|()| None),
+            };
+            drop((spans, turn));
+            let waiting = &shard.postings.bytes;
+            waiting.set(waiting.get() - size);
+            match published {
+                Ok(Some(published)) => {
+                    shard.count_outcomes(&published.outcomes);
+                    shard.tell_posted(&request, Some(&published));
+                    let outcome = published.outcomes.first().map(|outcome| settled(&published, outcome));
+                    let outcome = outcome.unwrap_or(Err((ErrorCode::Internal, "the broker gave no outcome")));
+                    shard.settle(request, outcome);
+                }
+                Ok(None) => {
+                    shard.parts.metrics.published(Mode::Ephemeral, PublishOutcome::Accepted, 1);
+                    shard.tell_posted(&request, None);
+                    let ts = Some(request.record.accepted_at_us / 1000);
+                    shard.settle(request, Ok(Settled { position: None, duplicate: false, ts }));
+                }
+                Err(error) => {
+                    let (code, outcome, words) = refusal(&error);
+                    shard.parts.metrics.published(policy.mode, outcome, 1);
+                    shard.settle(request, Err((code, words)));
+                }
+            }
+        });
+    }
+}

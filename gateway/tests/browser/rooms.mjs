@@ -1,0 +1,169 @@
+// Rooms from the inside: history, names that are taken, what is said when the room lost something, and being sent away.
+//
+//   node rooms.mjs target/debug/gateway
+
+import { check, connected, enter, finish, holds, member, online, open, person, rename, room, said, same, showPeople, texts,
+  told, unforeseen, write } from "./support.mjs";
+import { Cluster, until } from "./nodes.mjs";
+
+const config = `
+[[rooms]]
+pattern = "unique-*"
+unique_names = true
+[[rooms]]
+pattern = "short-*"
+history_size = 5
+[[rooms]]
+pattern = "cursor-*"
+mode = "ephemeral"
+`;
+const cluster = await Cluster.start(process.argv[2], 2, { config, args: ["--lease-beat", "500ms", "--lease-expiry", "3s"] });
+
+// Another client of the same library, in a page that shows none of it.
+const publish = (page, id, count, from = 0) => page.evaluate(async ([id, count, from]) => {
+  const { Roomcast } = await import("/roomcast.js");
+  const client = new Roomcast(`ws://${location.host}/connect`, { name: "Robot" });
+  const joined = client.join(id);
+  await Promise.all(Array.from({ length: count }, (_, number) => joined.publish({ text: `line ${from + number}` })));
+  await client.close();
+}, [id, count, from]);
+
+try {
+  const [first, second] = [await cluster.balancer(0, 1), await cluster.balancer(1, 0)];
+  const [ana, bo] = [await person(), await person()];
+  await open(ana, first);
+  await open(bo, second);
+  await rename(ana, "Ana");
+  await rename(bo, "Bo");
+
+  await check("history comes on entering, and older messages when asked for, without moving the reader", async () => {
+    await publish(bo, "long", 130);
+    await enter(ana, "long");
+    await said(ana, "line 129").waitFor();
+    same((await texts(ana)).length, 50);
+    const older = room(ana).getByRole("button", { name: "Older messages" });
+    await older.click();
+    await said(ana, "line 30").waitFor();
+    const top = await said(ana, "line 80").boundingBox();
+    holds(top.y > 0 && top.y < 680, `what was read has gone out of sight: ${JSON.stringify(top)}`);
+    await older.click();
+    await said(ana, "line 0").waitFor();
+    await older.waitFor({ state: "hidden" });
+    same(await texts(ana), Array.from({ length: 130 }, (_, number) => `line ${number}`));
+    same(await room(ana).locator(".day").count(), 1, "one day, told once");
+  });
+
+  await check("whoever reads further up is not moved, and is told what came", async () => {
+    await room(ana).locator(".log").evaluate((log) => { log.scrollTop = 0; });
+    await publish(bo, "long", 2, 130);
+    const below = room(ana).getByRole("button", { name: "2 new messages" });
+    await below.waitFor();
+    same(await room(ana).locator(".log").evaluate((log) => log.scrollTop), 0);
+    await below.click();
+    await below.waitFor({ state: "hidden" });
+    await until("the end is in sight", () => room(ana).locator(".log").evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight < 5));
+  });
+
+  await check("a crowd of messages keeps the page small", async () => {
+    await publish(bo, "long", 700, 132);
+    await said(ana, "line 831").waitFor();
+    const lines = await room(ana).locator(".lines > li").count();
+    holds(lines <= 601, `${lines} lines`);
+    await room(ana).getByRole("button", { name: "Older messages" }).waitFor();
+  });
+
+  await check("a name that is taken in a room is told on entering, and another one lets in", async () => {
+    await enter(bo, "unique-1");
+    await online(bo, 1);
+    await rename(ana, "Bo");
+    await enter(ana, "unique-1");
+    await room(ana).locator(".room-notice").getByText("Someone here has your name already").waitFor();
+    await ana.locator("#name-problem").getByText("Someone in unique-1 has the name Bo already").waitFor();
+    same(await ana.locator("#name").inputValue(), "Bo", "what was typed is gone");
+    same(await ana.locator("#name").getAttribute("aria-invalid"), "true");
+    await rename(ana, "Ana");
+    await online(ana, 2);
+    await room(ana).locator(".room-notice").waitFor({ state: "hidden" });
+    await ana.locator("#name-problem").waitFor({ state: "hidden" });
+  });
+
+  await check("a name that is taken is told on renaming, kept in its field, and the old one stays", async () => {
+    await rename(ana, "Bo");
+    await ana.locator("#name-problem").getByText("Someone has the name Bo already. You are still Ana").waitFor();
+    same(await ana.locator("#name").inputValue(), "Bo");
+    await showPeople(bo);
+    await member(bo, "Ana").waitFor();
+    same(await ana.evaluate(() => document.activeElement.id), "name", "focus has gone elsewhere");
+    await rename(ana, "Anna");
+    await member(bo, "Anna").waitFor();
+    await told(bo, "Ana is now Anna").waitFor();
+    await ana.locator("#name-problem").waitFor({ state: "hidden" });
+  });
+
+  await check("what an ephemeral room says is shown once, and not promised to be kept", async () => {
+    for (const page of [ana, bo]) await enter(page, "cursor-1");
+    await online(ana, 2);
+    await write(ana, "here");
+    await said(bo, "here").waitFor();
+    same(await texts(ana), ["here"]);
+    await room(ana).locator(".pending .message").waitFor({ state: "detached" });
+  });
+
+  await check("messages that were not kept are told as gone", async () => {
+    const cleo = await person();
+    await open(cleo, first);
+    await enter(cleo, "short-1");
+    await publish(bo, "short-1", 3);
+    await said(cleo, "line 2").waitFor();
+    await cleo.context().setOffline(true);
+    await cluster.cut(0); // a browser that is offline keeps the sockets it has
+    await cleo.locator('#status[data-state="waiting"]').waitFor();
+    await publish(bo, "short-1", 900, 3);
+    await cleo.context().setOffline(false);
+    await connected(cleo);
+    await told(cleo, "Some messages are gone: the room no longer keeps them").waitFor();
+    await said(cleo, "line 902").waitFor();
+    await write(cleo, "after the gap");
+    await said(cleo, "after the gap").waitFor();
+    await cleo.context().close();
+  });
+
+  await check("a room that went back in time says so, and what is gone is not shown", async () => {
+    await enter(ana, "past");
+    await enter(bo, "past");
+    await write(ana, "before");
+    await said(bo, "before").waitFor();
+    await cluster.forget(); // all that Redis has, as a restore of an empty backup would
+    await write(bo, "after");
+    await said(ana, "after").waitFor();
+    await room(ana).locator(".system").getByText(/^The room (went back in time|has started over)/).waitFor();
+    await until("the lost one is gone", async () => (await texts(ana)).join() === "after" && (await texts(bo)).join() === "after");
+  });
+
+  await check("several rooms and the name are there after a reload", async () => {
+    const before = await ana.getByRole("list", { name: "Joined rooms" }).getByRole("button").allTextContents();
+    holds(before.length >= 4, before.join());
+    await ana.reload();
+    await connected(ana);
+    same(await ana.getByRole("list", { name: "Joined rooms" }).getByRole("button").allTextContents(), before);
+    same(await ana.locator("#name").inputValue(), "Anna");
+  });
+
+  await check("a link is copied, or shown where the browser does not let", async () => {
+    await ana.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await room(ana, "past").getByRole("button", { name: "Copy link" }).click();
+    await ana.getByText("Link copied").waitFor();
+    same(await ana.evaluate(() => navigator.clipboard.readText()), `${first}/#room=past`);
+    await ana.evaluate(() => { navigator.clipboard.writeText = () => Promise.reject(new Error("no")); });
+    await room(ana, "past").getByRole("button", { name: "Copy link" }).click();
+    await ana.getByText(`Copy this link: ${first}/#room=past`).waitFor();
+  });
+
+  await check("no error in any console", async () => {
+    const complaints = [ana, bo].flatMap(unforeseen);
+    holds(complaints.length === 0, complaints.join("\n"));
+  });
+} finally {
+  await cluster.stop();
+  await finish();
+}
