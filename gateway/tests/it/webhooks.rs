@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Node, Receiver, SECRET, room};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::support::{Client, Node, Receiver, SECRET, eventually, room, within};
 
 /// Everything, and without waiting for company.
 const ALL: &str = "room_occupied,room_vacated,member_joined,member_left,message_published";
@@ -154,4 +156,43 @@ async fn what_is_not_signed_with_the_same_secret_is_not_taken() {
     let (_client, _) = Client::enter(&node, &room()).await;
     let calls = receiver.until_calls(1).await;
     assert_eq!((calls[0].status, receiver.events().len()), (401, 0));
+}
+
+/// The receivers that docs/webhooks.md shows check signatures as they should, in both languages.
+#[tokio::test]
+async fn the_documented_receivers_work() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/webhooks.md")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for (file, program) in [("receive.py", "python3"), ("receive.mjs", "node")] {
+        let (_, rest) = text.split_once(&format!("<!-- tested: {file} -->")).expect("it is marked");
+        let (_, rest) = rest.split_once('\n').unwrap().1.split_once('\n').expect("a block");
+        let (code, _) = rest.split_once("```").expect("its end");
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        assert!(code.contains("9000"));
+        let path = directory.path().join(file);
+        std::fs::write(&path, code.replace("9000", &port.to_string())).unwrap();
+        let mut command = tokio::process::Command::new(program);
+        command.arg(&path).stdout(std::process::Stdio::piped()).kill_on_drop(true);
+        let mut process = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+
+        let url = format!("http://127.0.0.1:{port}/");
+        let args =
+            |secret| ["--webhook-url", &url, "--webhook-linger", "0s", "--webhook-secret", secret].map(str::to_owned);
+        let (wrong, right) = (args("change-me-change-yo"), args("change-me-change-me"));
+        let stranger = Node::start(&wrong.each_ref().map(String::as_str)).await;
+        let (_client, _) = Client::enter(&stranger, &room()).await;
+        eventually("what is signed with another secret to be refused", || async {
+            (stranger.metric("roomcast_webhook_calls_total", &["outcome=\"refused\""]).await > 0.5).then_some(())
+        })
+        .await;
+        let node = Node::start(&right.each_ref().map(String::as_str)).await;
+        let name = room();
+        let _client = Client::connect(&node, &format!("/ws/{name}?name=Ann")).await;
+        let mut told = Vec::new();
+        while told.len() < 2 {
+            told.push(within(program, lines.next_line()).await.unwrap().expect("it runs").trim().to_owned());
+        }
+        assert_eq!(told, [format!("room_occupied {name}"), format!("member_joined {name} Ann")]);
+    }
 }
