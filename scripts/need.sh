@@ -178,6 +178,7 @@ for thing in "$@"; do
     docker) container_engine ;;
     venv) venv ;;
     venv-chart) venv venv-chart requirements-chart.txt ;;
+    venv-jwt) venv venv-jwt requirements-jwt.txt ;;
     node_modules) node_modules ;;
     fmt) component fmt rustfmt ;;
     clippy) component clippy clippy ;;

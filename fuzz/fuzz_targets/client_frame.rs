@@ -167,8 +167,15 @@ fn check_answer(frame: &[u8], kind: &str, reference: Option<&str>) {
 /// A `ref` is echoed as it stands, in all that answers.
 fn check_reference(reference: Option<&str>, text: &str) {
     let room = RoomName::new("lobby").expect("valid");
-    let head =
-        JoinedHead { room: &room, mode: Mode::Durable, term: None, seq: None, recovery: Recovery::Fresh, online: 1 };
+    let head = JoinedHead {
+        room: &room,
+        mode: Mode::Durable,
+        term: None,
+        seq: None,
+        recovery: Recovery::Fresh,
+        rollback: None,
+        online: 1,
+    };
     check_answer(&pong_frame(reference), "pong", reference);
     check_answer(&left_frame(reference, &room, None), "left", reference);
     check_answer(&joined_frame(reference, &head, b"[]", b"[]"), "joined", reference);
@@ -194,6 +201,7 @@ fn check_publish(data: &str, id: Option<&str>, text: &str) {
         id,
         from: ClientId::from_bytes([7; 16]),
         name: "Ann",
+        user: Some("ann"),
         ts: u64::MAX,
     };
     for position in [head.position, None] {

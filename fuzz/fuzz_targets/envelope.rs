@@ -11,10 +11,11 @@ use bytes::Bytes;
 use cap::Cap;
 use libfuzzer_sys::fuzz_target;
 use roomcast_gateway::broker::envelope::{DecodeError, decode};
-use roomcast_gateway::broker::{Envelope, Event, Kind, MAX_BATCH, PresenceEvent, PresenceOp, Record, Subject};
+use roomcast_gateway::broker::{Envelope, Event, Kind, MAX_BATCH, Member, PresenceEvent, PresenceOp, Record, Subject};
 use roomcast_gateway::telemetry::trace::TraceParent;
 use roomcast_protocol::{
-    ClientId, MAX_REF_BYTES, MessageHead, NodeId, RoomName, Term, check_display_name, message_frame,
+    ClientId, MAX_INFO_BYTES, MAX_REF_BYTES, MAX_USER_BYTES, MessageHead, NodeId, PresenceKind, RoomName, Term,
+    check_display_name, check_info, check_user, message_frame, presence_frame,
 };
 use serde_json::value::RawValue;
 
@@ -60,11 +61,14 @@ enum Loose<'a> {
         trace: bool,
         id: &'a str,
         name: &'a str,
+        user: Option<&'a str>,
         data: &'a [u8],
     },
     Operation {
         kind: u8,
         name: &'a str,
+        user: Option<&'a str>,
+        info: Option<&'a str>,
         rest: &'a [u8],
     },
     /// Announces what does not follow.
@@ -83,6 +87,8 @@ struct Made<'a> {
 struct Fields<'a> {
     id: &'a str,
     name: &'a str,
+    user: Option<&'a str>,
+    info: Option<&'a str>,
     from: [u8; 16],
     accepted_at_us: u64,
     idempotent: bool,
@@ -123,6 +129,7 @@ impl Fields<'_> {
             subject: Subject::NOBODY,
             from: ClientId::from_bytes(self.from),
             name: tame(self.name, 64, "n").into(),
+            user: self.user.map(|user| tame(user, MAX_USER_BYTES, "u").into()),
             echo: self.echo,
             accepted_at_us: self.accepted_at_us,
             trace: self.trace.map(TraceParent),
@@ -131,11 +138,16 @@ impl Fields<'_> {
     }
 
     fn op(&self) -> PresenceOp {
-        let Record { from: client, name, idempotent, echo, .. } = self.record();
+        let Record { from: id, name, user, idempotent, echo, .. } = self.record();
+        let info = self.info.map(|info| {
+            let texts = [info.to_owned(), serde_json::to_string(info).expect("a text"), "0".into()];
+            texts.into_iter().find(|info| check_info(info).is_ok()).expect("the last is good").into()
+        });
+        let member = Member { id, name, user, info };
         match (idempotent, echo) {
-            (true, _) => PresenceOp::Enter { client, name },
-            (false, true) => PresenceOp::Leave { client, name },
-            (false, false) => PresenceOp::Rename { client, name },
+            (true, _) => PresenceOp::Enter(member),
+            (false, true) => PresenceOp::Leave(member),
+            (false, false) => PresenceOp::Rename(member),
         }
     }
 }
@@ -176,6 +188,11 @@ fn short(text: &str) -> Vec<u8> {
     [&[bytes.len() as u8], bytes].concat()
 }
 
+fn long(text: &str) -> Vec<u8> {
+    let bytes = &text.as_bytes()[..text.len().min(usize::from(u16::MAX))];
+    [&(bytes.len() as u16).to_le_bytes(), bytes].concat()
+}
+
 fn encode(event: &Event) -> Vec<u8> {
     let mut out = Vec::new();
     match event {
@@ -189,14 +206,17 @@ fn encode(event: &Event) -> Vec<u8> {
             };
             out.extend_from_slice(head.as_bytes());
             for record in records {
-                let flags =
-                    u8::from(record.idempotent) | u8::from(record.echo) << 1 | u8::from(record.trace.is_some()) << 2;
+                let flags = u8::from(record.idempotent)
+                    | u8::from(record.echo) << 1
+                    | u8::from(record.trace.is_some()) << 2
+                    | u8::from(record.user.is_some()) << 3;
                 let mut bytes = vec![flags];
                 bytes.extend_from_slice(&record.from.to_bytes());
                 bytes.extend_from_slice(&record.accepted_at_us.to_le_bytes());
                 bytes.extend(record.trace.iter().flat_map(|trace| trace.0));
                 bytes.extend(short(&record.id));
                 bytes.extend(short(&record.name));
+                bytes.extend(record.user.iter().flat_map(|user| short(user)));
                 bytes.extend_from_slice(&record.data);
                 framed(&bytes, &mut out);
             }
@@ -204,15 +224,18 @@ fn encode(event: &Event) -> Vec<u8> {
         Event::Presence(PresenceEvent { node, room, version, online, ops }) => {
             out.extend_from_slice(format!("RC1 P {room} {node} {version} {online} {}\n", ops.len()).as_bytes());
             for op in ops {
-                let (kind, client, name) = match op {
-                    PresenceOp::Enter { client, name } => (1, client, name),
-                    PresenceOp::Leave { client, name } => (2, client, name),
-                    PresenceOp::Rename { client, name } => (3, client, name),
+                let (kind, Member { id, name, user, info }) = match op {
+                    PresenceOp::Enter(member) => (1, member),
+                    PresenceOp::Leave(member) => (2, member),
+                    PresenceOp::Rename(member) => (3, member),
                 };
-                framed(&[&[kind][..], &client.to_bytes(), &short(name)].concat(), &mut out);
+                let kind = kind | u8::from(user.is_some()) << 3 | u8::from(info.is_some()) << 4;
+                let user = user.as_deref().map(short).unwrap_or_default();
+                let info = info.as_deref().map(long).unwrap_or_default();
+                framed(&[&[kind][..], &id.to_bytes(), &short(name), &user, &info].concat(), &mut out);
             }
         }
-        Event::Resubscribed => unreachable!("never on the bus"),
+        Event::Order(_) | Event::Resubscribed => unreachable!("never on a room's channel"),
     }
     out
 }
@@ -233,12 +256,14 @@ fn loose(tag: u8, words: &[Word], records: &[Loose]) -> Vec<u8> {
     for record in records {
         match record {
             Loose::Bytes(bytes) => framed(bytes, &mut out),
-            Loose::Message { flags, trace, id, name, data } => {
+            Loose::Message { flags, trace, id, name, user, data } => {
                 let trace = if *trace { &[1; 25][..] } else { &[] };
-                framed(&[&[*flags], &[0; 24][..], trace, &short(id), &short(name), data].concat(), &mut out);
+                let user = user.map(short).unwrap_or_default();
+                framed(&[&[*flags], &[0; 24][..], trace, &short(id), &short(name), &user, data].concat(), &mut out);
             }
-            Loose::Operation { kind, name, rest } => {
-                framed(&[&[*kind], &[0; 16][..], &short(name), rest].concat(), &mut out);
+            Loose::Operation { kind, name, user, info, rest } => {
+                let (user, info) = (user.map(short).unwrap_or_default(), info.map(long).unwrap_or_default());
+                framed(&[&[*kind], &[0; 16][..], &short(name), &user, &info, rest].concat(), &mut out);
             }
             Loose::Length(length) => out.extend_from_slice(&length.to_le_bytes()),
         }
@@ -275,9 +300,10 @@ fn check_record(record: &Record, payload: &Bytes, room: &RoomName, position: Opt
     let (part, whole) = (record.data.as_ptr_range(), payload.as_ptr_range());
     assert!(whole.start <= part.start && part.end <= whole.end, "data is a slice of the payload");
     serde_json::from_slice::<&RawValue>(&record.data).expect("JSON");
-    let Record { id, from, name, data, .. } = record;
-    let mut frame = Vec::new();
-    message_frame(&MessageHead { room, position, id, from: *from, name, ts: 1 }, data, &mut frame);
+    let Record { id, from, name, user, data, .. } = record;
+    assert!(user.as_deref().is_none_or(|user| check_user(user).is_ok()));
+    let (user, mut frame) = (user.as_deref(), Vec::new());
+    message_frame(&MessageHead { room, position, id, from: *from, name, user, ts: 1 }, data, &mut frame);
     serde_json::from_slice::<&RawValue>(&frame).expect("a frame for members");
 }
 
@@ -299,12 +325,15 @@ fn check_event(event: &Event, payload: &Bytes) {
             assert_eq!(*of, room());
             assert!((1..=MAX_BATCH).contains(&ops.len()));
             for op in ops {
-                let (PresenceOp::Enter { name, .. } | PresenceOp::Leave { name, .. } | PresenceOp::Rename { name, .. }) =
-                    op;
+                let Member { name, user, info, .. } = op.member();
                 check_name(name);
+                assert!(user.as_deref().is_none_or(|user| check_user(user).is_ok()));
+                assert!(info.as_ref().is_none_or(|info| info.len() <= MAX_INFO_BYTES && check_info(info).is_ok()));
+                let frame = presence_frame(of, PresenceKind::Join, Some(op.member().fields()), 1);
+                serde_json::from_slice::<&RawValue>(&frame).expect("a frame for members");
             }
         }
-        Event::Resubscribed => panic!("nobody on the bus can say that"),
+        Event::Order(_) | Event::Resubscribed => panic!("nobody on a room's channel can say that"),
     }
 }
 

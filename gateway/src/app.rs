@@ -5,6 +5,8 @@
 
 pub mod descriptors;
 mod farewell;
+mod idle;
+mod outward;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,13 +19,11 @@ use foldhash::fast::RandomState;
 use crate::access::Access;
 use crate::broker::{Memory, RedisOptions};
 use crate::config::{Fault, Settings};
-use crate::events::{Events, WebhookOptions, Webhooks};
+use crate::events::{Events, Webhooks};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::outbound::Outbound;
-use crate::server::{
-    Admission, AdmissionLimits, AuthorizeOptions, Authorizer, HandshakeRules, OriginPolicy, admin, listen,
-};
+use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{TraceOptions, Tracing};
 use crate::worker::{self, BrokerChoice, Seed, WorkerError};
@@ -58,7 +58,7 @@ pub fn start(settings: Settings) -> Result<Node> {
     tell_limits(&settings, &metrics);
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
-    let access = Arc::new(Access::open());
+    let access = start_access(&settings, &metrics, &lifecycle)?;
     let first = listen(settings.listen)
         .with_context(|| format!("--listen (ROOMCAST_LISTEN): cannot bind {}", settings.listen))?;
     let address = first.local_addr()?;
@@ -69,10 +69,14 @@ pub fn start(settings: Settings) -> Result<Node> {
     for _ in 1..settings.workers {
         listeners.push(listen(address)?);
     }
-    let outbound = Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
-    let (events, webhooks) = start_webhooks(&settings, &outbound, &metrics);
-    let rules = HandshakeRules { authorizer: authorizer(&settings, outbound, &metrics), ..handshake_rules(&settings)? };
-    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, (&events, &rules), listeners)?;
+    let admission = Admission::new(AdmissionLimits {
+        max_connections: settings.max_connections,
+        max_connections_per_address: settings.max_connections_per_address,
+        connect_rate: settings.connect_rate,
+    });
+    let (rules, (events, webhooks)) = outward::start(&settings, &metrics, handshake_rules(&settings)?)?;
+    let told = (&events, &rules);
+    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, told, (&admission, listeners))?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -83,10 +87,37 @@ pub fn start(settings: Settings) -> Result<Node> {
             async move { lifecycle.reached(Stage::Stopped).await }
         },
     ));
+    if !settings.idle_exit.is_zero() {
+        tokio::spawn(idle::watch(settings.idle_exit, Arc::clone(&metrics), lifecycle.clone(), admission));
+    }
     let farewell = tokio::spawn(farewell::tell(Arc::clone(&settings), metrics, lifecycle.clone()));
     lifecycle.advance(Stage::Running);
     let longest = settings.shutdown_timeout;
     Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing, webhooks, longest })
+}
+
+/// Reads the keys that tokens are checked with, and begins to fetch those that are published.
+fn start_access(settings: &Settings, metrics: &Arc<Metrics>, lifecycle: &Lifecycle) -> Result<Arc<Access>> {
+    let access = Arc::new(Access::new(settings, metrics).context("--jwt-public-key (ROOMCAST_JWT_PUBLIC_KEY)")?);
+    if access.is_open() && settings.outward.authorize_url.is_none() {
+        tracing::warn!(
+            "ACCESS IS OPEN: everyone who reaches this node may join, read and publish in every room. \
+             Set ROOMCAST_JWT_SECRET and ROOMCAST_JWT_AUDIENCE (or another key, see docs/auth.md) to close it"
+        );
+    }
+    if access.has_published_keys() {
+        let outbound =
+            Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
+        let keep = Arc::clone(&access).keep_keys(outbound, settings.jwks_refresh);
+        let lifecycle = lifecycle.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = keep => {}
+                () = lifecycle.reached(Stage::Stopped) => {}
+            }
+        });
+    }
+    Ok(access)
 }
 
 /// What the load is compared with: alerts cannot read settings.
@@ -110,31 +141,6 @@ fn start_tracing(settings: &Settings, metrics: &Metrics) -> Result<Tracing> {
     Ok(Tracing::start(&options, metrics.node.spans_dropped.clone())?)
 }
 
-/// What happens in rooms is told from here, not from the workers: their threads are for clients.
-fn start_webhooks(settings: &Settings, outbound: &Outbound, metrics: &Metrics) -> (Events, Webhooks) {
-    let options = WebhookOptions {
-        node: settings.node_id.clone(),
-        timeout: settings.outward.webhook_timeout,
-        queue: settings.outward.webhook_queue,
-        batch: settings.outward.webhook_batch,
-        linger: settings.outward.webhook_linger,
-        give_up: settings.outward.webhook_give_up,
-    };
-    Webhooks::start(&settings.outward.webhooks, &options, outbound, metrics)
-}
-
-/// Who decides about connections, besides tokens; nobody unless a service is named.
-fn authorizer(settings: &Settings, outbound: Outbound, metrics: &Metrics) -> Option<Arc<Authorizer>> {
-    let options = AuthorizeOptions {
-        node: settings.node_id.clone(),
-        url: settings.outward.authorize_url.as_ref()?.to_string(),
-        secret: settings.outward.authorize_secret.as_ref()?.expose().to_owned(),
-        timeout: settings.outward.authorize_timeout,
-        cache: settings.outward.authorize_cache,
-    };
-    Some(Authorizer::new(options, outbound, metrics.webhooks.authorize.clone()))
-}
-
 fn start_workers(
     settings: &Arc<Settings>,
     metrics: &Arc<Metrics>,
@@ -142,15 +148,10 @@ fn start_workers(
     access: &Arc<Access>,
     tracing: &Tracing,
     (events, rules): (&Events, &HandshakeRules),
-    listeners: Vec<std::net::TcpListener>,
+    (admission, listeners): (&Arc<Admission>, Vec<std::net::TcpListener>),
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
     let (post, inboxes) = Post::new(settings.workers);
     let hasher = RandomState::default();
-    let admission = Admission::new(AdmissionLimits {
-        max_connections: settings.max_connections,
-        max_connections_per_address: settings.max_connections_per_address,
-        connect_rate: settings.connect_rate,
-    });
     let broker = broker_choice(settings);
     let start_one = |(index, (listener, inbox))| {
         let seed = Seed {
@@ -163,7 +164,8 @@ fn start_workers(
             broker: broker.clone(),
             metrics: Arc::clone(metrics),
             lifecycle: lifecycle.clone(),
-            admission: Arc::clone(&admission),
+            admission: Arc::clone(admission),
+            starting: admission.visit(),
             access: Arc::clone(access),
             rules: rules.clone(),
             tracing: tracing.clone(),

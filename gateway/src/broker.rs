@@ -24,6 +24,7 @@ pub mod lease;
 pub mod memory;
 pub mod orders;
 pub mod presence;
+pub mod quota;
 pub mod redis;
 pub mod signs;
 pub mod state;
@@ -34,8 +35,9 @@ pub use directory::{Directory, NodeNote, NodeReport, RoomsPage, RoomsQuestion};
 pub use ids::Subject;
 pub use lease::{Beat, Evicted, Farewell, Incarnation, Pulse};
 pub use memory::{Memory, MemoryBroker};
-pub use orders::{Answer, MAX_USER_BYTES, MAX_WORDS_BYTES, Order, OrderId, Orders, Target, Task, check_words};
+pub use orders::{Answer, MAX_WORDS_BYTES, Order, OrderId, Orders, Target, Task, check_words};
 pub use presence::{Member, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply};
+pub use quota::{Bucket, Claim, Meters, Quotas, Taken};
 pub use redis::{RedisBroker, RedisOptions};
 pub use signs::Signs;
 pub use state::{MAX_TOPS, Top, Trouble};
@@ -60,7 +62,7 @@ pub const MAX_EVICTION: usize = 128;
 /// Every call ends within the broker's timeout (2 s by default). Calls may be dropped at any point: what was sent may
 /// then still take effect.
 #[async_trait(?Send)]
-pub trait Broker: Directory + Orders {
+pub trait Broker: Directory + Orders + Quotas {
     /// Stores a turn's messages of one durable room under the next seqs and tells the other nodes, all in one step.
     ///
     /// Outcomes come in the order of `records`. New messages of one call get contiguous seqs. At most [`MAX_BATCH`]

@@ -3,6 +3,7 @@
 
 mod error;
 mod file;
+mod issuers;
 mod outward;
 mod parse;
 mod password;
@@ -12,18 +13,21 @@ mod rooms;
 mod sabotage;
 mod settings;
 mod source;
+mod token_args;
 mod web_url;
 mod webhooks;
 
 pub use error::{ConfigError, Origin, WrongValue};
+pub use issuers::{IssuerSettings, IssuerTable};
 pub use outward::Outward;
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};
-pub use rooms::{RoomPattern, RoomPolicies, RoomPolicy};
+pub use rooms::{Rate, RoomPattern, RoomPolicies, RoomPolicy};
 pub use sabotage::Fault;
 pub use settings::{LogFormat, Settings};
 pub use source::Action;
+pub use token_args::TokenArgs;
 pub use web_url::WebUrl;
 pub use webhooks::{EventKind, MAX_WEBHOOKS, Webhook};
 

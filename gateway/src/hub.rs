@@ -3,6 +3,7 @@
 //! Sessions call [`Shard`]; the hub knows them only as [`Peer`]s, outboxes with a name. The broker's events arrive
 //! through a channel. Nothing here knows HTTP, JSON requests or close codes.
 
+mod allowance;
 mod batch;
 mod directory;
 mod home;
@@ -33,7 +34,9 @@ mod tend;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod users;
 
+pub use allowance::{Allowance, Spending};
 pub use identity::Identity;
 pub use mail::{Inbox, Post, Question, Sight};
 pub use orders::Carried;
@@ -42,6 +45,7 @@ pub use posting::{Placed, Posting, Refused};
 pub use publish::now_us;
 pub use questions::{LONGEST_PAGE, PAGE};
 pub use shard::{Parts, Shard};
+pub use users::Seat;
 
 /// Bytes of batches another worker may have waiting before rooms with members there make their publishers wait.
 const MOST_HANDED_OVER_BYTES: usize = 4 * 1024 * 1024;

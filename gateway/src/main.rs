@@ -7,12 +7,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use roomcast_gateway::app;
 use roomcast_gateway::check;
-use roomcast_gateway::config::{Action, LogFormat, Settings};
+use roomcast_gateway::config::{Action, LogFormat, Settings, TokenArgs};
 use roomcast_gateway::lifecycle::Stage;
 use roomcast_gateway::server::probe::{self, ProbeError};
 use roomcast_gateway::telemetry::logs;
+use roomcast_gateway::{access, app};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 // Idle connections are many small allocations; jemalloc keeps them dense.
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(std::io::stdout().write_all(text.as_bytes()).is_err()));
         }
         Ok(Action::Probe { settings, live }) => return probe(&settings, live),
+        Ok(Action::Token { settings, says }) => return token(&settings, &says),
         Ok(Action::Check(settings)) => return check(&settings),
         Ok(Action::Pause(duration)) => {
             std::thread::sleep(duration);
@@ -50,6 +51,17 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a token for trying things out.
+fn token(settings: &Settings, says: &TokenArgs) -> ExitCode {
+    match access::mint(settings, says) {
+        Ok(token) => ExitCode::from(u8::from(writeln!(std::io::stdout(), "{token}").is_err())),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "gateway: {error}");
+            ExitCode::from(2)
         }
     }
 }

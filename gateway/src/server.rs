@@ -19,7 +19,7 @@ use std::time::SystemTime;
 
 use hyper::server::conn::http1::Builder;
 
-pub use admission::{Admission, AdmissionLimits};
+pub use admission::{Admission, AdmissionLimits, Visit};
 pub use authorize::{AuthorizeOptions, Authorizer};
 pub use handshake::{HandshakeRules, InvalidOrigin, Origin, OriginPolicy};
 pub use listener::{listen, serve};

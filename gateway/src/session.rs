@@ -10,6 +10,7 @@ mod dispatch;
 mod end;
 mod heartbeat;
 mod rights;
+mod share;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -22,8 +23,9 @@ use bytes::{Bytes, BytesMut};
 use roomcast_protocol::ClientId;
 
 use crate::access::Access;
+use crate::broker::Subject;
 use crate::config::Settings;
-use crate::hub::{Identity, Peer, Shard, Stop};
+use crate::hub::{Identity, Peer, Seat, Shard, Stop};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Event, Reader, frames};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -133,16 +135,24 @@ struct Session {
     dispatcher: Dispatcher,
     _permit: Permit,
     _alive: Alive,
+    /// Its place among the connections of its user, if those are limited.
+    seat: Option<Box<Seat>>,
 }
 
 /// Starts the session of a socket that is past its handshake, as a task of this worker.
 pub fn start(floor: &Rc<Floor>, accepted: Accepted) {
-    let session = Session::new(floor, accepted);
+    let (session, route) = Session::new(floor, accepted);
+    let user = session.dispatcher.subject();
+    if floor.shard.counts(user) {
+        tokio::task::spawn_local(session.run_seated(user, route));
+        return;
+    }
+    session.dispatcher.greet(route);
     tokio::task::spawn_local(session.run());
 }
 
 impl Session {
-    fn new(floor: &Rc<Floor>, accepted: Accepted) -> Self {
+    fn new(floor: &Rc<Floor>, accepted: Accepted) -> (Self, Route) {
         let Accepted { stream, leftover, route, name, grant, permit, .. } = accepted;
         let settings = &floor.settings;
         let id = ClientId::random();
@@ -154,15 +164,28 @@ impl Session {
         let alive = Alive::new(floor, &peer);
         let echo = matches!(route, Route::Echo);
         let dispatcher = Dispatcher::new(Rc::clone(floor), peer, grant, echo);
-        dispatcher.greet(route);
         let fragments = u32::try_from(settings.max_fragments).unwrap_or(u32::MAX);
         let most = u32::try_from(settings.max_message_bytes).unwrap_or(u32::MAX);
-        Self {
+        let session = Self {
             reader: Reader::new(most, fragments),
             leftover: leftover.to_vec(),
             dispatcher,
             _permit: permit,
             _alive: alive,
+            seat: None,
+        };
+        (session, route)
+    }
+
+    /// Says `welcome` only once there is a place for one more connection of this user.
+    async fn run_seated(mut self, user: Subject, route: Route) {
+        match self.dispatcher.seat(user).await {
+            Ok(seat) => {
+                self.seat = Some(seat);
+                self.dispatcher.greet(route);
+                self.run().await;
+            }
+            Err(end) => closing::close(self.dispatcher, end).await,
         }
     }
 

@@ -1,7 +1,10 @@
 //! What the node tells about itself: metrics, logs, traces. Used by every floor above; must not know their types.
 
+mod access_metrics;
+mod activity;
 mod cluster_metrics;
 mod export;
+pub mod limit_metrics;
 pub mod logs;
 pub mod metrics;
 mod process;

@@ -24,7 +24,7 @@ use crate::config::Settings;
 use crate::events::Events;
 use crate::hub::{Inbox, Parts, Post, Shard};
 use crate::lifecycle::{BrokerFlag, Lifecycle, Stage};
-use crate::server::{Admission, Context, HandshakeOutcome, HandshakeRules, serve};
+use crate::server::{Admission, Context, HandshakeOutcome, HandshakeRules, Visit, serve};
 use crate::session::{self, Floor};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::trace::Tracing;
@@ -67,6 +67,8 @@ pub struct Seed {
     pub lifecycle: Lifecycle,
     /// The node's count of connections.
     pub admission: Arc<Admission>,
+    /// Held until this worker serves.
+    pub starting: Visit,
     /// Who may do what.
     pub access: Arc<Access>,
     /// Handshake rules.
@@ -139,10 +141,11 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         vital.spawn_local(rebalance::rebalance(Rc::clone(&floor), lifecycle.clone()));
     }
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
-    let admission = seed.admission;
+    let (admission, starting) = (seed.admission, seed.starting);
     let context = door(&floor, seed.rules, Arc::clone(&admission), metrics, tracing);
     let life = async {
         first_contact(&*broker, settings.redis_timeout).await;
+        drop(starting);
         let gone = Notify::new();
         // The door stands until everyone is gone: who comes meanwhile is told so, and nobody's connection is reset.
         let leave = async {

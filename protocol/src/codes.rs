@@ -111,4 +111,6 @@ pub enum CloseCode {
     SlowConsumer = 4408,
     /// Removed by an operator, or the name is taken where names are unique.
     Removed = 4409,
+    /// The user has as many connections as there may be: come back when one of them has gone.
+    TooManyConnections = 4429,
 }

@@ -4,15 +4,12 @@
 
 use serde_json::value::RawValue;
 
-use crate::InvalidName;
-use crate::client::nests_within;
+use crate::{InvalidName, is_shallow};
 
 /// Longest user, in bytes.
 pub const MAX_USER_BYTES: usize = 128;
 /// Longest info, in bytes of its JSON.
 pub const MAX_INFO_BYTES: usize = 1024;
-/// Deepest nesting of info: it stands in lists of members, which nest too.
-pub const MAX_INFO_DEPTH: usize = 32;
 
 /// Checks a user: 1 to 128 bytes of text without control characters.
 ///
@@ -25,22 +22,22 @@ pub fn check_user(user: &str) -> Result<(), InvalidName> {
     Err(InvalidName { what: "user", expected: "1 to 128 bytes of text without control characters" })
 }
 
-/// Checks what members are shown about another besides its name: one JSON value of at most 1024 bytes, nested at most 32
-/// levels deep. It goes into frames as it stands, so nothing but JSON may pass.
+/// Checks what members are shown about another besides its name: one JSON value of at most 1024 bytes, nested at most 128
+/// levels deep as data may be. It goes into frames as it stands, so nothing but JSON may pass.
 ///
 /// # Errors
 /// Says the rule.
 pub fn check_info(info: &str) -> Result<(), InvalidName> {
-    let fits = info.len() <= MAX_INFO_BYTES && serde_json::from_str::<&RawValue>(info).is_ok();
-    if fits && nests_within(info, MAX_INFO_DEPTH) {
+    if info.len() <= MAX_INFO_BYTES && serde_json::from_str::<&RawValue>(info).is_ok() && is_shallow(info) {
         return Ok(());
     }
-    Err(InvalidName { what: "info", expected: "JSON of at most 1024 bytes, nested at most 32 levels deep" })
+    Err(InvalidName { what: "info", expected: "JSON of at most 1024 bytes, nested at most 128 levels deep" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MAX_DATA_DEPTH;
 
     #[test]
     fn users_are_any_text_that_can_be_shown() {
@@ -56,12 +53,12 @@ mod tests {
     fn info_is_json_within_bounds() {
         let longest = format!("\"{}\"", "i".repeat(MAX_INFO_BYTES - 2));
         let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
-        let deepest = nested(MAX_INFO_DEPTH);
+        let deepest = nested(MAX_DATA_DEPTH);
         for good in ["{}", "null", " [1, 2.50] ", r#"{"a":"}{\"\u001f"}"#, &longest, &deepest] {
             assert_eq!(check_info(good), Ok(()), "{good:?}");
         }
         let too_long = format!("\"{}\"", "i".repeat(MAX_INFO_BYTES - 1));
-        let too_deep = nested(MAX_INFO_DEPTH + 1);
+        let too_deep = nested(MAX_DATA_DEPTH + 1);
         for bad in ["", "{", "{}{}", "1,2", "x", "\"\u{1f}\"", "{}\u{1f}", "{},\"name\":1", &too_long, &too_deep] {
             assert!(check_info(bad).is_err(), "{bad:?}");
         }

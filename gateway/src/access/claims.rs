@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use roomcast_protocol::{check_display_name, is_shallow};
+use roomcast_protocol::{check_display_name, check_info, check_user};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -17,10 +17,6 @@ use super::Denied;
 use super::grant::{Grant, Rooms};
 use crate::config::RoomPattern;
 
-/// Longest `sub`, with what the issuer's prefix adds, in bytes.
-const MAX_USER_BYTES: usize = 128;
-/// Longest `info`, in bytes.
-const MAX_INFO_BYTES: usize = 1024;
 /// Most patterns of one list: each costs a match per request.
 const MAX_PATTERNS: usize = 256;
 
@@ -102,6 +98,12 @@ impl Claims {
         serde_json::from_slice(json)
     }
 
+    /// These claims, but until `end`.
+    pub(super) fn until(self, end: SystemTime) -> Self {
+        let since = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { exp: Some(since.as_secs_f64()), ..self }
+    }
+
     /// What these claims give. `defaults` holds where they name no rooms; `prefix` is put in front of the user.
     ///
     /// # Errors
@@ -130,7 +132,7 @@ impl Claims {
 
 fn user(sub: &str, prefix: &str) -> Result<Arc<str>, Denied> {
     let whole = format!("{prefix}{sub}");
-    let fits = !sub.is_empty() && whole.len() <= MAX_USER_BYTES && !whole.chars().any(char::is_control);
+    let fits = !sub.is_empty() && check_user(&whole).is_ok();
     if fits { Ok(whole.into()) } else { Err(Denied::Claim("sub")) }
 }
 
@@ -140,8 +142,7 @@ fn name(name: String) -> Result<Arc<str>, Denied> {
 
 fn shown(info: &RawValue) -> Result<Arc<str>, Denied> {
     let text = info.get();
-    let fits = text.len() <= MAX_INFO_BYTES && is_shallow(text);
-    if fits { Ok(text.into()) } else { Err(Denied::Claim("info")) }
+    check_info(text).map(|()| text.into()).map_err(|_| Denied::Claim("info"))
 }
 
 fn patterns(list: &[String]) -> Result<Arc<[RoomPattern]>, Denied> {

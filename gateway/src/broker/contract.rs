@@ -31,6 +31,7 @@ mod messages;
 mod orders;
 mod passwords;
 mod presence;
+mod quota;
 mod scripts;
 mod sharding;
 mod terms;
@@ -214,6 +215,7 @@ fn policy() -> RoomPolicy {
         history_ttl: Duration::from_mins(1),
         idempotency_window: Duration::from_mins(1),
         unique_names: false,
+        publish_rate: None,
     }
 }
 

@@ -60,11 +60,11 @@ impl RoomsQuestion<'_> {
 pub struct NodeNote<'a> {
     /// Which. An incarnation may hold only the beginning of its id.
     pub node: &'a NodeId,
-    /// WebSockets.
+    /// Clients' connections.
     pub connections: u64,
     /// Rooms with members there.
     pub rooms: u64,
-    /// WebSockets it takes at most.
+    /// Clients' connections it takes at most.
     pub max_connections: u64,
     /// Share of the time since the last beat that its busiest worker was busy, 0 to 1.
     pub load: f64,
@@ -79,11 +79,11 @@ pub struct NodeReport {
     pub node: NodeId,
     /// The life that its members have.
     pub incarnation: Incarnation,
-    /// WebSockets.
+    /// Clients' connections.
     pub connections: u64,
     /// Rooms with members there.
     pub rooms: u64,
-    /// WebSockets it takes at most; none if its version does not say.
+    /// Clients' connections it takes at most; none if its version does not say.
     pub max_connections: Option<u64>,
     /// As in [`NodeNote::load`]; none if its version does not say.
     pub load: Option<f64>,
@@ -120,8 +120,8 @@ fn is_version(text: &str) -> bool {
 
 impl NodeReport {
     /// Reads a note, whoever wrote it. Older versions said less; none if it is no note at all.
-    pub(super) fn parse(incarnation: Incarnation, note: &str) -> Option<Self> {
-        let mut words = note.split(' ');
+    pub(super) fn parse(incarnation: Incarnation, text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
         let mut count = || words.next()?.parse::<u64>().ok();
         let (_beat, connections, rooms) = (count()?, count()?, count()?);
         let (max_connections, load) = (count(), count());
@@ -148,14 +148,14 @@ mod tests {
 
     #[test]
     fn a_note_is_read_as_it_was_written() {
-        let node = NodeId::new("n".repeat(64).as_str()).expect("valid");
+        let name = NodeId::new("n".repeat(64).as_str()).expect("valid");
         let load = 0.4567;
         let note =
-            NodeNote { node: &node, connections: 7, rooms: 3, max_connections: 20_000, load, version: "1.2.3-rc.1" };
-        let life = Incarnation::new(&node);
+            NodeNote { node: &name, connections: 7, rooms: 3, max_connections: 20_000, load, version: "1.2.3-rc.1" };
+        let life = Incarnation::new(&name);
         let read = NodeReport::parse(life.clone(), &format!("12 7 {}", note.tail())).expect("a note");
         assert_eq!(read, note.report(&life));
-        assert_eq!((read.node, read.load, read.version.as_deref()), (node, Some(0.457), Some("1.2.3-rc.1")));
+        assert_eq!((read.node, read.load, read.version.as_deref()), (name, Some(0.457), Some("1.2.3-rc.1")));
     }
 
     #[test]

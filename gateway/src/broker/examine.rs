@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, NodeNote, PresenceCall, PresenceOp, Range, Record,
-    Subject,
+    Answer, Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, NodeNote, OrderId, PresenceCall,
+    PresenceOp, Range, Record, RoomsQuestion, Subject,
 };
 use crate::config::RoomPolicy;
 
@@ -103,7 +103,7 @@ pub async fn exercise(
         return Err(Failed { step: "connecting as a node does", why: why.to_owned() });
     }
     let (room, life) = (RoomName::random(), Incarnation::new(node));
-    let outcome = live(broker, events, (node, &room, &life), patience).await;
+    let outcome = live(broker, events, (&room, &life), patience).await;
     // Whatever came of it, nothing is to stay.
     broker.unsubscribe(&room);
     let evict = broker.evict(&room, &life, None).await.map(|_| ());
@@ -123,26 +123,22 @@ fn failed(step: &'static str, error: &BrokerError) -> Failed {
 async fn live(
     broker: &dyn Broker,
     events: &mut Receiver<Event>,
-    (node, room, life): (&NodeId, &RoomName, &Incarnation),
+    (room, life): (&RoomName, &Incarnation),
     patience: Duration,
 ) -> Result<(), Failed> {
     let step = |step| move |error: BrokerError| failed(step, &error);
     let rooms = std::slice::from_ref(room);
     broker.subscribe(room).await.map_err(step("subscribe"))?;
     broker.hold(life, rooms).await.map_err(step("hold"))?;
+    let node = life.stem();
+    let version = env!("CARGO_PKG_VERSION");
+    let note = NodeNote { node: &node, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version };
     let beat = Beat {
         incarnation: life,
         expiry: Duration::from_secs(5),
         number: 1,
         answered: 0,
-        note: NodeNote {
-            node,
-            connections: 0,
-            rooms: 0,
-            max_connections: 0,
-            load: 0.0,
-            version: env!("CARGO_PKG_VERSION"),
-        },
+        note,
         working_on: &[],
         most_claims: 0,
     };
@@ -155,6 +151,14 @@ async fn live(
     broker.presence(room, call(&enter)).await.map_err(step("presence"))?;
     let listed = broker.members(room, None, 1).await.map_err(step("members"))?;
     broker.held(life, 1).await.map_err(step("held"))?;
+    broker.member(room, client).await.map_err(step("member"))?;
+    let question = RoomsQuestion { after: None, prefix: Some(room), limit: 1 };
+    broker.rooms(question).await.map_err(step("rooms"))?;
+    broker.nodes().await.map_err(step("nodes"))?;
+    broker.listen().await.map_err(step("listen"))?;
+    let order = OrderId::random();
+    broker.answer(order, Answer::Unknown).await.map_err(step("answer"))?;
+    broker.answers(order).await.map_err(step("answers"))?;
     let policy = RoomPolicy { history_size: 1, history_ttl: TRACE, idempotency_window: TRACE, ..RoomPolicy::default() };
     for id in ["check", "check#1"] {
         broker.publish(room, &policy, &[record(client, id)]).await.map_err(step("publish"))?;

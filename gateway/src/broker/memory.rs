@@ -23,8 +23,9 @@ use self::room::Room;
 use super::stats::Command;
 use super::{
     Beat, Broker, BrokerError, BrokerStats, Envelope, Event, Evicted, Farewell, History, Incarnation, Kind,
-    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, MembersPage, Moved, PresenceCall, PresenceEvent, PresenceOp, PresenceReply,
-    Published, Pulse, Range, Record, Signs, Subject, Top, Trouble, check_ops, check_records, check_rooms,
+    MAX_EVICTION, MAX_MEMBERS, MAX_PAGE, MembersPage, Meters, Moved, PresenceCall, PresenceEvent, PresenceOp,
+    PresenceReply, Published, Pulse, Range, Record, Signs, Subject, Top, Trouble, check_ops, check_records,
+    check_rooms,
 };
 use crate::config::RoomPolicy;
 
@@ -32,6 +33,7 @@ mod directory;
 mod ids;
 mod leases;
 mod orders;
+mod quota;
 mod room;
 
 /// So many that workers seldom meet at one lock, so few that an empty store is small.
@@ -50,6 +52,7 @@ struct Store {
     shards: [Mutex<HashMap<RoomName, Room, FixedState>>; SHARDS],
     leases: Mutex<Leases>,
     board: Mutex<Board>,
+    meters: Mutex<Meters>,
 }
 
 /// A worker's broker on a [`Memory`].

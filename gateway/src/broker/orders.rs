@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use roomcast_protocol::{ClientId, NodeId, RoomName};
+use roomcast_protocol::{ClientId, NodeId, RoomName, check_user};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,8 +20,6 @@ const VERSION: u32 = 1;
 const MAX_ORDER_BYTES: usize = 4096;
 /// Longest words to a client, in bytes: what a close frame holds.
 pub const MAX_WORDS_BYTES: usize = 123;
-/// Longest name of a user, in bytes.
-pub const MAX_USER_BYTES: usize = 128;
 
 /// Orders and their answers. Part of [`super::Broker`], under its rules.
 #[async_trait(?Send)]
@@ -106,7 +104,7 @@ pub enum Task {
 pub enum Target {
     /// One session.
     Client(ClientId),
-    /// All sessions of a user: 1 to [`MAX_USER_BYTES`] bytes.
+    /// All sessions of a user. [`roomcast_protocol::check_user`] holds.
     User(Arc<str>),
 }
 
@@ -162,6 +160,21 @@ struct Raw<'a> {
     words: Option<Cow<'a, str>>,
 }
 
+/// What every version begins with.
+#[derive(Deserialize)]
+struct Head {
+    v: u32,
+}
+
+/// What the answer to an order of any version needs.
+#[derive(Deserialize)]
+struct Later<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    from: Cow<'a, str>,
+}
+
 impl Order {
     /// A new one.
     pub fn new(from: NodeId, task: Task) -> Self {
@@ -215,10 +228,6 @@ impl Order {
         if text.len() > MAX_ORDER_BYTES {
             return Err(NotAnOrder);
         }
-        #[derive(Deserialize)]
-        struct Head {
-            v: u32,
-        }
         let Head { v } = serde_json::from_slice(text).map_err(|_| NotAnOrder)?;
         if v != VERSION {
             return Self::decode_later(text, v);
@@ -241,13 +250,6 @@ impl Order {
 
     /// Of a format that is not ours no more is read than what the answer needs.
     fn decode_later(text: &[u8], version: u32) -> Result<Self, NotAnOrder> {
-        #[derive(Deserialize)]
-        struct Later<'a> {
-            #[serde(borrow)]
-            id: Cow<'a, str>,
-            #[serde(borrow)]
-            from: Cow<'a, str>,
-        }
         let later: Later<'_> = serde_json::from_slice(text).map_err(|_| NotAnOrder)?;
         let from = NodeId::new(&later.from).map_err(|_| NotAnOrder)?;
         let is_later = version > VERSION;
@@ -259,7 +261,7 @@ impl Raw<'_> {
     fn target(&self) -> Result<Target, NotAnOrder> {
         match (self.client.as_deref(), self.user.as_deref()) {
             (Some(client), None) => client.parse().map(Target::Client).map_err(|_| NotAnOrder),
-            (None, Some(user)) if (1..=MAX_USER_BYTES).contains(&user.len()) => Ok(Target::User(user.into())),
+            (None, Some(user)) if check_user(user).is_ok() => Ok(Target::User(user.into())),
             _ => Err(NotAnOrder),
         }
     }
@@ -294,6 +296,8 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use roomcast_protocol::MAX_USER_BYTES;
+
     use super::*;
 
     fn order(task: Task) -> Order {
@@ -313,7 +317,7 @@ mod tests {
         let room = RoomName::new("lobby").expect("valid");
         for task in [
             Task::Remove { room: room.clone(), target: Target::Client(ClientId::random()), words: None },
-            Task::Remove { room, target: user("ann \"\\\n\u{1f600}"), words: Some("spam".into()) },
+            Task::Remove { room, target: user("ann \"\\ \u{1f600}"), words: Some("spam".into()) },
             disconnect(user(&"u".repeat(MAX_USER_BYTES)), Some(&"w".repeat(MAX_WORDS_BYTES))),
             Task::Disconnect { target: Target::Client(ClientId::NOBODY), may_return: true, words: None },
         ] {
@@ -329,6 +333,7 @@ mod tests {
         let long = "w".repeat(MAX_WORDS_BYTES + 1);
         for task in [
             disconnect(user(""), None),
+            disconnect(user("a\nb"), None),
             disconnect(user(&"u".repeat(MAX_USER_BYTES + 1)), None),
             disconnect(user("u"), Some(&long)),
             disconnect(user("u"), Some("a\nb")),

@@ -41,6 +41,7 @@ mod lease;
 mod many;
 mod orders;
 mod presence;
+mod quota;
 mod script;
 mod sentinel;
 mod subscription;
@@ -56,7 +57,7 @@ mod tops;
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
 pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
      +info +time +hmget +hset +get +set +append +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
-     +exists +hget +hdel +hvals +hgetall +zrange +zrangebyscore +zscore +role";
+     +exists +hget +hdel +hvals +hgetall +zrange +zrangebyscore +zscore +unlink +role";
 
 /// What they need on the servers of a cluster, in addition.
 pub const ACL_CLUSTER_COMMANDS: &str = "+cluster|slots +asking +spublish +ssubscribe +sunsubscribe";
@@ -286,9 +287,13 @@ impl Keys {
     }
 
     fn key(&self, room: &RoomName, suffix: &str) -> String {
-        let (prefix, room) = (&*self.prefix, room.as_str());
-        let mut key = String::with_capacity(prefix.len() + room.len() + suffix.len() + 3);
-        for part in [prefix, ":{", room, "}", suffix] {
+        self.tagged(room.as_str(), suffix)
+    }
+
+    fn tagged(&self, tag: &str, suffix: &str) -> String {
+        let prefix = &*self.prefix;
+        let mut key = String::with_capacity(prefix.len() + tag.len() + suffix.len() + 3);
+        for part in [prefix, ":{", tag, "}", suffix] {
             key.push_str(part);
         }
         key

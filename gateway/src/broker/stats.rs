@@ -50,9 +50,15 @@ pub(super) enum Command {
     Answer,
     /// Reading the answers.
     Answers,
+    /// Taking from a rate.
+    Take,
+    /// Counting connections of a user.
+    Claim,
+    /// Telling how many connections users have here.
+    SetUsers,
 }
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 23] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -73,6 +79,9 @@ const COMMANDS: [&str; 20] = [
     "order",
     "answer",
     "answers",
+    "take",
+    "claim",
+    "set_users",
 ];
 
 /// One of the two connections of a broker.

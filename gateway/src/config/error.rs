@@ -77,6 +77,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// An `[[issuers]]` entry that is wrong.
+    #[error("{path}: [[issuers]] number {index}: {problem}")]
+    Issuers {
+        /// The file.
+        path: PathBuf,
+        /// Its place among the entries, from 1.
+        index: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A `[[rooms]]` entry that is wrong.
     #[error("{path}: [[rooms]] number {index}: {problem}")]
     Rooms {

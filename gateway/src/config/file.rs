@@ -1,4 +1,5 @@
-//! Reads the TOML file: settings by key, `[[rooms]]` and `[[webhooks]]`. Called by the loader; must not know single settings.
+//! Reads the TOML file: settings by key, `[[rooms]]`, `[[issuers]]` and `[[webhooks]]`. Called by the loader; must not
+//! know single settings.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,17 +9,22 @@ use serde::Deserialize;
 use toml::Value;
 
 use super::error::most_similar;
+use super::issuers;
 use super::source::{Given, Layer, Setting};
-use super::{ConfigError, Origin, RoomPattern, RoomPolicies, RoomPolicy, webhooks};
+use super::{ConfigError, IssuerTable, Origin, Rate, RoomPattern, RoomPolicies, RoomPolicy, webhooks};
 
 /// Rules a file may hold: each costs a match for every room that is opened.
 const MAX_RULES: usize = 1000;
+
+/// Highest rate, and highest burst, of publishes.
+const MAX_RATE: u32 = 1_000_000;
 
 /// What a file holds.
 pub(super) struct Content {
     pub(super) layer: Layer,
     pub(super) rooms: RoomPolicies,
     pub(super) webhooks: Vec<webhooks::Entry>,
+    pub(super) issuers: Vec<IssuerTable>,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +36,8 @@ struct Rule {
     history_ttl: Option<String>,
     idempotency_window: Option<String>,
     unique_names: Option<bool>,
+    publish_rate: Option<u64>,
+    publish_burst: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +61,11 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
         Some(_) => return Err(broken("webhooks: expected [[webhooks]] tables".to_owned())),
         None => Vec::new(),
     };
+    let issuers = match table.remove("issuers") {
+        Some(Value::Array(entries)) => issuers::tables(path, entries)?,
+        Some(_) => return Err(broken("issuers: expected [[issuers]] tables".to_owned())),
+        None => Vec::new(),
+    };
     let mut layer = Layer::new();
     for (key, value) in table {
         let Some(setting) = Setting::all(command).find(|setting| setting.id() == key && key != "config") else {
@@ -64,7 +77,7 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
             .ok_or_else(|| broken(format!("{key}: expected {}, not {}", kind(&setting), value.type_str())))?;
         layer.insert(key, Given { values, origin: Origin::File(path.to_owned()) });
     }
-    Ok(Content { layer, rooms, webhooks })
+    Ok(Content { layer, rooms, issuers, webhooks })
 }
 
 /// Where and what, without the line itself, which may be the one with the password.
@@ -135,8 +148,23 @@ fn checked(rule: Rule) -> Result<(String, RoomPolicy), String> {
             "24h",
         )?,
         unique_names: rule.unique_names.unwrap_or(defaults.unique_names),
+        publish_rate: publish_rate(rule.publish_rate, rule.publish_burst)?,
     };
     Ok((rule.pattern, policy))
+}
+
+/// A burst of two seconds' worth unless another is given, as for one client.
+fn publish_rate(rate: Option<u64>, burst: Option<u64>) -> Result<Option<Rate>, String> {
+    let count = |key: &str, value: u64, min: u32| {
+        let number = u32::try_from(value).ok().filter(|number| (min..=MAX_RATE).contains(number));
+        number.ok_or_else(|| format!("{key} is {value}: expected a whole number from {min} to {MAX_RATE}"))
+    };
+    let burst = burst.map(|burst| count("publish_burst", burst, 1)).transpose()?;
+    match (count("publish_rate", rate.unwrap_or(0), 0)?, burst) {
+        (0, Some(_)) => Err("publish_burst: expected nothing, unless publish_rate is given".to_owned()),
+        (0, None) => Ok(None),
+        (per_second, burst) => Ok(Some(Rate { per_second, burst: burst.unwrap_or(2 * per_second) })),
+    }
 }
 
 fn duration(

@@ -37,6 +37,14 @@ pub(super) fn redis_url(text: &str) -> Result<RedisUrl, String> {
     text.parse()
 }
 
+pub(super) fn web_url(text: &str) -> Result<WebUrl, String> {
+    text.parse()
+}
+
+pub(super) fn room_pattern(text: &str) -> Result<RoomPattern, String> {
+    text.parse()
+}
+
 /// The host of what follows `scheme://`.
 fn host_of(rest: &str) -> &str {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -52,15 +60,7 @@ pub(super) fn otlp_url(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn web_url(text: &str) -> Result<WebUrl, String> {
-    text.parse()
-}
-
 pub(super) fn event(text: &str) -> Result<EventKind, String> {
-    text.parse()
-}
-
-pub(super) fn room_pattern(text: &str) -> Result<RoomPattern, String> {
     text.parse()
 }
 

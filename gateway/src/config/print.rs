@@ -7,9 +7,10 @@ use roomcast_protocol::Mode;
 use toml::Value;
 
 use super::error::expected;
+use super::issuers;
 use super::password::HIDDEN;
 use super::source::{Cli, Loaded, Setting, origin};
-use super::{RoomPolicies, RoomPolicy, Webhook};
+use super::{Rate, RoomPolicies, RoomPolicy, Webhook};
 
 /// The settings in force as a TOML file, each with its origin. What is not set stands there as a comment.
 pub(super) fn effective(loaded: &Loaded) -> String {
@@ -32,6 +33,7 @@ pub(super) fn effective(loaded: &Loaded) -> String {
     }
     text.push_str(&rooms(&loaded.settings.rooms));
     text.push_str(&webhooks(&loaded.settings.outward.webhooks));
+    text.push_str(&issuers::shown(&loaded.settings.issuers));
     text
 }
 
@@ -49,7 +51,7 @@ fn scalar(text: &str) -> String {
 
 fn rooms(policies: &RoomPolicies) -> String {
     policies.rules().fold(String::new(), |mut text, (pattern, policy)| {
-        let RoomPolicy { mode, history_size, history_ttl, idempotency_window, unique_names } = policy;
+        let RoomPolicy { mode, history_size, history_ttl, idempotency_window, unique_names, publish_rate } = policy;
         let mode = match mode {
             Mode::Durable => "durable",
             Mode::Ephemeral => "ephemeral",
@@ -60,6 +62,9 @@ fn rooms(policies: &RoomPolicies) -> String {
             write!(text, "\n[[rooms]]\npattern = \"{pattern}\"\nmode = \"{mode}\"\nhistory_size = {history_size}\n");
         let _ = write!(text, "history_ttl = \"{ttl}\"\nidempotency_window = \"{window}\"\n");
         let _ = writeln!(text, "unique_names = {unique_names}");
+        if let Some(Rate { per_second, burst }) = publish_rate {
+            let _ = writeln!(text, "publish_rate = {per_second}\npublish_burst = {burst}");
+        }
         text
     })
 }

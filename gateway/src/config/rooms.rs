@@ -7,6 +7,15 @@ use std::time::Duration;
 
 use roomcast_protocol::{Mode, RoomName};
 
+/// How fast something may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many a second that can be kept up. At least 1.
+    pub per_second: u32,
+    /// How many at once before that holds. At least 1.
+    pub burst: u32,
+}
+
 /// What holds for a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomPolicy {
@@ -20,6 +29,8 @@ pub struct RoomPolicy {
     pub idempotency_window: Duration,
     /// Whether no two members may have the same name, compared byte by byte.
     pub unique_names: bool,
+    /// How fast all members and all nodes together may publish; none for no limit.
+    pub publish_rate: Option<Rate>,
 }
 
 impl Default for RoomPolicy {
@@ -30,6 +41,7 @@ impl Default for RoomPolicy {
             history_ttl: Duration::from_hours(24),
             idempotency_window: Duration::from_mins(5),
             unique_names: false,
+            publish_rate: None,
         }
     }
 }

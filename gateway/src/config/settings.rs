@@ -12,10 +12,11 @@ use ipnet::IpNet;
 use roomcast_protocol::NodeId;
 
 use super::parse::{
-    address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url,
+    address, cidr, count, duration, node_id, one_line, origin, otlp_url, ratio, redis_prefix, redis_url, room_pattern,
+    web_url,
 };
 use super::sabotage::fault;
-use super::{Fault, Outward, Password, RedisTopology, RedisUrl, RoomPolicies};
+use super::{Fault, IssuerTable, Outward, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, WebUrl};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -67,7 +68,7 @@ pub struct Settings {
           action = clap::ArgAction::Set)]
     pub echo: bool,
 
-    /// TOML file with settings and `[[rooms]]`
+    /// TOML file with settings, `[[rooms]]` and `[[issuers]]`
     #[arg(long)]
     pub config: Option<PathBuf>,
 
@@ -87,6 +88,10 @@ pub struct Settings {
     /// Sockets per client address and node, 0 for no limit
     #[arg(long, default_value = "0", value_parser = count::<usize>(0, 10_000_000))]
     pub max_connections_per_address: usize,
+
+    /// Sockets of one user over all nodes, 0 for no limit; one more is closed with 4429. Users come with tokens
+    #[arg(long, default_value = "0", value_parser = count::<u32>(0, 1_000_000))]
+    pub max_connections_per_user: u32,
 
     /// Bytes of one message from a client, fragments together; above it the socket is closed with 1009
     #[arg(long, default_value = "65536", value_parser = count::<usize>(1024, 16 << 20))]
@@ -123,6 +128,15 @@ pub struct Settings {
     /// Publishes one client may send at once before `publish-rate` holds
     #[arg(long, default_value = "200", value_parser = count::<u32>(1, 1_000_000))]
     pub publish_burst: u32,
+
+    /// Publishes a second that one user may keep up over all connections and all nodes, 0 for no limit. Users come with
+    /// tokens
+    #[arg(long, default_value = "0", value_parser = count::<u32>(0, 1_000_000))]
+    pub user_publish_rate: u32,
+
+    /// Publishes one user may send at once before `user-publish-rate` holds
+    #[arg(long, default_value = "200", value_parser = count::<u32>(1, 1_000_000))]
+    pub user_publish_burst: u32,
 
     /// Bytes that may wait for one client; above it the client is slow and closed with 4408
     #[arg(long, default_value = "262144", value_parser = count::<usize>(4096, 1 << 30))]
@@ -204,6 +218,10 @@ pub struct Settings {
     #[arg(long, default_value = "20s", value_parser = duration("100ms", "3h"))]
     pub shutdown_timeout: Duration,
 
+    /// Time without a connection and without a message after which the node drains and exits with 0. 0s for never
+    #[arg(long, default_value = "0s", value_parser = duration("0s", "30d"))]
+    pub idle_exit: Duration,
+
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value = "pretty")]
     pub log_format: LogFormat,
@@ -219,6 +237,36 @@ pub struct Settings {
     /// Share of publishes and handshakes that are traced
     #[arg(long, default_value = "0.01", value_parser = ratio)]
     pub otlp_sample_ratio: f64,
+
+    /// Secret that tokens are signed with by HS256, at least 32 bytes. With this or one of the next two, clients need a
+    /// token; without any, access is open to everyone
+    #[arg(long, allow_hyphen_values = true)]
+    pub jwt_secret: Option<Password>,
+
+    /// File with the PEM public key of who signs tokens: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA)
+    #[arg(long)]
+    pub jwt_public_key: Option<PathBuf>,
+
+    /// Where who signs tokens publishes its keys as a JSON Web Key Set. Fetched at start and again and again, never for
+    /// a client
+    #[arg(long, value_parser = web_url)]
+    pub jwt_jwks_url: Option<WebUrl>,
+
+    /// What tokens must have as `iss`. Needed when the file has `[[issuers]]`, too
+    #[arg(long, value_parser = one_line)]
+    pub jwt_issuer: Option<String>,
+
+    /// What tokens must name as `aud`, comma-separated: any one of these. Needed with a key
+    #[arg(long, value_delimiter = ',', value_parser = one_line)]
+    pub jwt_audience: Vec<String>,
+
+    /// Rooms of tokens that have no claim `rooms`, comma-separated, with `*` and `?` as in `[[rooms]]`. None: no room
+    #[arg(long, value_delimiter = ',', value_parser = room_pattern)]
+    pub jwt_default_rooms: Vec<RoomPattern>,
+
+    /// Time between two fetches of published keys, give or take a tenth
+    #[arg(long, default_value = "5m", value_parser = duration("1s", "24h"))]
+    pub jwks_refresh: Duration,
 
     /// File of PEM certificates that servers the node calls out to (key sets, webhooks) are verified against, beside the
     /// built-in roots
@@ -242,6 +290,10 @@ pub struct Settings {
     /// What holds for which rooms; `[[rooms]]` of the TOML file.
     #[arg(skip)]
     pub rooms: RoomPolicies,
+
+    /// Further issuers of tokens; `[[issuers]]` of the TOML file.
+    #[arg(skip)]
+    pub issuers: Vec<IssuerTable>,
 }
 
 /// How a log line looks.
@@ -279,6 +331,7 @@ impl Settings {
             "nothing, unless --redis is a rediss:// URL".to_owned(),
         )?;
         self.check_passwords()?;
+        self.check_keys()?;
         need(
             !self.sabotage.contains(&Fault::KeepEcho) || self.redis.is_some(),
             "sabotage",

@@ -14,6 +14,7 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use super::error::{WrongValue, explain, most_similar};
 use super::password::HIDDEN;
+use super::token_args::TokenArgs;
 use super::{ConfigError, Origin, Password, Settings, file, parse, print};
 
 /// What every variable of ours begins with.
@@ -40,6 +41,9 @@ pub(super) struct Cli {
     /// With probe: asks only whether the node lives (/healthz), not whether it is ready to serve (/readyz)
     #[arg(long)]
     live: bool,
+
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,6 +58,8 @@ enum Verb {
     /// Looks whether a node with these settings would work: the settings, Redis, its set-up and permissions. Says what is
     /// wrong and how to mend it; exits with 0 if nothing is, else with 1
     Check,
+    /// Prints a token that a node with these settings takes, signed with --jwt-secret. For trying things out
+    Token,
     /// Waits for the duration that follows, then exits with 0. Where there is no shell to sleep in
     Pause,
     /// Prints the version
@@ -76,6 +82,13 @@ pub enum Action {
     },
     /// Look whether a node with these settings would work.
     Check(Box<Settings>),
+    /// Print a token that the node of these settings takes.
+    Token {
+        /// Its settings.
+        settings: Box<Settings>,
+        /// What it says.
+        says: TokenArgs,
+    },
     /// Wait for so long and exit with 0.
     Pause(Duration),
 }
@@ -100,7 +113,7 @@ impl Setting<'_> {
     }
 
     fn is_builtin(&self) -> bool {
-        matches!(self.id(), "help" | "version" | "live")
+        matches!(self.id(), "help" | "version" | "live") || TokenArgs::is_id(self.id())
     }
 
     /// The key in the file.
@@ -185,6 +198,9 @@ impl Settings {
         if live && verb != Verb::Probe {
             return Err(ConfigError::Usage("--live belongs to probe".to_owned()));
         }
+        if verb != Verb::Token && TokenArgs::are_given(&typed) {
+            return Err(ConfigError::Usage("--user, --name, --rooms and the like belong to token".to_owned()));
+        }
         match (verb, duration) {
             (Verb::Version, None) => return Ok(Action::Print(command.render_version())),
             // Whatever the settings are: a node that is told to end must get its pause.
@@ -196,6 +212,11 @@ impl Settings {
         Ok(match verb {
             Verb::Config => Action::Print(print::effective(&loaded)),
             Verb::Probe => Action::Probe { settings: Box::new(loaded.settings), live },
+            Verb::Token => {
+                let says = TokenArgs::from_arg_matches(&typed)
+                    .map_err(|error| explain(&loaded.command, &loaded.layer, &error))?;
+                Action::Token { settings: Box::new(loaded.settings), says }
+            }
             Verb::Check => Action::Check(Box::new(loaded.settings)),
             Verb::Run | Verb::Pause | Verb::Version => Action::Run(Box::new(loaded.settings)),
         })
@@ -225,10 +246,11 @@ fn read_layers(
     layer.extend(environment_layer(&command, environment)?);
     let typed_file = typed.get_one::<PathBuf>("config").cloned();
     let given_file = || layer.get("config").and_then(|given| given.values.first()).map(PathBuf::from);
-    let (mut rooms, mut entries) = (super::RoomPolicies::default(), Vec::new());
-    if let Some(path) = typed_file.or_else(given_file) {
-        let content = file::read(&command, &path)?;
-        (rooms, entries) = (content.rooms, content.webhooks);
+    let (mut rooms, mut issuers, mut entries) = (super::RoomPolicies::default(), Vec::new(), Vec::new());
+    let path = typed_file.or_else(given_file);
+    if let Some(path) = &path {
+        let content = file::read(&command, path)?;
+        (rooms, issuers, entries) = (content.rooms, content.issuers, content.webhooks);
         for (id, given) in content.layer {
             layer.entry(id).or_insert(given);
         }
@@ -243,8 +265,12 @@ fn read_layers(
     });
     let (mut settings, matches) = parsed.map_err(|error| explain(&command, &layer, &error))?;
     settings.rooms = rooms;
+    settings.issuers = issuers;
     if let Err((id, expected)) = settings.add_webhooks(entries).and_then(|()| settings.check()) {
         return Err(value_error(&command, &layer, &matches, id, &expected));
+    }
+    if let Err((index, problem)) = settings.check_issuers() {
+        return Err(ConfigError::Issuers { path: path.unwrap_or_default(), index, problem });
     }
     Ok(Loaded { settings, layer, command, matches })
 }

@@ -75,8 +75,8 @@ fn a_flag_beats_the_environment_beats_dotenv_beats_the_file() {
 #[test]
 fn printed_settings_can_be_fed_back() {
     let directory = tempfile::tempdir().expect("a directory");
-    let rooms =
-        "[[rooms]]\npattern = \"cursor-*\"\nmode = \"ephemeral\"\n[[rooms]]\npattern = \"a?\"\nhistory_ttl = \"1h\"\n";
+    let rooms = "[[rooms]]\npattern = \"cursor-*\"\nmode = \"ephemeral\"\n[[rooms]]\npattern = \"a?\"\nhistory_ttl = \"1h\"\n\
+         publish_rate = 10\n[[rooms]]\npattern = \"b\"\npublish_rate = 10\npublish_burst = 15\n";
     let first = directory.path().join("first.toml");
     std::fs::write(&first, rooms).expect("written");
     let args = ["config", "--trusted-proxies", "10.0.0.0/8,::1", "--allowed-origins=https://A.example", "--echo"];
@@ -97,6 +97,8 @@ fn printed_settings_can_be_fed_back() {
     assert_eq!(plain(&one), plain(&two));
     assert!(one.contains("pattern = \"cursor-*\"\nmode = \"ephemeral\""), "{one}");
     assert!(one.contains("history_ttl = \"1h\""), "{one}");
+    assert_eq!(one.matches("publish_rate = 10\n").count(), 2);
+    assert!(one.contains("publish_burst = 20\n") && one.contains("publish_burst = 15\n"), "{one}");
 }
 
 #[test]
@@ -202,6 +204,18 @@ fn files_are_checked_to_the_key() {
             "[[rooms]]\npattern = \"*\"\nhistory_ttl = \"0s\"",
             "PATH: [[rooms]] number 1: history_ttl is \"0s\": expected a duration with its unit, from 1s to \
              365days",
+        ),
+        (
+            "[[rooms]]\npattern = \"*\"\npublish_rate = 1000001",
+            "PATH: [[rooms]] number 1: publish_rate is 1000001: expected a whole number from 0 to 1000000",
+        ),
+        (
+            "[[rooms]]\npattern = \"*\"\npublish_rate = 1\npublish_burst = 0",
+            "PATH: [[rooms]] number 1: publish_burst is 0: expected a whole number from 1 to 1000000",
+        ),
+        (
+            "[[rooms]]\npattern = \"*\"\npublish_burst = 3",
+            "PATH: [[rooms]] number 1: publish_burst: expected nothing, unless publish_rate is given",
         ),
     ] {
         std::fs::write(&path, text).expect("written");

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use roomcast_protocol::{ClientId, Mode, RoomName};
 use tokio::sync::oneshot;
 
+use super::allowance::Allowance;
 use super::batch::{Batch, Builder};
 use super::mail::{Address, JoinRequest, PublishRequest};
 use super::naming::Claimed;
@@ -17,7 +18,7 @@ use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
-use crate::broker::{BrokerError, Envelope, MessageId, PresenceOp, Record, Top};
+use crate::broker::{BrokerError, Bucket, Envelope, MessageId, PresenceOp, Record, Top};
 use crate::config::RoomPolicy;
 use crate::events::RoomEvents;
 
@@ -150,6 +151,8 @@ pub(super) struct Home {
     pub(super) held: Cell<u32>,
     /// What webhooks want to know of it.
     pub(super) events: RoomEvents,
+    /// What may be published here, if that is limited.
+    pub(super) allowance: Option<Rc<Allowance>>,
 }
 
 impl Home {
@@ -191,7 +194,8 @@ impl Home {
             spoiled: None,
         };
         let (due, waits, held) = (Cell::new(false), Cell::new(false), Cell::new(0));
-        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held, events })
+        let allowance = policy.publish_rate.map(|rate| Allowance::new(Bucket::Room(name.clone()), rate));
+        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held, events, allowance })
     }
 
     pub(super) fn is_durable(&self) -> bool {

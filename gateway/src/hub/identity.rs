@@ -1,8 +1,8 @@
-//! Who a client is besides its name, for as long as it is connected. Given by the session, which knows where from.
+//! Who a client is besides its name. Given to its peer by the session, which knows where it comes from.
 
 use std::sync::Arc;
 
-/// What others are shown of a client that came with a token; nothing where access is open.
+/// What others are shown of a client, as its token says; nothing where access is open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Whose session it is: 1 to 128 bytes, no control characters ([`roomcast_protocol::check_user`]). The broker refuses

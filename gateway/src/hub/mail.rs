@@ -4,8 +4,8 @@
 //! its order and travels as one hand-over a turn. The channels are unbounded, what they carry is not: a connection has
 //! at most one request and a bounded number of publishes under way, and batches are counted in `Post::load`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use roomcast_protocol::{ClientId, RoomName, Since};
@@ -16,7 +16,8 @@ use super::batch::Batch;
 use super::lease::Validity;
 use super::naming::Claimed;
 use super::posting::{Placed, Refused};
-use crate::broker::{Incarnation, Member, Record, Task};
+use super::users::Seat;
+use crate::broker::{Incarnation, Member, Meters, Record, Subject, Task};
 use crate::telemetry::trace::Span;
 
 /// Where a session lives. The slot may have been given to another since, so the id is compared too.
@@ -124,6 +125,10 @@ pub(super) enum Mail {
     Muster { home: usize },
     /// To the home: these are here.
     Present { room: RoomName, members: Vec<(Address, Member)> },
+    /// To the worker that counts: one more connection of a user.
+    Sit { user: Subject, answer: oneshot::Sender<Seat> },
+    /// To the worker that counts: one connection less.
+    Rise { user: Subject },
     /// From the home: the member's name was taken while it was not known to the broker.
     Expel { to: Address },
     /// To every worker: carry this out, and say how many connections it concerned.
@@ -137,6 +142,7 @@ pub struct Post {
     load: Arc<[AtomicUsize]>,
     settled: Arc<[AtomicBool]>,
     lease: Arc<Validity>,
+    alone: Arc<Mutex<Meters>>,
 }
 
 /// What one worker receives.
@@ -155,12 +161,18 @@ impl Post {
         let load = (0..workers).map(|_| AtomicUsize::new(0)).collect();
         let settled = (0..workers).map(|_| AtomicBool::new(false)).collect();
         let lease = Arc::new(Validity::new());
-        (Self { boxes: boxes.into(), load, settled, lease }, inboxes.into_iter().map(Inbox).collect())
+        let alone = Arc::default();
+        (Self { boxes: boxes.into(), load, settled, lease, alone }, inboxes.into_iter().map(Inbox).collect())
     }
 
     /// Whether the node's lease runs.
     pub(super) fn lease(&self) -> &Validity {
         &self.lease
+    }
+
+    /// Rates as they hold on this node while the broker does not answer.
+    pub(super) fn alone(&self) -> MutexGuard<'_, Meters> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many workers there are.

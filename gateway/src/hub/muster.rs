@@ -70,7 +70,7 @@ impl Shard {
     }
 
     /// The incarnation, once it has a lease that runs. A broker that is away is not waited for.
-    async fn leased(&self) -> Result<Incarnation, BrokerError> {
+    pub(super) async fn leased(&self) -> Result<Incarnation, BrokerError> {
         let end = Instant::now() + self.parts.settings.redis_timeout;
         loop {
             match self.life.incarnation() {
@@ -91,6 +91,7 @@ impl Shard {
         if life == 1 {
             return;
         }
+        self.count_anew();
         let rooms: Vec<RoomName> = self.homes.borrow().keys().cloned().collect();
         let shard = Rc::clone(self);
         tokio::task::spawn_local(async move {

@@ -121,7 +121,7 @@ impl Shard {
     async fn give(&self, task: Task) -> Result<Carried, Refused> {
         let order = Order::new(self.parts.node.clone(), task);
         if !order.is_good() {
-            let words = "a user has 1 to 128 bytes; words to a client at most 123, without control characters";
+            let words = "a user has 1 to 128 bytes, words to a client at most 123, both without control characters";
             return Err(Refused { code: ErrorCode::BadFrame, words });
         }
         let given = &self.parts.totals.cluster.orders_given;
@@ -232,7 +232,25 @@ impl Peer {
     fn is_meant(&self, target: &Target) -> bool {
         match target {
             Target::Client(client) => self.id == *client,
-            Target::User(user) => self.identity().user.as_ref() == Some(user),
+            Target::User(user) => self.user() == Some(user),
         }
+    }
+
+    /// Ends it for an operator. False if it was ending before.
+    fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
+        if self.is_closing() || self.stop() == Some(stop) {
+            return false;
+        }
+        self.request_stop(stop);
+        let is_done = self.stop() == Some(stop);
+        if is_done {
+            self.words.set(words);
+        }
+        is_done
+    }
+
+    /// What the operator who ended it said, once.
+    pub fn take_words(&self) -> Option<Arc<str>> {
+        self.words.take()
     }
 }

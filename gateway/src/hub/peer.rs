@@ -40,12 +40,12 @@ pub enum Stop {
     NameTaken,
     /// The node has more clients than its share.
     Rebalanced,
-    /// Its token has expired.
-    Expired,
     /// An operator ended it, and asks for its return.
     Requested,
     /// An operator ended it.
     Removed,
+    /// Its token has expired.
+    Expired,
 }
 
 impl Stop {
@@ -90,7 +90,8 @@ pub struct Peer {
     /// Where the shard keeps this peer; reused after it is gone.
     pub(super) slot: Cell<u32>,
     name: RefCell<Arc<str>>,
-    identity: Identity,
+    user: Option<Arc<str>>,
+    info: RefCell<Option<Arc<str>>>,
     stream: TcpStream,
     outbox: RefCell<Outbox>,
     queue_limit: usize,
@@ -98,7 +99,7 @@ pub struct Peer {
     queued: Cell<u32>,
     stop: Cell<Option<Stop>>,
     /// What the operator who removed it has to say.
-    words: Cell<Option<Arc<str>>>,
+    pub(super) words: Cell<Option<Arc<str>>>,
     closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     pub(super) memberships: RefCell<Vec<Membership>>,
@@ -130,7 +131,8 @@ impl Peer {
             id,
             slot: Cell::new(u32::MAX),
             name: RefCell::new(name),
-            identity,
+            user: identity.user,
+            info: RefCell::new(identity.info),
             stream,
             outbox: RefCell::new(Outbox::default()),
             queue_limit,
@@ -162,14 +164,26 @@ impl Peer {
         Arc::clone(&self.name.borrow())
     }
 
-    /// Who it is besides its name.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    /// Whose session it is, for as long as it lasts.
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.user.as_ref()
+    }
+
+    /// Who it is besides its name, now.
+    pub fn identity(&self) -> Identity {
+        Identity { user: self.user.clone(), info: self.info.borrow().clone() }
+    }
+
+    /// Changes what is told about it. False if it was told before; else a [`Shard::rename`](super::Shard::rename) has to
+    /// follow, which shows it to others.
+    pub fn set_info(&self, info: Option<Arc<str>>) -> bool {
+        let old = self.info.replace(info);
+        old != *self.info.borrow()
     }
 
     /// The client as a member.
     pub(super) fn member(&self) -> Member {
-        let Identity { user, info } = self.identity.clone();
+        let Identity { user, info } = self.identity();
         Member { id: self.id, name: self.name(), user, info }
     }
 
@@ -326,24 +340,6 @@ impl Peer {
             self.stop.set(Some(stop));
             self.wake();
         }
-    }
-
-    /// Ends it for an operator. False if it was ending before.
-    pub(super) fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
-        if self.closing.get() || self.stop.get() == Some(stop) {
-            return false;
-        }
-        self.request_stop(stop);
-        let is_done = self.stop.get() == Some(stop);
-        if is_done {
-            self.words.set(words);
-        }
-        is_done
-    }
-
-    /// What the operator said, once.
-    pub fn take_words(&self) -> Option<Arc<str>> {
-        self.words.take()
     }
 
     /// The reason to end, if any.

@@ -33,7 +33,9 @@ pub struct Posting {
     pub subject: Subject,
     /// The name that members see as the sender's. A display name.
     pub name: Arc<str>,
-    /// JSON, checked by the caller: its syntax, its size and, with `checked_data` of the protocol, its depth.
+    /// The user that members see as the sender's, if any. `check_user` of the protocol holds.
+    pub user: Option<Arc<str>>,
+    /// JSON, checked by the caller: its syntax, its size and, with `is_shallow` of the protocol, its depth.
     pub data: Bytes,
 }
 
@@ -92,13 +94,20 @@ impl Default for Postings {
     }
 }
 
+#[cfg(test)]
+impl Postings {
+    pub(super) fn is_idle(&self) -> bool {
+        self.bytes.get() == 0
+    }
+}
+
 impl Shard {
     /// Publishes what no session sends, from whichever worker this is.
     ///
     /// # Errors
     /// As for a session's publish. [`ErrorCode::Undecided`] also if the room's worker ended meanwhile.
     pub async fn publish_for(&self, room: &RoomName, posting: Posting) -> Result<Placed, Refused> {
-        let Posting { id, subject, name, data } = posting;
+        let Posting { id, subject, name, user, data } = posting;
         let span = self.parts.tracing.publish();
         let record = Record {
             idempotent: id.is_some() && !self.commits(Fault::NoDedupe),
@@ -106,7 +115,7 @@ impl Shard {
             id: id.unwrap_or_else(|| Uuid::new_v4().hyphenated().to_string().into()),
             from: ClientId::NOBODY,
             name,
-            user: None,
+            user,
             echo: true,
             accepted_at_us: now_us(),
             trace: span.as_ref().map(Span::context),
@@ -114,8 +123,7 @@ impl Shard {
         };
         let (answer, answered) = oneshot::channel();
         let from = Publisher::Caller(answer);
-        let _span = span.map(Box::new);
-        let request = PublishRequest { room: room.clone(), from, reference: None, record, _span };
+        let request = PublishRequest { room: room.clone(), from, reference: None, record, _span: span.map(Box::new) };
         self.send_home(room, Mail::Publish(request));
         let lost = Refused { code: ErrorCode::Undecided, words: "the node is ending; retry with the same id" };
         answered.await.unwrap_or(Err(lost))

@@ -1,5 +1,6 @@
 //! Publishing at a room's home: what came in a turn goes to the broker as one call, and to the members in its order.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -123,10 +124,16 @@ pub(super) fn settled<'a>(
 }
 
 impl State {
-    /// The next messages to go out together.
-    fn take_pending(&mut self) -> Vec<PublishRequest> {
+    /// All that waits.
+    pub(super) fn take_all_pending(&mut self) -> VecDeque<PublishRequest> {
+        self.pending_bytes = 0;
+        std::mem::take(&mut self.pending)
+    }
+
+    /// The next messages to go out together, at most `most`.
+    fn take_pending(&mut self, most: usize) -> Vec<PublishRequest> {
         let (mut count, mut bytes) = (0, 0);
-        while count < MOST_MESSAGES.min(self.pending.len()) && bytes < MOST_BYTES {
+        while count < MOST_MESSAGES.min(self.pending.len()).min(most) && bytes < MOST_BYTES {
             bytes += self.pending[count].record.data.len();
             count += 1;
         }
@@ -166,7 +173,12 @@ impl Shard {
         if state.pending.is_empty() || state.publishing || congested || state.phase != Phase::Open {
             return;
         }
-        let requests = state.take_pending();
+        let most = self.allowed(home, &mut state);
+        if most == 0 {
+            return;
+        }
+        let requests = state.take_pending(most);
+        Self::spent(home, requests.len());
         if home.is_durable() {
             state.publishing = true;
             drop(state);

@@ -15,6 +15,7 @@ use roomcast_protocol::{ErrorCode, NodeId, RoomName, Since, error_frame, left_fr
 use slab::Slab;
 use tokio::sync::Semaphore;
 
+use super::allowance::UserAllowances;
 use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Publisher, Question, Sight};
 use super::muster::Life;
@@ -25,6 +26,7 @@ use super::room::Room;
 use super::sabotage::Sabotage;
 use super::tend::Told;
 use super::turn::Turn;
+use super::users::Users;
 use crate::broker::{Broker, BrokerError, History, Member, Range, Record};
 use crate::config::{Fault, Settings};
 use crate::events::Events;
@@ -67,6 +69,8 @@ pub struct Shard {
     pub(super) tick: Cell<u32>,
     pub(super) told: Told,
     pub(super) life: Life,
+    pub(super) user_allowances: UserAllowances,
+    pub(super) users: Users,
     /// Turns at the broker for joins: a storm of them waits here instead of being refused there.
     pub(super) calls: Semaphore,
     /// Turns at reading streams.
@@ -100,6 +104,8 @@ impl Shard {
             tick: Cell::new(0),
             told: Told::default(),
             life: Life::default(),
+            user_allowances: UserAllowances::default(),
+            users: Users::default(),
             calls: Semaphore::new(super::MOST_CALLS_FOR_JOINS),
             reads: Semaphore::new(super::MOST_READS),
             postings: Postings::default(),
@@ -327,6 +333,8 @@ impl Shard {
             Mail::Life(incarnation) => self.begin_life(incarnation),
             Mail::Muster { home } => self.muster(home),
             Mail::Present { room, members } => self.take_present(&room, members),
+            Mail::Sit { user, answer } => self.take_sit(user, answer),
+            Mail::Rise { user } => self.take_rise(user),
             Mail::Expel { to } => {
                 if let Some(peer) = self.resolve(to) {
                     peer.request_stop(Stop::NameTaken);

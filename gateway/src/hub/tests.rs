@@ -31,9 +31,13 @@ use crate::telemetry::trace::Tracing;
 mod catching_up;
 mod delivery;
 mod ending;
+mod identity;
 mod joining;
+mod limits;
 mod lives;
+mod orders;
 mod outage;
+mod posting;
 mod sabotage;
 mod terms;
 
@@ -46,7 +50,13 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
+    publish_fails: RefCell<Option<BrokerError>>,
+    /// A gate before every publish.
+    publishes: Semaphore,
     beat_fails: Cell<bool>,
+    quotas_fail: Cell<bool>,
+    /// Calls about limits so far.
+    calls: Cell<usize>,
     reads: Semaphore,
     /// Reads that stand at the gate.
     waiting: Cell<usize>,
@@ -57,11 +67,20 @@ struct Faulty {
 #[async_trait(?Send)]
 impl Broker for Faulty {
     async fn publish(&self, room: &RoomName, policy: &RoomPolicy, new: &[Record]) -> Result<Published, BrokerError> {
-        self.inner.publish(room, policy, new).await
+        let _pass = self.publishes.acquire().await.expect("open");
+        let fault = self.publish_fails.borrow().clone();
+        match fault {
+            Some(error) => Err(error),
+            None => self.inner.publish(room, policy, new).await,
+        }
     }
 
     async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
-        self.inner.broadcast(room, records).await
+        let fault = self.publish_fails.borrow().clone();
+        match fault {
+            Some(error) => Err(error),
+            None => self.inner.broadcast(room, records).await,
+        }
     }
 
     async fn subscribe(&self, room: &RoomName) -> Result<(), BrokerError> {
@@ -198,7 +217,11 @@ impl Node {
             let broker = Rc::new(Faulty {
                 inner,
                 presence_fails: RefCell::default(),
+                publish_fails: RefCell::default(),
+                publishes: Semaphore::new(1 << 20),
                 beat_fails: Cell::new(false),
+                quotas_fail: Cell::new(false),
+                calls: Cell::new(0),
                 reads,
                 waiting: Cell::new(0),
                 asked: Cell::new(0),
@@ -248,11 +271,15 @@ struct Client {
 
 impl Client {
     async fn connect(shard: &Rc<Shard>) -> Self {
+        Self::connect_as(shard, "n", Identity::default()).await
+    }
+
+    async fn connect_as(shard: &Rc<Shard>, name: &str, identity: Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
         let stream = near.expect("accepted").0;
-        let peer = Peer::new(ClientId::random(), "n".into(), Identity::default(), stream, QUEUE_LIMIT, 0);
+        let peer = Peer::new(ClientId::random(), name.into(), identity, stream, QUEUE_LIMIT, 0);
         shard.connect(&peer);
         Self { shard: Rc::clone(shard), peer, socket: far.expect("connected"), input: Vec::new() }
     }
@@ -320,6 +347,18 @@ async fn until(what: &str, done: impl Fn() -> bool) {
         }
     };
     timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("deadline passed, waiting for {what}"));
+}
+
+/// Settings with these lines in the configuration file.
+fn with_rooms(toml: &str) -> Settings {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("rooms.toml");
+    std::fs::write(&file, toml).expect("written");
+    let args = ["gateway".into(), "--config".into(), file.into_os_string()];
+    match Settings::load(args, [], directory.path()) {
+        Ok(crate::config::Action::Run(settings)) => *settings,
+        other => panic!("no settings: {:?}", other.err()),
+    }
 }
 
 /// Runs a test where local tasks can be spawned.

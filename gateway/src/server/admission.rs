@@ -1,6 +1,7 @@
 //! How many connections there may be, on the node and of one client address, and how fast they may come.
 //!
-//! One for all workers. Asked once per handshake and once per end of a connection, never on the data path.
+//! One for all workers. Asked once per handshake and once per end of a connection, never on the data path. It also knows
+//! of those who are only visiting, so that a node that nobody needs can close its door behind the last one.
 
 mod rate;
 #[cfg(test)]
@@ -39,12 +40,16 @@ pub enum Full {
     Address,
 }
 
+/// Bit of `total` that says that nobody is let in any more.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
 /// Counts connections against the limits.
 #[derive(Debug)]
 pub struct Admission {
     limits: AdmissionLimits,
     rate: Option<Rate>,
     total: AtomicUsize,
+    visits: AtomicUsize,
     /// Only used when addresses are limited. Never empty of meaning: an address at zero is removed.
     by_address: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
 }
@@ -53,7 +58,8 @@ impl Admission {
     /// Counts from zero.
     pub fn new(limits: AdmissionLimits) -> Arc<Self> {
         let rate = Rate::new(limits.connect_rate, Instant::now());
-        Arc::new(Self { limits, rate, total: AtomicUsize::new(0), by_address: Mutex::default() })
+        let (total, visits) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { limits, rate, total, visits, by_address: Mutex::default() })
     }
 
     /// Takes one connection's turn, if there is one now.
@@ -63,7 +69,24 @@ impl Admission {
 
     /// Connections that are counted now.
     pub fn connections(&self) -> usize {
-        self.total.load(Ordering::Relaxed)
+        self.total.load(Ordering::Relaxed) & !CLOSED
+    }
+
+    /// Notes that somebody is being served who is no connection, or none yet: a request, a worker that starts.
+    pub fn visit(self: &Arc<Self>) -> Visit {
+        self.visits.fetch_add(1, Ordering::Relaxed);
+        Visit(Arc::clone(self))
+    }
+
+    /// Visits under way.
+    pub fn visits(&self) -> usize {
+        self.visits.load(Ordering::Relaxed)
+    }
+
+    /// Lets nobody in from now on, if nobody is in. What is decided here holds for all workers at once: there is no
+    /// connection afterwards.
+    pub fn close_if_empty(&self) -> bool {
+        self.total.compare_exchange(0, CLOSED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// A place for one connection of `address`, until the permit is dropped.
@@ -72,7 +95,7 @@ impl Admission {
     /// [`Full`], and nothing is counted.
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Full> {
         let address = subscriber(address);
-        let max = if self.limits.max_connections == 0 { usize::MAX } else { self.limits.max_connections };
+        let max = if self.limits.max_connections == 0 { CLOSED } else { self.limits.max_connections };
         self.total
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| (total < max).then(|| total + 1))
             .map_err(|_| Full::Node)?;
@@ -97,6 +120,16 @@ impl Admission {
             return true;
         }
         false
+    }
+}
+
+/// A visit; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Visit(Arc<Admission>);
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.visits.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

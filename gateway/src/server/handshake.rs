@@ -203,7 +203,11 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
 /// What the holder of `token` may do, if that includes the rooms of the path.
 fn authorised(access: &Access, token: Option<&str>, route: &Route) -> Result<Grant, Refusal> {
     let grant = access.admit(token).map_err(|denied| {
-        let outcome = if denied == Denied::Missing { Outcome::NoToken } else { Outcome::BadToken };
+        let outcome = match denied {
+            Denied::Missing => Outcome::NoToken,
+            Denied::KeysUnavailable => Outcome::KeysUnavailable,
+            _ => Outcome::BadToken,
+        };
         Refusal::new(outcome, denied.to_string())
     })?;
     check_rooms(&grant, route)?;

@@ -61,6 +61,7 @@ pub(super) fn builder(rules: &HandshakeRules) -> Builder {
 /// Serves one connection; ends when it is closed or handed to a session.
 pub(super) async fn serve(stream: TcpStream, peer: IpAddr, context: Rc<Context>) {
     let began = SystemTime::now();
+    let _visit = context.admission.visit();
     let fate = Rc::new(Fate { granted: Cell::new(None), outcome: Cell::new(Outcome::Abandoned) });
     let door = Door { context: context.clone(), peer, fate: Rc::clone(&fate) };
     let mut connection = context.builder.serve_connection(TokioIo::new(stream), door);

@@ -69,6 +69,8 @@ outcomes! {
     NoToken, "no_token", 401;
     /// A token that is not good: expired, not for this service, not signed by a known key.
     BadToken, "bad_token", 401;
+    /// The token's issuer publishes its keys, and they could not be fetched yet.
+    KeysUnavailable, "keys_unavailable", 503;
     /// The token does not allow a room of the path or query.
     ForbiddenRoom, "forbidden_room", 403;
     /// The operator's service says no.
@@ -135,7 +137,8 @@ impl Refusal {
             HandshakeOutcome::BadToken => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
             }
-            HandshakeOutcome::TooManyConnections
+            HandshakeOutcome::KeysUnavailable
+            | HandshakeOutcome::TooManyConnections
             | HandshakeOutcome::AddressLimit
             | HandshakeOutcome::ConnectRate
             | HandshakeOutcome::AuthorizeFailed

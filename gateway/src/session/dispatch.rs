@@ -15,6 +15,7 @@ use super::Floor;
 use super::accepted::Route;
 use super::budget::{Budget, millis_since};
 use super::end::End;
+use super::share::Share;
 use crate::access::{Grant, Right};
 use crate::broker::{Record, Subject};
 use crate::hub::{LONGEST_PAGE, PAGE, Peer, Question, now_us};
@@ -45,6 +46,7 @@ pub(super) struct Dispatcher {
     /// Whose ids this client's are.
     subject: Subject,
     publishes: Budget,
+    pub(super) share: Share,
     wrongs: Budget,
     controls: Budget,
 }
@@ -53,11 +55,13 @@ impl Dispatcher {
     pub(super) fn new(floor: Rc<Floor>, peer: Rc<Peer>, grant: Grant, echo: bool) -> Self {
         let now = millis_since(floor.heartbeat.start);
         let settings = &floor.settings;
+        let subject = grant.user().map_or(Subject::NOBODY, |user| Subject::of(user));
         Self {
             publishes: Budget::new(settings.publish_rate, settings.publish_burst, now),
             wrongs: Budget::new(1, settings.abuse_limit, now),
             controls: Budget::new(CONTROL_RATE, CONTROL_BURST, now),
-            subject: grant.user().map_or(Subject::NOBODY, |user| Subject::of(user)),
+            share: Share::new(&floor.shard, subject),
+            subject,
             floor,
             peer,
             grant,
@@ -78,6 +82,11 @@ impl Dispatcher {
         (self.floor, self.peer)
     }
 
+    /// Whose client this is.
+    pub(super) fn subject(&self) -> Subject {
+        self.subject
+    }
+
     pub(super) fn is_echo(&self) -> bool {
         self.echo
     }
@@ -91,7 +100,8 @@ impl Dispatcher {
         if self.echo {
             return !self.peer.awaits_writable();
         }
-        if self.deferred.is_some() { self.peer.is_settled() } else { self.peer.may_read() }
+        // What waits for its user's share need not wait for the answers to earlier publishes.
+        if self.deferred.is_some() && !self.share.is_paid() { self.peer.is_settled() } else { self.peer.may_read() }
     }
 
     /// Says `welcome` and asks for the rooms of the path.
@@ -166,7 +176,11 @@ impl Dispatcher {
                     self.deferred = Some(text.into());
                     return Ok(());
                 }
-                match self.carry_out(frame, reference) {
+                let outcome = self.carry_out(frame, reference);
+                if self.share.pay() {
+                    self.deferred = Some(text.into());
+                }
+                match outcome {
                     Ok(()) => Ok(()),
                     Err(Refused(code, words)) => self.refuse(reference, code, &words),
                 }
@@ -201,7 +215,9 @@ impl Dispatcher {
         let metrics = &self.floor.metrics;
         match frame {
             ClientFrame::Publish { room, data, id, echo } => {
-                metrics.received(ReceivedKind::Publish);
+                if !self.share.is_paid() {
+                    metrics.received(ReceivedKind::Publish);
+                }
                 self.publish(room, data, id, echo, reference)
             }
             ClientFrame::Ping => {
@@ -220,10 +236,15 @@ impl Dispatcher {
                 Ok(())
             }
             ClientFrame::Rename { name } => {
-                metrics.received(ReceivedKind::Rename);
+                if !self.share.is_paid() {
+                    metrics.received(ReceivedKind::Rename);
+                }
                 self.must_be_free_to_rename()?;
                 // Every member of every room joined is told: it counts as a publish.
                 self.spend()?;
+                if self.must_wait_for_share()? {
+                    return Ok(());
+                }
                 self.floor.shard.rename(&self.peer, &Arc::from(&*name), reference);
                 Ok(())
             }
@@ -265,6 +286,9 @@ impl Dispatcher {
             })?,
         };
         self.must_have(Right::Publish, &room)?;
+        if self.must_wait_for_share()? {
+            return Ok(());
+        }
         let span = self.floor.tracing.publish();
         let record = Record {
             idempotent: id.is_some(),
@@ -272,7 +296,7 @@ impl Dispatcher {
             id: id.map_or_else(|| Uuid::new_v4().hyphenated().to_string().into(), |id| Arc::from(&*id)),
             from: self.peer.id,
             name: self.peer.name(),
-            user: self.peer.identity().user.clone(),
+            user: self.peer.user().cloned(),
             echo,
             accepted_at_us: now_us(),
             trace: span.as_ref().map(Span::context),
@@ -284,10 +308,10 @@ impl Dispatcher {
 
     /// Takes one from the publish rate.
     fn spend(&mut self) -> Result<(), Refused> {
-        if self.publishes.take(millis_since(self.floor.heartbeat.start)) {
+        if self.share.is_paid() || self.publishes.take(millis_since(self.floor.heartbeat.start)) {
             return Ok(());
         }
-        self.floor.totals.sockets.rate_limited.inc();
+        self.floor.totals.limits.refused("client", 1);
         Err(Refused::new(ErrorCode::RateLimited, "faster than the allowed rate"))
     }
 

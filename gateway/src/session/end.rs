@@ -24,18 +24,20 @@ pub enum End {
     Abuse,
     /// The outbound queue was full.
     SlowConsumer,
+    /// Its user has as many connections as there may be.
+    ConnectionLimit,
     /// The node shuts down.
     Draining,
     /// The node has more clients than its share.
     Rebalanced,
     /// Its name was taken by another, where names are unique.
     NameTaken,
-    /// Its token has expired, and no other came.
-    Expired,
     /// An operator ended it, and asks for its return.
     Requested,
     /// An operator ended it.
     Removed,
+    /// Its token has expired, and no other came.
+    Expired,
 }
 
 impl End {
@@ -90,6 +92,9 @@ impl End {
             Self::SlowConsumer => row(CloseCode::SlowConsumer, "slow_consumer", "outbound queue full", true),
             Self::Rebalanced => row(CloseCode::Restart, "rebalanced", "another node has more room", true),
             Self::Draining => row(CloseCode::Restart, "draining", "node is shutting down", true),
+            Self::ConnectionLimit => {
+                row(CloseCode::TooManyConnections, "connection_limit", "too many connections of this user", true)
+            }
             Self::Expired => row(CloseCode::Unauthorized, "expired", "the token has expired", false),
             Self::NameTaken => row(CloseCode::Removed, "name_taken", "the name was taken by another", false),
             Self::Requested => row(CloseCode::Restart, "requested", "an operator asks for a new connection", true),
@@ -108,9 +113,9 @@ impl From<Stop> for End {
             Stop::Draining => Self::Draining,
             Stop::Rebalanced => Self::Rebalanced,
             Stop::NameTaken => Self::NameTaken,
-            Stop::Expired => Self::Expired,
             Stop::Requested => Self::Requested,
             Stop::Removed => Self::Removed,
+            Stop::Expired => Self::Expired,
         }
     }
 }
@@ -134,8 +139,8 @@ mod tests {
         assert_eq!(code(End::Abuse), Some(1008));
         assert_eq!(code(End::SlowConsumer), Some(4408));
         assert_eq!((code(End::Draining), code(End::Rebalanced)), (Some(1012), Some(1012)));
-        assert_eq!(code(End::Expired), Some(4401));
         assert_eq!((code(End::Requested), code(End::Removed)), (Some(1012), Some(4409)));
+        assert_eq!((code(End::Expired), code(End::ConnectionLimit)), (Some(4401), Some(4429)));
         assert_eq!(code(Violation { code: 1009, reason: "" }.into()), Some(1009));
         assert!(End::SlowConsumer.row().may_retry && !End::Abuse.row().may_retry);
     }

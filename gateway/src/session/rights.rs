@@ -2,8 +2,6 @@
 //!
 //! Part of the dispatcher. It knows grants, not tokens: those are read by `access`, and are gone when it returns.
 
-use std::sync::Arc;
-
 use roomcast_protocol::{ErrorCode, RoomName, refreshed_frame};
 
 use super::dispatch::{Dispatcher, Refused};
@@ -64,13 +62,16 @@ impl Dispatcher {
                 shard.expel(peer, &room, FORBIDDEN);
             }
         }
-        if let Some(name) = self.grant.name().filter(|name| **name != peer.name()) {
-            shard.rename(peer, &Arc::clone(name), None);
+        let info_is_new = peer.set_info(self.grant.info().cloned());
+        let name = self.grant.name().cloned().unwrap_or_else(|| peer.name());
+        if info_is_new || name != peer.name() {
+            shard.rename(peer, &name, None);
         }
         Ok(())
     }
 }
 
 fn refused(denied: Denied) -> Refused {
-    Refused(ErrorCode::Unauthorized, denied.to_string().into())
+    let code = if denied == Denied::KeysUnavailable { ErrorCode::KeysUnavailable } else { ErrorCode::Unauthorized };
+    Refused(code, denied.to_string().into())
 }

@@ -11,7 +11,9 @@ use prometheus::{
     CounterVec, Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
+pub use super::access_metrics::AccessMetrics;
 use super::cluster_metrics::ClusterMetrics;
+use super::limit_metrics::LimitMetrics;
 use super::process::Process;
 use super::register::Registrar;
 pub use super::webhook_metrics::{AuthorizeMetrics, WebhookMeter, WebhookMetrics};
@@ -38,6 +40,10 @@ pub struct Metrics {
     pub broker: BrokerMetrics,
     /// Calls of the operator's services.
     pub webhooks: WebhookMetrics,
+    /// What is limited.
+    pub limits: LimitMetrics,
+    /// Tokens and keys.
+    pub access: AccessMetrics,
     registry: Registry,
     rows: Vec<Row>,
 }
@@ -99,8 +105,6 @@ pub struct SocketMetrics {
     pub outbound_queue_bytes: IntGauge,
     /// Closed with 4408.
     pub slow_consumers: IntCounter,
-    /// Requests refused by the publish rate.
-    pub rate_limited: IntCounter,
     /// By `code` of the `error` frame.
     pub protocol_errors: IntCounterVec,
 }
@@ -179,10 +183,12 @@ impl Metrics {
         let hub = HubMetrics::new(&mut registrar);
         let cluster = ClusterMetrics::new(&mut registrar);
         let broker = BrokerMetrics::new(&mut registrar);
+        let limits = LimitMetrics::new(&mut registrar);
+        let access = AccessMetrics::new(&mut registrar);
         let webhooks = WebhookMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, cluster, broker, webhooks, registry, rows })
+        Arc::new(Self { node, sockets, hub, cluster, broker, limits, access, webhooks, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.
@@ -265,7 +271,6 @@ impl SocketMetrics {
             writes: r.counter("writes_total", "Write calls on WebSockets."),
             outbound_queue_bytes: r.gauge("outbound_queue_bytes", "Bytes waiting for clients, all queues together."),
             slow_consumers: r.counter("slow_consumers_total", "Clients closed with 4408: their queue was full."),
-            rate_limited: r.counter("rate_limited_total", "Publishes refused by a client's rate."),
             protocol_errors: r.counters("protocol_errors_total", "`error` frames sent, by code.", &["code"]),
         }
     }

@@ -55,13 +55,13 @@ impl<'a> Host<'a> {
     async fn enter(&self, name: &str, count: usize) -> Vec<ClientId> {
         self.hold(&[name.to_owned()]).await;
         let clients: Vec<ClientId> = (0..count).map(|_| ClientId::random()).collect();
-        let ops: Vec<_> = clients.iter().map(|&client| PresenceOp::Enter(member(client, "n"))).collect();
+        let ops: Vec<_> = clients.iter().map(|&client| enter(client, "n")).collect();
         self.apply(name, &ops).await;
         clients
     }
 
     async fn leave(&self, name: &str, clients: &[ClientId]) {
-        let ops: Vec<_> = clients.iter().map(|&client| PresenceOp::Leave(member(client, "n"))).collect();
+        let ops: Vec<_> = clients.iter().map(|&client| leave(client, "n")).collect();
         self.apply(name, &ops).await;
         self.broker.release(&self.life, &[room(name)]).await.expect("released");
     }
@@ -205,7 +205,7 @@ async fn nodes_say_how_they_are(pair: Pair) {
     let (two, one) = (Host::start(&*pair.b, "node-b").await, Host::start(&*pair.a, "node-a").await);
     let long = Host::start(&*pair.a, &"n".repeat(64)).await;
     let nodes = pair.a.nodes().await.expect("nodes");
-    let expected: Vec<_> = [&one, &two, &long].map(|host| note(&host.name).report(&host.life)).into();
+    let expected: Vec<_> = [&long, &one, &two].map(|host| note(&host.name).report(&host.life)).into();
     assert_eq!(nodes, expected);
     pair.b.bury(&two.life, Farewell::Clean).await.expect("buried");
     pair.a.bury(&long.life, Farewell::InHaste).await.expect("buried");

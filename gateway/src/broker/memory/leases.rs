@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use roomcast_protocol::RoomName;
 
-use crate::broker::{Beat, Farewell, Incarnation, NodeReport, Pulse, RoomsQuestion};
+use crate::broker::{Beat, Claim, Farewell, Incarnation, NodeReport, Pulse, RoomsQuestion, Subject};
 
 #[derive(Default)]
 pub(super) struct Leases {
     leases: BTreeMap<String, Lease>,
     rooms: HashMap<Incarnation, BTreeSet<RoomName>>,
+    users: HashMap<Incarnation, HashMap<Subject, u32>>,
 }
 
 struct Lease {
@@ -119,11 +120,34 @@ impl Leases {
         alive.filter_map(|lease| lease.note.as_ref()).map(|note| note.report.clone()).collect()
     }
 
+    /// None if this incarnation has no lease.
+    pub(super) fn claim(&mut self, incarnation: &Incarnation, claim: Claim, now: Instant) -> Option<u32> {
+        let Claim { user, own, wanted, most } = claim;
+        let living = || self.leases.values().filter(|lease| lease.until > now && lease.note.is_some());
+        living().find(|lease| lease.incarnation == *incarnation)?;
+        let count = |lease: &Lease| self.users.get(&lease.incarnation).and_then(|users| users.get(&user)).copied();
+        let others = living().filter(|lease| lease.incarnation != *incarnation).filter_map(count).sum::<u32>();
+        let granted = wanted.min(most.saturating_sub(others).saturating_sub(own));
+        self.set_users(incarnation, &[(user, own + granted)]);
+        Some(granted)
+    }
+
+    pub(super) fn set_users(&mut self, incarnation: &Incarnation, counts: &[(Subject, u32)]) {
+        let users = self.users.entry(incarnation.clone()).or_default();
+        for (user, count) in counts {
+            if *count > 0 { _ = users.insert(*user, *count) } else { _ = users.remove(user) }
+        }
+        if users.is_empty() {
+            self.users.remove(incarnation);
+        }
+    }
+
     pub(super) fn bury(&mut self, incarnation: &Incarnation, farewell: Farewell) {
         match farewell {
             Farewell::Clean => {
                 self.leases.remove(incarnation.as_str());
                 self.rooms.remove(incarnation);
+                self.users.remove(incarnation);
             }
             Farewell::InHaste => {
                 if let Some(lease) = self.leases.get_mut(incarnation.as_str()) {

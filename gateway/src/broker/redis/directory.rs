@@ -1,6 +1,6 @@
 //! Questions about the cluster as a whole: its rooms, its nodes, one member. Used by the broker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use ::redis::{Cmd, Value, cmd, pipe};
 use async_trait::async_trait;
@@ -151,21 +151,23 @@ fn question(broker: &RedisBroker, room: &RoomName) -> Cmd {
     cmd("ZCARD").arg(broker.keys.key(room, ":p")).clone()
 }
 
+/// Seconds and µs; lives with when they run out; lives with their notes.
+type NodesAnswer = ((u64, u64), Vec<(Vec<u8>, f64)>, Vec<(Vec<u8>, Vec<u8>)>);
+
 async fn nodes(broker: &RedisBroker) -> Result<Vec<NodeReport>, BrokerError> {
     let mut all = pipe();
     all.add_command(cmd("TIME"));
     all.add_command(cmd("ZRANGE").arg(broker.keys.shared("leases")).arg(0).arg(-1).arg("WITHSCORES").clone());
     all.add_command(cmd("HGETALL").arg(broker.keys.shared("nodes")).clone());
-    type Answer = ((u64, u64), Vec<(Vec<u8>, f64)>, Vec<(Vec<u8>, Vec<u8>)>);
-    let ((seconds, micros), leases, notes): Answer = broker.topology.query_all(WHOLE, all).await?;
+    let ((seconds, micros), leases, told): NodesAnswer = broker.topology.query_all(WHOLE, all).await?;
     let now = (seconds * 1000 + micros / 1000) as f64;
-    let leases: std::collections::HashMap<_, _> = leases.into_iter().collect();
+    let leases: HashMap<_, _> = leases.into_iter().collect();
     let report = |(life, note): (Vec<u8>, Vec<u8>)| {
         leases.get(&life).filter(|until| **until > now)?;
         let (life, note) = (std::str::from_utf8(&life).ok()?, std::str::from_utf8(&note).ok()?);
         NodeReport::parse(Incarnation::parse(life)?, note)
     };
-    let mut nodes: Vec<NodeReport> = notes.into_iter().filter_map(report).collect();
+    let mut nodes: Vec<NodeReport> = told.into_iter().filter_map(report).collect();
     nodes.sort_by(|one, other| (&one.node, one.incarnation.as_str()).cmp(&(&other.node, other.incarnation.as_str())));
     Ok(nodes)
 }

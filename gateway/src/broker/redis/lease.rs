@@ -6,6 +6,7 @@ use ::redis::{Cmd, Value, cmd, pipe};
 use roomcast_protocol::RoomName;
 
 use super::RedisBroker;
+use super::quota::forget_users;
 use super::script::{foreign, number, text};
 use super::topology::WHOLE;
 use crate::broker::{Beat, BrokerError, Farewell, Incarnation, MAX_PAGE, Pulse};
@@ -113,6 +114,7 @@ pub(super) async fn bury(
     match farewell {
         Farewell::Clean => {
             all.add_command(cmd("DEL").arg(rooms_key(broker, incarnation)).clone());
+            all.add_command(forget_users(broker, incarnation));
             all.add_command(cmd("ZREM").arg(leases).arg(name).clone());
         }
         Farewell::InHaste => _ = all.add_command(cmd("ZADD").arg(leases).arg(0).arg(name).clone()),

@@ -44,6 +44,8 @@ pub(super) struct Scripts {
     pub(super) beat: Script,
     pub(super) rooms: Script,
     pub(super) answer: Script,
+    pub(super) take: Script,
+    pub(super) claim: Script,
 }
 
 impl Scripts {
@@ -57,11 +59,13 @@ impl Scripts {
             beat: script(include_str!("beat.lua")),
             rooms: script(include_str!("rooms.lua")),
             answer: script(include_str!("answer.lua")),
+            take: script(include_str!("take.lua")),
+            claim: script(include_str!("claim.lua")),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 6] {
-        [&self.publish, &self.history, &self.presence, &self.beat, &self.rooms, &self.answer]
+    pub(super) fn all(&self) -> [&Script; 8] {
+        [&self.publish, &self.history, &self.presence, &self.beat, &self.rooms, &self.answer, &self.take, &self.claim]
     }
 }
 

@@ -2,21 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Client, Node, local, until};
+use super::{Client, Node, local, until, with_rooms};
 use crate::broker::{Broker, BrokerError};
 use crate::config::{RoomPolicy, Settings};
 use crate::hub::Sight;
 
 fn ephemeral() -> Settings {
-    let toml = "[[rooms]]\npattern = \"*\"\nmode = \"ephemeral\"\n";
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("rooms.toml");
-    std::fs::write(&file, toml).expect("written");
-    let args = ["gateway".into(), "--config".into(), file.into_os_string()];
-    match Settings::load(args, [], directory.path()) {
-        Ok(crate::config::Action::Run(settings)) => *settings,
-        other => panic!("no settings: {:?}", other.err()),
-    }
+    with_rooms("[[rooms]]\npattern = \"*\"\nmode = \"ephemeral\"\n")
 }
 
 #[tokio::test]

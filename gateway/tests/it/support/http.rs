@@ -125,6 +125,11 @@ impl Raw {
         matches!(self.stream.read_buf(&mut self.buffer).await, Ok(read) if read > 0)
     }
 
+    /// The status of the answer that comes.
+    pub async fn head(&mut self) -> u16 {
+        within("an answer", self.read_head()).await.status
+    }
+
     async fn read_head(&mut self) -> Response {
         loop {
             if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {

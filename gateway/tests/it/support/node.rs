@@ -146,6 +146,11 @@ impl Node {
         within("the node to exit", self.child.wait()).await.unwrap()
     }
 
+    /// Whether the process is still there.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
