@@ -45,7 +45,7 @@ suite cargo cargo test --workspace --no-fail-fast
 suite conformance scripts/conformance.sh
 # cargo test has built the gateway, since the integration tests start it.
 suite interop gateway/tests/cluster.sh 3 ws target/debug/gateway .cache/venv/bin/python gateway/tests/interop/chat.py
-suite browser gateway/tests/cluster.sh 2 http target/debug/gateway node gateway/tests/browser/page.mjs
+suite browser node gateway/tests/browser/run.mjs target/debug/gateway
 suite client clients/js/test/run.sh target/debug/gateway
 # So has it the load tester, for the same reason.
 suite dashboards .cache/venv/bin/python grafana/tests/dashboards.py target/debug/gateway target/debug/loadtest

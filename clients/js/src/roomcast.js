@@ -1,4 +1,5 @@
-// Roomcast's client: rooms over one WebSocket that is lost and found again. For browsers and Node; imports nothing.
+// Roomcast's client: rooms over one WebSocket that is lost and found again. For browsers and Node. It imports nothing and
+// is one file, so that a page can take it as it is.
 //
 // Link is the connection: when to connect, whether it lives, tokens, pace. Line is one room: its place in the order,
 // who is there, what waits to be published. Roomcast and Room are what users hold; they pass on and keep nothing.
@@ -6,13 +7,15 @@
 
 const SUBPROTOCOL = "roomcast.v1.json";
 const STOP_CODES = new Set([1002, 1003, 1007, 4403, 4409]); // coming back unchanged would not help
-const HARD_CODES = new Set([1008, 1009, 1013]); // come back, but much later
+const HARD_CODES = new Set([1008, 1009, 1013, 4429]); // come back, but much later
 const RETRY_MS = 500; // ceiling of the first wait; it doubles with each attempt
 const REFUSED_RETRY_MS = 1000; // the same where there was no welcome
 const HARD_RETRY_MS = 5000; // the same after HARD_CODES, of which at least half is waited
+const FULL_RETRY_MS = 30_000; // the least wait where a user has too many connections
 const MAX_TIMER_MS = 2 ** 31 - 1; // beyond it, timers fire at once
 const LATE_MS = 5000; // a timer as late as that means that the machine slept
 const PROBE_MS = 5000; // time for an answer when there is reason to doubt
+const REFRESH_AGAIN_MS = 5000; // no token is fetched sooner after the last
 const NAME_PATIENCE_MS = 30_000; // a killed node's members keep their unique names for up to 20 s
 const MOST_IN_FLIGHT = 128; // half of what a node takes before it stops reading, and with it our pings
 const MOST_BYTES_IN_FLIGHT = 65_536;
@@ -110,15 +113,21 @@ function uuid() { // crypto.randomUUID is missing on pages without TLS
   return digits.join("").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-// When a JWT ends, in ms since the epoch; undefined if it cannot be read.
-function expiryOf(token) {
+// How long a JWT is good for, in ms; undefined if it cannot be read. It was just fetched: where the clock here says that it
+// is over, or lasts longer than it ever did, the clock is wrong.
+function timeLeft(token) {
   try {
-    const { exp } = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
-    return Number.isFinite(exp) ? exp * 1000 : undefined;
+    const { exp, iat } = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+    if (!Number.isFinite(exp)) return undefined;
+    const left = exp * 1000 - Date.now();
+    const whole = Number.isFinite(iat) ? (exp - iat) * 1000 : Math.max(left, 0);
+    return left > 0 ? Math.min(left, whole) : whole;
   } catch {
     return undefined;
   }
 }
+
+const timeUntil = (moment) => (Number.isFinite(moment) ? moment - Date.now() : undefined);
 
 function addressesOf(url) {
   const list = (Array.isArray(url) ? url : [url]).map((one) => {
@@ -165,12 +174,18 @@ class Link {
     this.timers = new Set();
     this.counter = 0;
     this.attempts = 0;
+    this.welcomedAt = undefined; // since when the server serves us
+    this.comeBackAt = undefined; // when it asked us to, if it sends us away
+    this.denied = false; // the last token was refused
+    this.patient = false; // the wait is the server's wish
+    this.stopped = undefined; // why there is no coming back
+    this.turn = 0; // whose line's publish is next
     this.era = 0; // counts connections, so that what was meant for one does not reach the next
     this.at = 0; // index of the address in use
     this.queued = { count: 0, bytes: 0 };
     this.flying = { count: 0, bytes: 0 };
     this.limits = {};
-    this.bucket = { tokens: 0, burst: 0, rate: 0, since: 0 };
+    this.bucket = { tokens: 0, share: 1, rate: 0, since: 0 };
     this.socket = null;
     this.wake = () => this.awake();
     globalThis.addEventListener?.("online", this.wake);
@@ -211,8 +226,9 @@ class Link {
   start() {
     if (this.ended) return;
     this.forget();
-    this.stopped = null;
-    const era = this.era;
+    this.stopped = this.welcomedAt = this.comeBackAt = undefined;
+    this.trouble = "";
+    const { era } = this;
     this.show("connecting");
     if (era !== this.era) return; // a listener closed or connected
     this.deadline = this.later(this.options.connectTimeoutMs, () => this.lost(1006, "no welcome in time", true));
@@ -244,13 +260,11 @@ class Link {
       return this.stop({ code: 0, reason: error.message }, error);
     }
     this.socket = socket;
-    this.welcomedAt = undefined;
-    this.comeBackAt = undefined;
     this.heard = 0;
     this.token = token;
     socket.onmessage = ({ data }) => socket === this.socket && this.receive(data);
-    socket.onclose = ({ code, reason }) => socket === this.socket && this.lost(code, reason);
-    socket.onerror = nothing; // what follows is close; and some implementations throw where nobody listens
+    socket.onclose = ({ code, reason }) => socket === this.socket && this.lost(code, reason || this.trouble);
+    socket.onerror = ({ message }) => (this.trouble = isText(message) ? message : ""); // close follows
   }
 
   // Lets go of the socket, whatever state it is in, and of all that was meant for it.
@@ -265,7 +279,7 @@ class Link {
     for (const run of this.onLoss.splice(0)) run();
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
-    socket.onerror = nothing;
+    socket.onerror = nothing; // some implementations throw where nobody listens
     if (dead && socket.terminate) socket.terminate();
     else if (socket.readyState < 2) socket.close(1000);
   }
@@ -274,7 +288,10 @@ class Link {
     const { options, addresses } = this;
     const { nodeId } = this.status;
     const welcomed = this.welcomedAt !== undefined;
-    if (welcomed && Date.now() - this.welcomedAt >= options.stableMs) this.attempts = this.denied = 0;
+    if (welcomed && Date.now() - this.welcomedAt >= options.stableMs) {
+      this.attempts = 0;
+      this.denied = false;
+    }
     const asked = this.comeBackAt;
     this.comeBackAt = undefined;
     this.forget(dead);
@@ -285,7 +302,7 @@ class Link {
     if (STOP_CODES.has(code) || (unauthorized && (typeof options.token !== "function" || this.denied))) {
       return this.stop({ code, reason, nodeId });
     }
-    if (unauthorized) this.denied = 1;
+    if (unauthorized) this.denied = true;
     this.at = (this.at + 1) % addresses.length;
     const delay = asked === undefined ? this.delayAfter(code, welcomed) : Math.max(0, asked - Date.now());
     this.patient = asked !== undefined || HARD_CODES.has(code);
@@ -296,6 +313,8 @@ class Link {
 
   // Full jitter: anything up to a ceiling that doubles.
   delayAfter(code, welcomed) {
+    // As many connections as the user may have: one of the others has to go first. Or one of our own is not counted out yet.
+    if (code === 4429 && this.mine.size === 0) return FULL_RETRY_MS * (1 + this.options.random());
     const hard = HARD_CODES.has(code);
     const first = hard ? HARD_RETRY_MS : welcomed ? RETRY_MS : REFUSED_RETRY_MS;
     const ceiling = Math.min(this.options.maxDelayMs, first * 2 ** Math.min(this.attempts, 30));
@@ -417,10 +436,9 @@ class Link {
     this.limits = isObject(frame.limits) ? frame.limits : {};
     // A little slower than allowed, since what is sent evenly does not arrive evenly. What may be sent at once is not told.
     const rate = isSeq(this.limits.publishRate) ? this.limits.publishRate * 0.9 : 0;
-    const burst = Math.ceil(rate / 5);
-    this.bucket = { tokens: burst, burst, rate, since: Date.now() };
+    this.bucket = { tokens: Math.ceil(rate / 10), share: 1, rate, since: Date.now() };
     this.mind();
-    this.planRefresh(expiryOf(this.token) ?? frame.expiresAtMs);
+    this.planRefresh(timeLeft(this.token) ?? timeUntil(frame.expiresAtMs));
     // Whoever was given a name keeps it when they come back, unless their token says who they are.
     if (this.token === undefined && isText(frame.name)) this.name ??= frame.name;
     const { era } = this;
@@ -438,48 +456,47 @@ class Link {
 
   // -- the token, fetched anew when four fifths of its time are over
 
-  planRefresh(expiresAt) {
+  planRefresh(left) {
     this.cancel(this.refreshing);
-    if (typeof this.options.token !== "function" || !Number.isFinite(expiresAt)) return;
-    this.refreshing = this.later(Math.max(1000, (expiresAt - Date.now()) * 0.8), () => this.refresh());
+    if (typeof this.options.token !== "function" || !Number.isFinite(left)) return;
+    this.refreshing = this.later(Math.max(left * 0.8, REFRESH_AGAIN_MS), () => this.refresh());
   }
 
   refresh() {
-    const again = () => this.planRefresh(Date.now() + 6250); // in 5 s
-    this.fetchToken((token) => {
-      this.planRefresh(Math.max(expiryOf(token) ?? NaN, Date.now() + 6250));
-      this.ask({ type: "refresh", token }, (frame) => {
-        if (frame.type === "refreshed" && Number.isFinite(frame.expiresAtMs) && expiryOf(token) === undefined) {
-          this.planRefresh(frame.expiresAtMs);
-        }
-        if (frame.type !== "error") return;
-        this.report(fromFrame(frame));
-        again();
-      });
-    }, (error) => {
+    const failed = (error) => {
       this.report(error);
-      again();
-    });
+      this.planRefresh(0);
+    };
+    this.fetchToken((token) => {
+      this.planRefresh(timeLeft(token));
+      this.ask({ type: "refresh", token }, (frame) => {
+        if (frame.type === "error") failed(fromFrame(frame));
+        else if (timeLeft(token) === undefined) this.planRefresh(timeUntil(frame.expiresAtMs));
+      });
+    }, failed);
   }
 
   // -- publishing at the node's pace: each refusal counts against us, and twenty close the connection
 
   pump() {
     if (this.status.state !== "open" || this.pumping !== undefined) return;
-    for (const line of this.lines.values()) {
-      for (const entry of line.sendable()) {
-        const { flying } = this;
-        if (flying.count > 0 && (flying.count >= MOST_IN_FLIGHT || flying.bytes + entry.bytes > MOST_BYTES_IN_FLIGHT)) return;
-        const wait = this.take();
-        if (wait > 0) {
-          this.pumping = this.later(wait, () => {
-            this.pumping = undefined;
-            this.pump();
-          });
-          return;
-        }
-        line.send(entry);
+    const lines = [...this.lines.values()];
+    for (let idle = 0; idle < lines.length; this.turn += 1) {
+      const line = lines[this.turn % lines.length];
+      const entry = line.next();
+      idle = entry ? 0 : idle + 1;
+      if (!entry) continue;
+      const { count, bytes } = this.flying;
+      if (count > 0 && (count >= MOST_IN_FLIGHT || bytes + entry.bytes > MOST_BYTES_IN_FLIGHT)) return;
+      const wait = this.take();
+      if (wait > 0) {
+        this.pumping = this.later(wait, () => {
+          this.pumping = undefined;
+          this.pump();
+        });
+        return;
       }
+      line.send(entry);
     }
   }
 
@@ -487,21 +504,27 @@ class Link {
   take() {
     const { bucket } = this;
     if (bucket.rate === 0) return 0;
+    const rate = bucket.rate * bucket.share;
+    const burst = Math.max(1, rate / 10);
     const now = Date.now();
-    const passed = Math.max(0, now - bucket.since) / 1000;
-    bucket.tokens = Math.min(bucket.burst, bucket.tokens + passed * bucket.rate);
+    bucket.tokens = Math.min(burst, bucket.tokens + (Math.max(0, now - bucket.since) / 1000) * rate);
     bucket.since = now;
-    if (bucket.tokens < 1) return Math.ceil(((1 - bucket.tokens) / bucket.rate) * 1000);
+    if (bucket.tokens < 1) return Math.ceil(((1 - bucket.tokens) / rate) * 1000);
     bucket.tokens -= 1;
     return 0;
   }
 
-  // Refused as too fast: what the node takes at once is less than was thought. Told once for many, it holds once.
+  // Refused as too fast: the user or the room may do less than the connection. Told once for many, it holds once; what is
+  // taken brings the pace back.
   slow() {
     const { bucket } = this;
     if (bucket.tokens < 0) return;
-    bucket.burst = Math.max(1, bucket.burst / 2);
-    bucket.tokens = -bucket.rate / 2;
+    bucket.share = Math.max(bucket.share / 2, 1 / Math.max(bucket.rate, 1));
+    bucket.tokens = (-bucket.rate * bucket.share) / 2;
+  }
+
+  hasten() {
+    this.bucket.share = Math.min(1, this.bucket.share + 0.01);
   }
 
   dropLongest() {
@@ -557,6 +580,8 @@ class Line {
     this.tries = 0;
     this.timers = new Set();
     this.gone = undefined; // why it is over
+    this.takenAt = undefined; // since when another has our name
+    this.syncing = false;
     this.mendedAt = undefined; // the seq behind which something is missing and was asked for
     this.renumber();
     this.ready = deferred();
@@ -611,8 +636,8 @@ class Line {
     const error = fromFrame(frame, this.id);
     this.tries += 1;
     // Whoever comes back from a node that was killed meets their own name, until its lease is over.
-    this.refusedAt ??= Date.now();
-    const own = error.code === "name_taken" && this.again && Date.now() - this.refusedAt < NAME_PATIENCE_MS;
+    if (error.code === "name_taken") this.takenAt ??= Date.now();
+    const own = error.code === "name_taken" && this.again && Date.now() - this.takenAt < NAME_PATIENCE_MS;
     const strange = error.code === "already_joined" && this.tries < 3;
     if (!error.retryable && !own && !strange) return this.end(error, true);
     const ceiling = Math.min(link.options.maxDelayMs, (own ? 4000 : RETRY_MS) * (own ? 1 : 2 ** this.tries));
@@ -632,7 +657,8 @@ class Line {
     this.state = "joined";
     this.again = true;
     this.tries = 0;
-    this.refusedAt = undefined;
+    this.takenAt = undefined;
+    if (recovery !== "resumed") this.mendedAt = undefined;
     this.held = [];
     this.skips.clear();
     const kind = cameBack ? this.recover(recovery, frame.rollback, durable) : undefined;
@@ -771,6 +797,7 @@ class Line {
     if (!["gap", "diverged", "unknown_term"].includes(kind) || !isPosition({ term, seq })) return this.link.bad("reset");
     this.held = [];
     this.skips.clear();
+    this.mendedAt = undefined;
     if (kind === "unknown_term") this.terms = [];
     this.rollBack({ term, seq });
     this.emit("recovered", { kind, term, seq });
@@ -901,9 +928,9 @@ class Line {
     return promise;
   }
 
-  sendable() {
-    if (this.state !== "joined" || this.paused) return [];
-    return this.outbox.filter((entry) => !entry.sent && !entry.expire());
+  next() {
+    if (this.state !== "joined" || this.paused) return undefined;
+    return this.outbox.find((entry) => !entry.sent && !entry.expire());
   }
 
   send(entry) {
@@ -938,6 +965,7 @@ class Line {
     entry.sent = false;
     if (entry.quiet) this.quietFlying -= 1;
     if (frame.type === "ack") {
+      link.hasten();
       if (entry.quiet && isSeq(seq) && isText(term) && this.state === "joined" && seq > this.place().seq) {
         this.skips.set(seq, { term, id: entry.id });
       }
@@ -956,8 +984,8 @@ class Line {
     if (code === "stale_id" && !entry.ownId && !entry.doubt && mayTry) {
       if (entry.id.startsWith(`${this.producer}#`)) this.renumber();
       entry.id = undefined;
-    } else if (code === "not_joined" && mayTry && this.state === "joined") {
-      this.enter();
+    } else if (code === "not_joined" && mayTry) {
+      if (this.state === "joined") this.enter();
     } else if (error.retryable && mayTry && code !== "bad_frame") {
       if (!this.paused) {
         this.paused = true;

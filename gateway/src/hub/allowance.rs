@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use roomcast_protocol::ErrorCode;
+use roomcast_protocol::{ErrorCode, RoomName};
 use tokio::time::Instant;
 
 use super::home::{Home, State};
@@ -29,6 +29,9 @@ const PART: u32 = 10;
 const REST: Duration = Duration::from_secs(1);
 /// Users that a worker knows before it looks for those that have gone.
 const LEAST_SWEEP: usize = 256;
+
+/// What is said when a room's rate is used up.
+pub(super) const ROOM_IS_FULL: &str = "the room takes no more for a moment";
 
 /// What may be done at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +191,7 @@ impl Shard {
                 self.parts.totals.limits.refused(allowance.kind(), requests.len() as u64);
                 self.parts.metrics.published(home.policy.mode, PublishOutcome::Refused, requests.len() as u64);
                 for request in requests {
-                    self.settle(request, Err((ErrorCode::RateLimited, "the room takes no more for a moment")));
+                    self.settle(request, Err((ErrorCode::RateLimited, ROOM_IS_FULL)));
                 }
                 0
             }
@@ -206,6 +209,16 @@ impl Shard {
         if let Some(allowance) = &home.allowance {
             allowance.use_up(u32::try_from(count).unwrap_or(u32::MAX));
         }
+    }
+
+    /// Whether a room that is not open here takes one more. There is nothing that could be taken ahead for it.
+    pub(super) async fn takes_one(&self, room: &RoomName, rate: Rate) -> bool {
+        let allowance = Allowance::new(Bucket::Room(room.clone()), rate);
+        let is_granted = self.take(&allowance, 1).await.granted > 0;
+        if !is_granted {
+            self.parts.totals.limits.refused(allowance.kind(), 1);
+        }
+        is_granted
     }
 
     fn ask_for(self: &Rc<Self>, allowance: &Rc<Allowance>, waiter: Waiter, wanted: usize) {

@@ -13,6 +13,7 @@ use roomcast_protocol::{ClientId, ErrorCode, Mode, RoomName, Term};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
+use super::allowance::ROOM_IS_FULL;
 use super::mail::{Mail, PublishRequest, Publisher};
 use super::publish::{MOST_PENDING_BYTES, Settled, TOO_MUCH, now_us, refusal, settled};
 use super::shard::Shard;
@@ -142,6 +143,13 @@ impl Shard {
         let shard = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let turn = shard.postings.turns.acquire().await;
+            if let Some(rate) = policy.publish_rate
+                && !shard.takes_one(&request.room, rate).await
+            {
+                shard.postings.bytes.set(shard.postings.bytes.get() - size);
+                shard.parts.metrics.published(policy.mode, PublishOutcome::Refused, 1);
+                return shard.settle(request, Err((ErrorCode::RateLimited, ROOM_IS_FULL)));
+            }
             let records = std::slice::from_ref(&request.record);
             let spans = shard.broker_spans(records);
             let broker = &shard.parts.broker;

@@ -90,32 +90,39 @@ export class Cluster {
   // An address that leads to the first of these nodes (by number, from 0) that takes a connection.
   async balancer(...order) {
     const open = new Set();
+    const heads = []; // of what came through, as text
     const server = net.createServer((client) => {
       open.add(client);
       client.on("close", () => open.delete(client)).on("error", () => {});
-      this.#connect(client, order);
+      this.#connect(client, order, heads);
     });
     const url = `http://127.0.0.1:${await listening(server)}`;
-    this.#balancers.push({ server, open });
+    this.#balancers.push({ url, server, open, heads });
     return url;
   }
 
-  #connect(client, [first, ...others]) {
+  #connect(client, [first, ...others], heads) {
     if (first === undefined) return client.destroy();
     const node = net.connect(this.nodes[first].port, "127.0.0.1");
-    const next = () => this.#connect(client, others);
+    const next = () => this.#connect(client, others, heads);
     node.once("error", next);
     node.once("connect", () => {
       node.off("error", next).on("error", () => client.destroy()).on("close", () => client.destroy());
       client.on("close", () => node.destroy());
+      client.once("data", (data) => heads.push(data.toString("latin1")));
       client.pipe(node).pipe(client);
     });
     return undefined;
   }
 
-  // Breaks every connection through the balancer that was made as that number.
-  cut(number) {
-    for (const client of this.#balancers[number].open) client.destroy();
+  // The first bytes of every connection through a balancer: what a page asked for.
+  heads(url) {
+    return this.#balancers.find((one) => one.url === url).heads;
+  }
+
+  // Breaks every connection through a balancer.
+  cut(url) {
+    for (const client of this.#balancers.find((one) => one.url === url).open) client.destroy();
   }
 
   // Empties Redis.

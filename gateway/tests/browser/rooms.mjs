@@ -116,7 +116,7 @@ try {
     await publish(bo, "short-1", 3);
     await said(cleo, "line 2").waitFor();
     await cleo.context().setOffline(true);
-    await cluster.cut(0); // a browser that is offline keeps the sockets it has
+    await cluster.cut(first); // a browser that is offline keeps the sockets it has
     await cleo.locator('#status[data-state="waiting"]').waitFor();
     await publish(bo, "short-1", 900, 3);
     await cleo.context().setOffline(false);

@@ -248,3 +248,52 @@ async fn what_is_allowed_may_end() {
     let (mut ana, _) = Client::enter(&node, &room()).await;
     assert_eq!(ana.close_code().await, 4401);
 }
+
+/// A token must be good before anybody is asked, and then both must allow it.
+#[tokio::test]
+async fn a_token_and_a_decision_hold_together() {
+    const KEY: &str = "the-secret-of-these-tests-is-long-enough";
+    let token = |sub: &str, rooms: &[&str]| {
+        let exp = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 3600;
+        let claims = json!({"aud": "roomcast", "exp": exp, "sub": sub, "rooms": rooms});
+        let key = jsonwebtoken::EncodingKey::from_secret(KEY.as_bytes());
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    };
+    let receiver = Receiver::start().await;
+    receiver.answer(|question| match question["rooms"][0].as_str() {
+        Some("b") => Reply::json(&json!({"allow": true, "rooms": ["b", "c"]})),
+        _ => allow(),
+    });
+    let node = start(&receiver, &["--jwt-secret", KEY, "--jwt-audience", "roomcast"]).await;
+    assert_eq!(knock(&node, "/ws/b?token=bad").await.0, 401);
+    assert_eq!(knock(&node, "/ws/b").await.0, 401);
+    assert_eq!(knock(&node, &format!("/ws/c?token={}", token("ann", &["b"]))).await.0, 403);
+    assert!(receiver.calls().is_empty(), "nobody is asked about a bad token, or a room that it does not give");
+
+    let mut ann = Client::connect(&node, &format!("/ws/b?token={}", token("ann", &["a", "b"]))).await;
+    ann.expect("joined").await;
+    let question = receiver.calls()[0].body.clone();
+    assert_eq!(question["user"], "ann");
+    let ask = async |ann: &mut Client, frame: Value| {
+        ann.send(frame).await;
+        ann.answer(&json!(1)).await
+    };
+    for room in ["a", "c"] {
+        let answer = ask(&mut ann, json!({"type": "join", "room": room, "ref": 1})).await;
+        assert_error(&answer, "forbidden", &json!(1));
+    }
+    // A wider token is narrowed as the first one was, and another user's is refused.
+    let answer = ask(&mut ann, json!({"type": "refresh", "token": token("bob", &["*"]), "ref": 1})).await;
+    assert_error(&answer, "unauthorized", &json!(1));
+    let answer = ask(&mut ann, json!({"type": "refresh", "token": token("ann", &["*"]), "ref": 1})).await;
+    assert_eq!(answer.kind(), "refreshed", "{}", answer.text);
+    let answer = ask(&mut ann, json!({"type": "join", "room": "a", "ref": 1})).await;
+    assert_error(&answer, "forbidden", &json!(1));
+    assert_eq!(ask(&mut ann, json!({"type": "join", "room": "c", "ref": 1})).await.kind(), "joined");
+
+    // Without rooms in the answer the token's hold.
+    let mut bare = Client::connect(&node, &format!("/connect?token={}", token("cleo", &["x"]))).await;
+    assert_eq!(ask(&mut bare, json!({"type": "join", "room": "x", "ref": 1})).await.kind(), "joined");
+    let answer = ask(&mut bare, json!({"type": "join", "room": "y", "ref": 1})).await;
+    assert_error(&answer, "forbidden", &json!(1));
+}

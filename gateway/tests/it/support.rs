@@ -10,7 +10,7 @@ mod redis;
 use std::{future::Future, time::Duration};
 
 pub use client::{Client, Frame, assert_error, seqs};
-pub use http::{Raw, get, request, upgrade};
+pub use http::{Raw, Response, get, request, upgrade};
 pub use node::{Node, binary};
 pub use proxy::{Links, Network, Proxy};
 pub use receiver::{Receiver, Reply, SECRET, until_logged};

@@ -24,7 +24,7 @@ impl TraceService for Collector {
     }
 }
 
-async fn collector() -> (String, UnboundedReceiver<ExportTraceServiceRequest>) {
+pub(crate) async fn collector() -> (String, UnboundedReceiver<ExportTraceServiceRequest>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let (sender, received) = unbounded_channel();

@@ -119,6 +119,29 @@ describe("close codes", () => {
   }
 });
 
+describe("4429, as many connections as the user may have", () => {
+  test("waits half a minute or more, whatever else wants it back", async (t) => {
+    for (const [random, expected] of [[0, 30_000], [1, 60_000]]) {
+      await t.test(`chance ${random}`, async (t) => {
+        const { server, seen } = await start(t, { random: () => random });
+        server.last.readyState = 1;
+        server.last.drop(4429, "connection_limit");
+        await pass(expected);
+        server.last.drop(4429, "connection_limit");
+        assert.deepEqual(waits(seen), [expected, expected]);
+      });
+    }
+  });
+
+  test("less after a connection of its own, which may still be counted", async (t) => {
+    const { client, server, seen } = await inLobby(t, { random: () => 1 });
+    server.last.drop(1006);
+    await comeBack(client);
+    server.last.drop(4429);
+    assert.deepEqual(waits(seen), [500, 10_000]);
+  });
+});
+
 describe("waits", () => {
   test("their ceiling doubles up to the longest, and begins anew after a stable time", async (t) => {
     const { client, server, seen } = await start(t, { random: () => 1 });
@@ -159,6 +182,16 @@ describe("waits", () => {
       await comeBack(client);
     }
     assert.deepEqual(waits(seen), [1500, 1500, 1500]);
+  });
+
+  test("what an implementation says of a refusal is passed on", async (t) => {
+    const { client, server } = await start(t);
+    server.last.onerror({ message: "Unexpected server response: 503" });
+    server.last.drop(1006);
+    assert.equal(client.status.reason, "Unexpected server response: 503");
+    await comeBack(client);
+    server.last.drop(1006);
+    assert.equal(client.status.reason, "");
   });
 
   test("connect() does not wait", async (t) => {
@@ -367,6 +400,14 @@ describe("close()", () => {
         await room.leave();
       });
     }
+  });
+
+  test("closes as one should, where the connection is not dead", async (t) => {
+    const { client, socket } = await inLobby(t);
+    socket.terminate = () => (socket.terminated = true);
+    await client.close();
+    assert.equal(socket.closedWith, 1000);
+    assert.equal(socket.terminated, undefined);
   });
 
   test("does not wait forever for the other side", async (t) => {

@@ -115,6 +115,19 @@ describe("joining", () => {
     assert.equal(all.room.state, "left", "but not forever");
   });
 
+  test("its time begins with the first refusal for the name", async (t) => {
+    const all = await inLobby(t);
+    const { socket } = await comeBack(all);
+    const refuse = (code, retryable) => socket.say({ type: "error", ref: socket.all("join").at(-1).ref, code, message: "no", retryable });
+    socket.server.answer = (frame, at) => frame.type === "ping" && at.say({ type: "pong" });
+    for (let passed = 0; passed < 40_000; passed += 15_000) {
+      refuse("broker_unavailable", true);
+      await pass(15_000);
+    }
+    refuse("name_taken", false);
+    assert.equal(all.room.state, "joining");
+  });
+
   test("already joined means leaving first", async (t) => {
     const { client, server } = await start(t);
     client.join("lobby");
@@ -264,6 +277,17 @@ describe("order", () => {
     assert.deepEqual(seqs(events), [11, 13]);
   });
 
+  test("those of a lost connection excuse no hole", async (t) => {
+    const all = await inLobby(t);
+    all.room.publish("quiet", { echo: false });
+    const { socket, join } = await comeBack(all);
+    socket.say(joined(join, { term: "t1", seq: 10 }));
+    const { ref, id } = socket.only("publish");
+    socket.say({ type: "ack", ref, id, room: "lobby", seq: 11, term: "t1" });
+    socket.say(message(13));
+    assert.equal(all.events.error[0].code, "out_of_order");
+  });
+
   test("a server that refuses them leaves no hole", async (t) => {
     const { socket, events, room } = await inLobby(t);
     const sent = room.publish("quiet", { echo: false }).catch((error) => error.code);
@@ -346,6 +370,13 @@ describe("coming back", () => {
     assert.deepEqual(seqs(all.events), [7]);
   });
 
+  test("a place to go back to means nothing without having diverged", async (t) => {
+    const all = await inLobby(t);
+    const { socket, join } = await comeBack(all);
+    socket.say(joined(join, { recovery: "resumed", rollback: { term: "t1", seq: 3 }, term: "t1", seq: 11, messages: [message(11)] }));
+    assert.deepEqual(all.events.log, ["joined", "resumed", "joined", 11]);
+  });
+
   test("unknown_term: starts over", async (t) => {
     const all = await inLobby(t);
     const { socket, join } = await comeBack(all);
@@ -418,6 +449,20 @@ describe("reset", () => {
     socket.say({ type: "reset", room: "lobby", reason: "unknown_term", term: null, seq: 0 });
     socket.say(message(1, { term: "t9" }));
     assert.deepEqual(events.log, ["joined", "unknown_term", 4, "unknown_term", 1]);
+  });
+
+  test("unknown_term: what was known of earlier terms counts no more", async (t) => {
+    const { socket, events } = await inLobby(t);
+    socket.say({ type: "reset", room: "lobby", reason: "unknown_term", term: "t8", seq: 20 });
+    socket.say(message(15, { term: "t8" }));
+    assert.deepEqual(events.log, ["joined", "unknown_term"]);
+  });
+
+  test("gap: what was known of earlier terms still does", async (t) => {
+    const { socket, events } = await inLobby(t);
+    socket.say({ type: "reset", room: "lobby", reason: "gap", term: "t8", seq: 20 });
+    socket.say(message(15, { term: "t8" }));
+    assert.deepEqual(events.log, ["joined", "gap", "error"]);
   });
 });
 
@@ -544,6 +589,12 @@ describe("questions", () => {
     assert.equal(socket.only("members").cursor, "c");
     socket.say({ type: "members", ref: socket.only("members").ref, room: "lobby", members: [{ id: "z", name: "zoe" }], online: 7, next: "z" });
     assert.deepEqual(await members, { members: [{ id: "z", name: "zoe" }], online: 7, next: "z" });
+    const end = room.members({ cursor: "c" });
+    socket.say({ type: "members", ref: socket.all("members")[1].ref, room: "lobby", members: [{ id: "z", name: "zoe" }], online: 7 });
+    await end;
+    const begin = room.members();
+    socket.say({ type: "members", ref: socket.all("members")[2].ref, room: "lobby", members: [{ id: "a", name: "ann" }], online: 7, next: "a" });
+    await begin;
     assert.equal(room.present.size, 0, "a part is not the list");
   });
 

@@ -50,6 +50,19 @@ describe("a token", () => {
     });
   }
 
+  test("that cannot be had after a long connection is asked for ever later", async (t) => {
+    let fails = false;
+    const { client, server, seen } = await inLobby(t, { alive: true, random: () => 1, token: async () => {
+      if (fails) throw new Error("offline");
+      return "t";
+    } });
+    await pass(60_000);
+    fails = true;
+    server.last.drop();
+    for (let turn = 0; turn < 4; turn += 1) await pass(client.status.retryInMs);
+    assert.deepEqual(seen.status.filter(({ state }) => state === "waiting").map(({ retryInMs }) => retryInMs), [500, 2000, 4000, 8000, 16_000]);
+  });
+
   test("a function that never answers is given up and not heard later", async (t) => {
     const answers = [];
     const { client, server } = await start(t, { token: () => new Promise((resolve) => answers.push(resolve)) });
@@ -107,12 +120,27 @@ describe("refresh", () => {
     assert.equal(socket.all("refresh").length, 2);
   });
 
+  test("one that does not end is refreshed never", async (t) => {
+    const { socket } = await inLobby(t, { alive: true, token: async () => "opaque", welcome: { expiresAtMs: null } });
+    await pass(60_000);
+    assert.equal(socket.all("refresh").length, 0);
+  });
+
+  test("nor once the server says so", async (t) => {
+    const { socket } = await inLobby(t, { alive: true, token: async () => "opaque", welcome: { expiresAtMs: START + 50_000 } });
+    await pass(40_000);
+    socket.say({ type: "refreshed", ref: socket.only("refresh").ref, expiresAtMs: null });
+    await pass(600_000);
+    assert.equal(socket.all("refresh").length, 1);
+  });
+
   test("a plain string is not refreshed, nor is what does not end", async (t) => {
     for (const token of [endingIn(10_000), async () => "opaque", async () => jwt({ exp: "soon" }), async () => jwt({})]) {
       await t.test(String(token), async (t) => {
-        const { socket } = await inLobby(t, { alive: true, token });
+        const { socket, seen } = await inLobby(t, { alive: true, token });
         await pass(60_000);
         assert.equal(socket.all("refresh").length, 0);
+        assert.deepEqual(seen.errors, []);
       });
     }
   });
@@ -140,6 +168,18 @@ describe("refresh", () => {
     assert.ok(socket.all("refresh").length >= 2 && socket.all("refresh").length <= 4, `${socket.all("refresh").length}`);
     await pass(60_000);
     assert.ok(socket.all("refresh").length < 20, `${socket.all("refresh").length}`);
+  });
+
+  test("a clock that is wrong is no reason either, in neither direction", async (t) => {
+    for (const [what, exp] of [["ahead", START / 1000 - 7200 + 100], ["behind", START / 1000 + 7200 + 100]]) {
+      await t.test(what, async (t) => {
+        const { socket } = await inLobby(t, { alive: true, token: async () => jwt({ iat: exp - 100, exp }) });
+        await pass(79_999);
+        assert.equal(socket.all("refresh").length, 0);
+        await pass(1);
+        assert.equal(socket.all("refresh").length, 1);
+      });
+    }
   });
 
   test("one that ends in a year does not overflow the timer", async (t) => {

@@ -96,7 +96,9 @@ async fn leaves_of_the_dead_say_who_it_was(mut pair: Pair) {
     pair.b.subscribe(&room).await.expect("subscribed");
 
     let evicted = pair.a.evict(&room, &dead, None).await.expect("evicted");
-    assert_eq!((evicted.next, evicted.online), (None, 1));
+    let mut by_id = crowd.clone();
+    by_id.sort_by_key(|member| member.id);
+    assert_eq!((evicted.next, evicted.online, evicted.gone), (None, 1, by_id.to_vec()));
     let event = presence_event(&mut pair.from_b).await;
     assert_eq!(event.ops, crowd.iter().cloned().map(PresenceOp::Leave).collect::<Vec<_>>());
     // Their names are free.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::broker::{Beat, BrokerError, Farewell, Member, Moved, NodeNote, PresenceEvent, Pulse};
+use crate::broker::{Beat, BrokerError, Farewell, Moved, NodeNote, PresenceEvent, Pulse};
 
 everywhere!(
     a_lease_that_is_beaten_stays,

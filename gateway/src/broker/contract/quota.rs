@@ -78,11 +78,11 @@ async fn a_rate_that_changes_holds_at_once(pair: Pair) {
 }
 
 /// A node that lives.
-struct Alive(Incarnation, u64);
+struct Alive(Incarnation, u64, NodeId);
 
 impl Alive {
     async fn new(broker: &dyn Broker, name: &str) -> Self {
-        let mut alive = Self(Incarnation::new(&node(name)), 0);
+        let mut alive = Self(Incarnation::new(&node(name)), 0, node(name));
         alive.beat(broker).await;
         alive
     }
@@ -90,13 +90,12 @@ impl Alive {
     async fn beat(&mut self, broker: &dyn Broker) -> Pulse {
         let answered = self.1;
         self.1 += 1;
-        let name = node("node-a");
         let beat = Beat {
             incarnation: &self.0,
             expiry: EXPIRY,
             number: self.1,
             answered,
-            note: note(&name),
+            note: note(&self.2),
             working_on: &[],
             most_claims: 4,
         };

@@ -2,7 +2,7 @@
 //! broker does not answer.
 
 use async_trait::async_trait;
-use roomcast_protocol::{NodeId, RoomName};
+use roomcast_protocol::{ErrorCode, RoomName};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -11,7 +11,7 @@ use crate::broker::{
     Beat, Broker, BrokerError, Bucket, Claim, Farewell, Incarnation, NodeNote, Quotas, Subject, Taken,
 };
 use crate::config::{Rate, RoomPolicies, RoomPolicy, Settings};
-use crate::hub::{Seat, Spending};
+use crate::hub::{Posting, Seat, Spending};
 
 impl Faulty {
     fn quotas(&self) -> Result<(), BrokerError> {
@@ -210,8 +210,9 @@ fn few_connections(most: u32) -> Settings {
     Settings { max_connections_per_user: most, ..Settings::default() }
 }
 
-fn note(node: &NodeId) -> NodeNote<'_> {
-    NodeNote { node, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version: "" }
+fn note(node: &Node) -> NodeNote<'_> {
+    let node = &node.shard().parts.node;
+    NodeNote { node, connections: 0, rooms: 0, max_connections: 0, load: 0.0, version: "0" }
 }
 
 /// What another node finds left of ann's connections.
@@ -223,7 +224,7 @@ async fn left(node: &Node, most: u32) -> u32 {
         expiry: std::time::Duration::from_mins(1),
         number: 1,
         answered: 0,
-        note: note(&node.shard().parts.node),
+        note: note(node),
         working_on: &[],
         most_claims: 0,
     };
@@ -294,7 +295,7 @@ async fn a_new_life_counts_anew() {
             expiry: std::time::Duration::from_mins(1),
             number: 1,
             answered: 0,
-            note: note(&node.shard().parts.node),
+            note: note(&node),
             working_on: &[],
             most_claims: 0,
         };
@@ -326,6 +327,33 @@ async fn without_an_answer_the_nodes_own_connections_count() {
         seats.extend(node.shard().seat_user(ann).await);
         assert_eq!(seats.len(), 3);
         until_left(&node, 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_no_session_sends_counts_as_what_members_send() {
+    local(async {
+        let node = Node::start(2, limited_room(1, 5));
+        let (room, began) = (node.room(1), std::time::Instant::now());
+        let mut taken = 0;
+        // Once while nobody is here, and once into the room that is open.
+        for turn in 0..2 {
+            for _ in 0..10 {
+                let data = bytes::Bytes::from_static(b"1");
+                let posting = Posting { id: None, subject: Subject::NOBODY, name: "b".into(), user: None, data };
+                match node.shard().publish_for(&room, posting).await {
+                    Ok(_) => taken += 1,
+                    Err(refused) => assert_eq!(refused.code, ErrorCode::RateLimited),
+                }
+            }
+            if turn == 0 {
+                assert!(taken >= 5, "{taken} of a burst of 5");
+                Client::enter(&node.workers[0].shard, &room).await;
+            }
+        }
+        let most = 5 + began.elapsed().as_secs() + 1;
+        assert!(taken <= most, "{taken} of a burst of 5");
     })
     .await;
 }

@@ -56,8 +56,9 @@ function connect() {
 
 // With another token, or under another name after the server closed for good: the same rooms through a new client.
 function connectAnew() {
-  client.close();
+  const old = client;
   connect();
+  old.close();
   for (const view of rooms.values()) view.enter();
 }
 
@@ -78,7 +79,9 @@ const states = {
     thisTab.set("mine", JSON.stringify([...mine].slice(-20)));
     notice();
   },
-  waiting({ code, retryInMs }) {
+  waiting({ code, retryInMs, nodeId, attempt }) {
+    if (code === 4429) notice("tooMany");
+    else if (nodeId === undefined && attempt > 1) hintAtToken();
     if (app.node !== undefined) announce(say("lost"));
     for (const view of rooms.values()) view.away();
     if (code === 1012) return tell($("status-text"), "moving");
@@ -88,14 +91,20 @@ const states = {
     countdown = setInterval(show, 1000);
   },
   closed({ code, reason }) {
-    const named = code === 4409 && reason?.includes("name"); // rather than sent away by an operator
+    const named = code === 4409 && reason === "the name was taken by another"; // else an operator's words
     const key = named ? "stoppedName" : STOPPED[code] ?? "stopped";
     tell($("status-text"), "stopped", { code });
-    notice(key, { code });
+    notice(key, { code, reason: reason || "4409" });
     if (code === 4401) openToken();
     if (named) $("name").focus();
   },
 };
+
+// A browser does not tell a page why a socket was refused. If the node answers otherwise, it is worth saying what it may be.
+async function hintAtToken() {
+  const there = await fetch("/", { method: "HEAD", cache: "no-store" }).then(({ ok }) => ok, () => false);
+  if (there && client.status.state !== "open") notice("notLetIn");
+}
 
 function status(now) {
   clearInterval(countdown);

@@ -48,10 +48,12 @@ export const english = {
   lost: "Connection lost, coming back",
   moving: "This node is going away, moving to another",
   retry: "Try now",
+  tooMany: "You have as many connections open as you may have. Close another one, and this page comes in.",
+  notLetIn: "The node is there, but does not let you in. If it asks for an access token, give one in the settings.",
   stopped: "Disconnected by the server (code {code})",
   stopped4401: "Your access token is missing, wrong or has run out. Give a valid one in the settings.",
   stopped4403: "You may not connect from here with this token.",
-  stopped4409: "An operator has ended your connection.",
+  stopped4409: "An operator has ended your connection: {reason}",
   stoppedName: "Your name went to someone else while you were away. Choose another to come back.",
 
   online: { one: "{count} online", other: "{count} online" },

@@ -4,6 +4,7 @@
 import { dayOf, label, tell, time } from "./words.js";
 
 const KEPT = 500; // lines on the page per room; older ones can be loaded again
+const MOST = 2000; // the same while somebody reads further up
 const TOGETHER = 5 * 60_000; // ms between messages of one author that are shown as one block
 
 export function element(tag, className = "", text = "") {
@@ -224,8 +225,9 @@ export class Log {
   }
 
   #trim() {
-    if (!this.#following || this.#lines.childElementCount <= KEPT + 100) return;
-    while (this.#lines.childElementCount > KEPT) {
+    const most = this.#following ? KEPT : MOST;
+    if (this.#lines.childElementCount <= most + 100) return;
+    while (this.#lines.childElementCount > most) {
       const line = this.#lines.firstElementChild;
       if (line.seq !== undefined) {
         this.#bySeq.delete(line.seq);

@@ -15,7 +15,7 @@ const REFUSED = { forbidden: "refusedForbidden", room_limit: "refusedLimit", nam
 export class RoomView {
   #app; #room; #parts;
   #been = false; // whether this page was in the room before
-  #more = []; // members beyond those that are told unasked
+  #more = new Map(); // client id -> a member beyond those that are told unasked
   #next; // where their list goes on
   #chosen = false; // whether somebody opened or closed the list
 
@@ -102,7 +102,8 @@ export class RoomView {
 
   #joined({ mode }) {
     this.notice();
-    this.#more = [];
+    this.#more.clear();
+    this.#next = undefined;
     this.#paint();
     const first = !this.#been;
     // What was there or was missed follows at once.
@@ -154,13 +155,14 @@ export class RoomView {
     if (event === "join" && !this.#app.isMine(member.id)) this.log.system("cameIn", { name: member.name });
     // Whoever comes back from a node that died leaves once more when its lease is over: that is no news.
     if (event === "leave" && was && !here.some(({ name }) => name === member.name)) this.log.system("left", { name: member.name });
+    if (event === "leave") this.#more.delete(member.id);
     if (event === "rename" && was) this.log.system("renamed", { old: was, name: member.name });
     this.#paint();
   }
 
   #paint() {
     const { online, people, list, more } = this.#parts;
-    const known = new Map([...this.#more, ...this.#room.present.values()].map((member) => [member.id, member]));
+    const known = new Map([...this.#more, ...this.#room.present]);
     tell(online, "online", { count: this.#room.online });
     list.replaceChildren(...[...known.values()].map(({ id, name, user }) => {
       const item = element("li", tone({ user, name }));
@@ -181,7 +183,7 @@ export class RoomView {
     try {
       const cursor = this.#next ?? [...this.#room.present.keys()].sort().at(-1);
       const page = await this.#room.members({ cursor, limit: 4 * PAGE });
-      this.#more.push(...page.members);
+      for (const member of page.members) this.#more.set(member.id, member);
       this.#next = page.next;
     } catch (error) {
       this.notice("failed", { code: error.code, message: error.message });

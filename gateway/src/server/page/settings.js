@@ -49,7 +49,7 @@ export function settings({ retold, token }) {
   }
   $("settings-open").onclick = () => dialog.showModal();
   $("settings-close").onclick = () => dialog.close();
-  dialog.onclick = (event) => event.target === dialog && dialog.close(); // beside the window
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside the window
   $("token-form").onsubmit = (event) => {
     event.preventDefault();
     const given = $("token").value.trim();

@@ -108,6 +108,14 @@ impl Client {
         (client, joined)
     }
 
+    /// The same with a query, such as `?token=...`.
+    pub async fn enter_by(node: &Node, room: &str, query: &str) -> (Self, Frame) {
+        let mut client = Self::connect(node, &format!("/ws/{room}{query}")).await;
+        let joined = client.next().await;
+        assert_eq!((joined.kind(), &joined["room"]), ("joined", &json!(room)), "{}", joined.text);
+        (client, joined)
+    }
+
     /// This session's id.
     pub fn id(&self) -> &str {
         self.welcome.str("clientId")
