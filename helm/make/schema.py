@@ -8,7 +8,7 @@ from pathlib import Path
 NOT_IN_CONFIG = {
     "listen", "admin-listen", "redis", "redis-password", "redis-sentinel-password", "redis-ca", "redis-prefix", "node-id",
     "workers", "echo", "config", "drain-delay", "drain-window", "shutdown-timeout", "log-format", "log", "otlp-endpoint",
-    "otlp-sample-ratio",
+    "otlp-sample-ratio", "webhook-secret", "authorize-secret",
 }
 ROW = re.compile(r"^\| `--([a-z-]+)` \| `ROOMCAST_[A-Z_]+` \| (.*?) \| (.*?) \| (.*) \|$", re.MULTILINE)
 
@@ -33,6 +33,8 @@ def accepts(name: str, words: str) -> dict:
         return {"type": "number", "minimum": int(found[1]), "maximum": int(found[2])}
     if words.startswith(("origins", "networks")):
         return {"type": "array", "items": {"type": "string", "minLength": 1}}
+    if words.startswith(("https://", "events")):
+        return {"type": "string", "minLength": 1}
     if words == "true or false":
         return {"type": "boolean"}
     if found := re.fullmatch(r"([a-z-]+) or ([a-z-]+)", words):

@@ -23,8 +23,8 @@ const MAX_RATE: u32 = 1_000_000;
 pub(super) struct Content {
     pub(super) layer: Layer,
     pub(super) rooms: RoomPolicies,
-    pub(super) webhooks: Vec<webhooks::Entry>,
     pub(super) issuers: Vec<IssuerTable>,
+    pub(super) webhooks: Vec<webhooks::Entry>,
 }
 
 #[derive(Deserialize)]

@@ -113,7 +113,6 @@ impl Settings {
     fn check_authorize(&self) -> Result<(), (&'static str, String)> {
         let secret = Password::given(self.outward.authorize_secret.as_ref());
         match (&self.outward.authorize_url, secret) {
-            (None, None) => Ok(()),
             (None, Some(_)) => Err(("authorize_secret", "nothing, unless --authorize-url is given".to_owned())),
             (Some(_), None) => Err(("authorize_secret", "a secret to sign what --authorize-url is asked".to_owned())),
             (Some(_), Some(secret)) if secret.expose().len() < MIN_SECRET => {

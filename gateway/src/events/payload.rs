@@ -84,7 +84,7 @@ impl<'a> From<MemberFields<'a>> for Person<'a> {
     }
 }
 
-fn event<'a>(kind: EventKind, room: &'a RoomName, ts: u64) -> Event<'a> {
+fn event(kind: EventKind, room: &RoomName, ts: u64) -> Event<'_> {
     let id = uuid::Uuid::new_v4().to_string();
     let (kind, room) = (kind.as_str(), room.as_str());
     Event { id, kind, room, ts, version: None, online: None, member: None, reason: None, message: None }

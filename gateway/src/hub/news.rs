@@ -9,16 +9,45 @@ use roomcast_protocol::{ClientId, MemberFields, RoomName, Term};
 use super::home::{Doubt, Home, Movement, State};
 use super::mail::PublishRequest;
 use super::shard::Shard;
-use crate::broker::{Evicted, Moved, Outcome, PresenceOp, PresenceReply, Published, Record, Sequenced};
+use crate::broker::{BrokerError, Evicted, Moved, Outcome, PresenceOp, PresenceReply, Published, Record, Sequenced};
 use crate::events::{EventKind, Message, Position, RoomEvents};
 
 /// Messages of one room whose storing may still show.
 const MOST_DOUBTED: usize = 1024;
 
 impl Shard {
+    /// Tells whom this node removed behind a dead one.
+    pub(super) fn tell_gone(&self, room: &RoomName, evicted: &Evicted) {
+        if evicted.gone.is_empty() {
+            return;
+        }
+        let events = self.parts.events.of(room);
+        let position = Position { version: evicted.version, online: evicted.online };
+        for member in &evicted.gone {
+            events.left(member.fields(), position, true);
+        }
+        if evicted.before > 0 && evicted.online == 0 {
+            events.vacated(evicted.version);
+        }
+    }
+
+    /// Tells of a message for a room that is not open here: what the broker said, or none where nothing is stored.
+    pub(super) fn tell_posted(&self, request: &PublishRequest, published: Option<&Published>) {
+        let (events, record) = (self.parts.events.of(&request.room), &request.record);
+        match published.map(|published| (published, published.outcomes.first())) {
+            None => tell(&events, record, None, record.accepted_at_us / 1000),
+            Some((published, Some(Outcome::Stored { seq }))) => {
+                tell(&events, record, Some((&published.term, *seq)), published.ts);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+impl Home {
     /// Tells who came and went by one call.
-    pub(super) fn tell_moves(&self, home: &Home, movements: &[Movement], reply: &PresenceReply) {
-        let events = &home.events;
+    pub(super) fn tell_moves(&self, movements: &[Movement], reply: &PresenceReply) {
+        let events = &self.events;
         if !events.is_on() {
             return;
         }
@@ -41,60 +70,33 @@ impl Shard {
         }
     }
 
-    /// Tells whom this node removed behind a dead one.
-    pub(super) fn tell_gone(&self, room: &RoomName, evicted: &Evicted) {
-        if evicted.gone.is_empty() {
-            return;
-        }
-        let events = self.parts.events.of(room);
-        let position = Position { version: evicted.version, online: evicted.online };
-        for member in &evicted.gone {
-            events.left(member.fields(), position, true);
-        }
-        if evicted.before > 0 && evicted.online == 0 {
-            events.vacated(evicted.version);
-        }
-    }
-
     /// Tells of a message that this node published.
-    pub(super) fn tell_message(&self, home: &Home, record: &Record, position: Option<(&Term, u64)>, ts: u64) {
-        tell(&home.events, record, position, ts);
+    pub(super) fn tell_message(&self, record: &Record, position: Option<(&Term, u64)>, ts: u64) {
+        tell(&self.events, record, position, ts);
     }
 
     /// Tells of a message that was stored now, or turns out to have been by an earlier try of this node.
-    pub(super) fn tell_outcome(&self, home: &Home, record: &Record, published: &Published, outcome: &Outcome) {
-        if !home.events.wants(EventKind::MessagePublished) {
+    pub(super) fn tell_outcome(&self, record: &Record, published: &Published, outcome: &Outcome) {
+        if !self.events.wants(EventKind::MessagePublished) {
             return;
         }
-        let was_doubted = home.state.borrow_mut().clear_doubt(record);
+        let was_doubted = self.state.borrow_mut().clear_doubt(record);
         match outcome {
-            Outcome::Stored { seq } => self.tell_message(home, record, Some((&published.term, *seq)), published.ts),
+            Outcome::Stored { seq } => self.tell_message(record, Some((&published.term, *seq)), published.ts),
             Outcome::Duplicate { term, seq } if was_doubted => {
-                self.tell_message(home, record, Some((term, *seq)), published.ts);
+                self.tell_message(record, Some((term, *seq)), published.ts);
             }
-            Outcome::Known if was_doubted => self.tell_message(home, record, None, published.ts),
+            Outcome::Known if was_doubted => self.tell_message(record, None, published.ts),
             _ => {}
         }
     }
 
-    /// Tells of a message for a room that is not open here: what the broker said, or none where nothing is stored.
-    pub(super) fn tell_posted(&self, request: &PublishRequest, published: Option<&Published>) {
-        let (events, record) = (self.parts.events.of(&request.room), &request.record);
-        match published.map(|published| (published, published.outcomes.first())) {
-            None => tell(&events, record, None, record.accepted_at_us / 1000),
-            Some((published, Some(Outcome::Stored { seq }))) => {
-                tell(&events, record, Some((&published.term, *seq)), published.ts);
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// Remembers a message that may have been stored.
-    pub(super) fn doubt(&self, home: &Home, record: &Record) {
-        if !home.events.wants(EventKind::MessagePublished) {
+    /// Remembers a message that may have been stored, if the error says so.
+    pub(super) fn doubt(&self, record: &Record, error: &BrokerError) {
+        if !matches!(error, BrokerError::Undecided(_)) || !self.events.wants(EventKind::MessagePublished) {
             return;
         }
-        let doubted = &mut home.state.borrow_mut().doubted;
+        let doubted = &mut self.state.borrow_mut().doubted;
         if doubted.len() >= MOST_DOUBTED {
             doubted.pop_front();
         }
@@ -102,11 +104,11 @@ impl Shard {
     }
 
     /// A message that is in the room's order: had it been in doubt, it is told now.
-    pub(super) fn tell_if_doubted(&self, home: &Home, state: &mut State, message: &Sequenced, own: bool) {
+    pub(super) fn tell_if_doubted(&self, state: &mut State, message: &Sequenced, own: bool) {
         // Of what no session sent only the node can say whose try it was.
         let may_be_ours = own || message.record.from != ClientId::NOBODY;
         if may_be_ours && state.clear_doubt(&message.record) {
-            self.tell_message(home, &message.record, Some((&message.term, message.seq)), message.ts);
+            self.tell_message(&message.record, Some((&message.term, message.seq)), message.ts);
         }
     }
 }

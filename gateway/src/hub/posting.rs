@@ -130,6 +130,11 @@ impl Shard {
         answered.await.unwrap_or(Err(lost))
     }
 
+    /// A span for each traced message of a call; empty, and not even allocated, when none is.
+    pub(super) fn broker_spans(&self, records: &[Record]) -> Vec<Span> {
+        records.iter().filter_map(|record| self.parts.tracing.broker(record.trace)).collect()
+    }
+
     /// Has the broker publish for a room that is not open here.
     pub(super) fn post(self: &Rc<Self>, request: PublishRequest) {
         let policy = self.parts.settings.rooms.policy(&request.room);

@@ -17,7 +17,6 @@ use super::sequencer::{Run, Step};
 use super::shard::{Shard, text_frame};
 use crate::broker::{BrokerError, Outcome, Published, Record};
 use crate::telemetry::metrics::{DuplicateKind, PublishOutcome};
-use crate::telemetry::trace::Span;
 
 /// Most messages of one broker call.
 const MOST_MESSAGES: usize = 128;
@@ -208,11 +207,6 @@ impl Shard {
         });
     }
 
-    /// A span for each traced message of a call; empty, and not even allocated, when none is.
-    pub(super) fn broker_spans(&self, records: &[Record]) -> Vec<Span> {
-        records.iter().filter_map(|record| self.parts.tracing.broker(record.trace)).collect()
-    }
-
     fn published(
         self: &Rc<Self>,
         home: &Rc<Home>,
@@ -226,7 +220,7 @@ impl Shard {
             self.parts.metrics.publish_took(Mode::Durable, since_us(first.accepted_at_us));
         }
         for ((request, record), outcome) in requests.into_iter().zip(records).zip(&published.outcomes) {
-            self.tell_outcome(home, &record, published, outcome);
+            home.tell_outcome(&record, published, outcome);
             if let Outcome::Stored { seq } = outcome {
                 first_seq.get_or_insert(*seq);
                 stored.push(record);
@@ -256,9 +250,7 @@ impl Shard {
         self.parts.metrics.published(Mode::Durable, outcome, requests.len() as u64);
         tracing::debug!(%error, messages = requests.len(), "publish failed");
         for request in requests {
-            if matches!(error, BrokerError::Undecided(_)) {
-                self.doubt(home, &request.record);
-            }
+            home.doubt(&request.record, error);
             self.settle(request, Err((code, words)));
         }
     }
@@ -283,7 +275,7 @@ impl Shard {
             self.parts.metrics.publish_took(Mode::Ephemeral, since_us(first.record.accepted_at_us));
         }
         for request in requests {
-            self.tell_message(home, &request.record, None, ts);
+            home.tell_message(&request.record, None, ts);
             self.settle(request, Ok(Settled { position: None, duplicate: false, ts: Some(ts) }));
         }
         self.broadcast(home);
@@ -368,7 +360,7 @@ impl Shard {
         for step in steps {
             match step {
                 Step::Message(message, own) => {
-                    self.tell_if_doubted(home, state, &message, own);
+                    home.tell_if_doubted(state, &message, own);
                     let position = Some((&message.term, message.seq));
                     let due = Due { record: &message.record, position, ts: message.ts, remote: !own };
                     self.collect(home, state, due);

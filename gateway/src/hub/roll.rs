@@ -61,7 +61,7 @@ impl Shard {
             outcomes().filter(|(movement, outcome)| movement.is_news(**outcome)).map(|(movement, _)| &movement.op);
         self.announce(home, &mut state, reply.version, reply.online, news);
         drop(state);
-        self.tell_moves(home, &movements, reply);
+        home.tell_moves(&movements, reply);
         let mut joins = Vec::new();
         for (movement, outcome) in movements.into_iter().zip(&reply.outcomes) {
             let taken = *outcome == Moved::NameTaken;

@@ -114,8 +114,8 @@ pub(super) fn question(request: &Request<Incoming>, granted: &Granted, access: &
     let in_query = asked.as_ref().and_then(|asked| asked.token.as_deref());
     Question {
         token: token(request.headers(), in_query).map(str::to_owned),
-        user: granted.grant.user().map(|user| user.to_string()),
-        name: granted.grant.name().map(|name| name.to_string()).or_else(|| granted.name.clone()),
+        user: granted.grant.user().map(ToString::to_string),
+        name: granted.grant.name().map(ToString::to_string).or_else(|| granted.name.clone()),
         rooms: rooms_of(&granted.route).iter().map(|(room, _)| room.to_string()).collect(),
         address: granted.peer,
         origin: only(request.headers(), ORIGIN).map(str::to_owned),

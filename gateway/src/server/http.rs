@@ -161,21 +161,16 @@ impl Door {
         if granted.subprotocol {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
-        match (authorizer, question) {
-            (Some(authorizer), Some(question)) => {
-                let authorizer = Arc::clone(authorizer);
-                let fate = Rc::clone(&self.fate);
-                Ok(Step::Ask(Box::pin(async move {
-                    let granted = authorised(&authorizer, question, granted).await?;
-                    fate.granted.set(Some(granted));
-                    Ok(response)
-                })))
-            }
-            _ => {
-                self.fate.granted.set(Some(granted));
-                Ok(Step::Answer(response))
-            }
-        }
+        let (Some(authorizer), Some(question)) = (authorizer, question) else {
+            self.fate.granted.set(Some(granted));
+            return Ok(Step::Answer(response));
+        };
+        let (authorizer, fate) = (Arc::clone(authorizer), Rc::clone(&self.fate));
+        Ok(Step::Ask(Box::pin(async move {
+            let granted = authorised(&authorizer, question, granted).await?;
+            fate.granted.set(Some(granted));
+            Ok(response)
+        })))
     }
 }
 

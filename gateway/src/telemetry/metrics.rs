@@ -188,7 +188,7 @@ impl Metrics {
         let webhooks = WebhookMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, cluster, broker, limits, access, webhooks, registry, rows })
+        Arc::new(Self { node, sockets, hub, cluster, broker, webhooks, limits, access, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.

@@ -77,8 +77,8 @@ fn commands_count_their_outcomes() {
 fn names_are_ours_in_base_units_and_labels_are_bounded() {
     let metrics = Metrics::new();
     let allowed = [
-        "code", "command", "kind", "mode", "origin", "outcome", "path", "reason", "recovery", "version", "webhook",
-        "worker",
+        "code", "command", "kind", "limit", "mode", "origin", "outcome", "path", "reason", "recovery", "version",
+        "webhook", "worker",
     ];
     for Row { name, kind, labels, help } in metrics.rows() {
         assert!(name.starts_with("roomcast_") || name.starts_with("process_"), "{name}");

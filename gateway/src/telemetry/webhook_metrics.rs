@@ -131,6 +131,6 @@ impl WebhookMeter {
 
     /// So many events wait.
     pub fn waiting(&self, events: usize) {
-        self.waiting.set(events as i64);
+        self.waiting.set(i64::try_from(events).unwrap_or(i64::MAX));
     }
 }

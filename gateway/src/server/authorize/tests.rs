@@ -16,7 +16,7 @@ fn question() -> Question {
     }
 }
 
-async fn authorizer() -> Arc<Authorizer> {
+fn authorizer() -> Arc<Authorizer> {
     let options = AuthorizeOptions {
         node: NodeId::new("n-1").expect("valid"),
         url: "http://127.0.0.1:1/".into(),
@@ -49,7 +49,7 @@ fn different_questions_have_different_keys() {
 
 #[tokio::test]
 async fn answers_are_read_strictly() {
-    let authorizer = authorizer().await;
+    let authorizer = authorizer();
     let read = |text: &str| authorizer.read(text.as_bytes(), &question());
     let room = |name| RoomName::new(name).expect("valid");
     let may = |grant: &Grant, name| grant.may(crate::access::Right::Publish, &room(name));
