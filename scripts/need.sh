@@ -81,7 +81,7 @@ venv() { # [folder list]
 }
 
 node_modules() {
-  local wanted="playwright-core@1.65.1 axe-core@4.14.1 livekit-client@2.23.0 ws@8.23.0 typescript@7.0.2" stamp=$cache/node_modules/.installed
+  local wanted="playwright-core@1.65.1 axe-core@4.14.1 livekit-client@2.23.0 ws@8.23.0 typescript@7.0.2 livekit-server-sdk@2.19.2" stamp=$cache/node_modules/.installed
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
   program node nodejs
   program npm
@@ -178,6 +178,7 @@ for thing in "$@"; do
     docker) container_engine ;;
     venv) venv ;;
     venv-chart) venv venv-chart requirements-chart.txt ;;
+    venv-api) venv venv-api requirements-api.txt ;;
     venv-jwt) venv venv-jwt requirements-jwt.txt ;;
     node_modules) node_modules ;;
     fmt) component fmt rustfmt ;;

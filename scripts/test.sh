@@ -5,7 +5,7 @@
 # A suite outside cargo prints `N passed, N failed` as its last line.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-scripts/need.sh cargo cc redis-server network faketime chromium python venv node node_modules prometheus \
+scripts/need.sh cargo cc redis-server network faketime chromium python venv venv-api node node_modules prometheus \
   redis-exporter || exit 1
 
 # No variable here begins with ROOMCAST_: the gateway refuses those that are no setting.
@@ -46,6 +46,7 @@ suite conformance scripts/conformance.sh
 # cargo test has built the gateway, since the integration tests start it.
 suite interop gateway/tests/cluster.sh 3 ws target/debug/gateway .cache/venv/bin/python gateway/tests/interop/chat.py
 suite browser node gateway/tests/browser/run.mjs target/debug/gateway
+suite api gateway/tests/api/conformance.sh target/debug/gateway .cache/venv-api/bin/python
 suite client clients/js/test/run.sh target/debug/gateway
 # So has it the load tester, for the same reason.
 suite dashboards .cache/venv/bin/python grafana/tests/dashboards.py target/debug/gateway target/debug/loadtest

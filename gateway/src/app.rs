@@ -23,6 +23,7 @@ use crate::events::{Events, Webhooks};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::outbound::Outbound;
+use crate::server::api::Gate;
 use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, admin, listen};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{TraceOptions, Tracing};
@@ -152,6 +153,7 @@ fn start_workers(
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
     let (post, inboxes) = Post::new(settings.workers);
     let hasher = RandomState::default();
+    let gate = Gate::new(settings);
     let broker = broker_choice(settings);
     let start_one = |(index, (listener, inbox))| {
         let seed = Seed {
@@ -167,6 +169,7 @@ fn start_workers(
             admission: Arc::clone(admission),
             starting: admission.visit(),
             access: Arc::clone(access),
+            gate: Arc::clone(&gate),
             rules: rules.clone(),
             tracing: tracing.clone(),
             events: events.clone(),

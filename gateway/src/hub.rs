@@ -38,6 +38,7 @@ mod users;
 
 pub use allowance::{Allowance, Spending};
 pub use identity::Identity;
+pub use joining::message_json;
 pub use mail::{Inbox, Post, Question, Sight};
 pub use orders::Carried;
 pub use peer::{Peer, Stop};

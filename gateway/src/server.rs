@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod api;
 pub mod authorize;
 mod handshake;
 mod http;
@@ -17,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use hyper::header::HeaderValue;
 use hyper::server::conn::http1::Builder;
 
 pub use admission::{Admission, AdmissionLimits, Visit};
@@ -37,6 +39,9 @@ pub struct Context {
     on_socket: Rc<dyn Fn(Accepted)>,
     on_outcome: Rc<dyn Fn(HandshakeOutcome, SystemTime)>,
     builder: Builder,
+    /// None where a test has no rooms.
+    api: Option<Rc<api::Api>>,
+    page_policy: HeaderValue,
 }
 
 impl Context {
@@ -49,9 +54,15 @@ impl Context {
         draining: Rc<dyn Fn() -> bool>,
         on_socket: Rc<dyn Fn(Accepted)>,
         on_outcome: Rc<dyn Fn(HandshakeOutcome, SystemTime)>,
+        api: Option<Rc<api::Api>>,
     ) -> Rc<Self> {
         let builder = http::builder(&rules);
-        Rc::new(Self { rules, admission, access, draining, on_socket, on_outcome, builder })
+        let page_policy = pages::policy(api.as_ref().and_then(|api| api.video()));
+        Rc::new(Self { rules, admission, access, draining, on_socket, on_outcome, builder, api, page_policy })
+    }
+
+    fn page_policy(&self) -> &HeaderValue {
+        &self.page_policy
     }
 
     fn record(&self, outcome: HandshakeOutcome, began: SystemTime) {

@@ -24,6 +24,7 @@ use crate::config::Settings;
 use crate::events::Events;
 use crate::hub::{Inbox, Parts, Post, Shard};
 use crate::lifecycle::{BrokerFlag, Lifecycle, Stage};
+use crate::server::api::{Api, Gate};
 use crate::server::{Admission, Context, HandshakeOutcome, HandshakeRules, Visit, serve};
 use crate::session::{self, Floor};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -71,6 +72,8 @@ pub struct Seed {
     pub starting: Visit,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Who may use the HTTP API.
+    pub gate: Arc<Gate>,
     /// Handshake rules.
     pub rules: HandshakeRules,
     /// Spans.
@@ -142,7 +145,8 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
     }
     vital.spawn_local(watch(Rc::clone(&broker), lifecycle.broker_flag(), Rc::clone(&local)));
     let (admission, starting) = (seed.admission, seed.starting);
-    let context = door(&floor, seed.rules, Arc::clone(&admission), metrics, tracing);
+    let api = Api::new(seed.gate, &floor);
+    let context = door(&floor, seed.rules, Arc::clone(&admission), api, metrics, tracing);
     let life = async {
         first_contact(&*broker, settings.redis_timeout).await;
         drop(starting);
@@ -204,6 +208,7 @@ fn door(
     floor: &Rc<Floor>,
     rules: HandshakeRules,
     admission: Arc<Admission>,
+    api: Rc<Api>,
     metrics: Arc<Metrics>,
     tracing: Tracing,
 ) -> Rc<Context> {
@@ -225,6 +230,7 @@ fn door(
                 span.set("roomcast.outcome", outcome.label());
             }
         }),
+        Some(api),
     )
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Nodes of one cluster for a test that is not Rust: starts a redis-server and NODES gateways on free ports, runs
-# COMMAND with the nodes' addresses (SCHEME://host:port) after its own arguments, and stops them all.
+# COMMAND with the nodes' addresses (SCHEME://host:port) after its own arguments, and stops them all. NODE_ARGS are words
+# for each gateway.
 # usage: cluster.sh NODES SCHEME GATEWAY COMMAND [ARGUMENT...]
 set -euo pipefail
 
@@ -33,12 +34,13 @@ redis-server --port "$port" --bind 127.0.0.1 --save '' --appendonly no --dir "$w
 started+=($!)
 await "redis-server answers" 'Ready to accept connections' "$work/redis.log"
 
+read -ra more <<<"${NODE_ARGS:-}"
 urls=()
 for ((number = 1; number <= nodes; number++)); do
   log=$work/node-$number.log
   # A directory and an environment of its own keep the developer's settings out.
   (cd "$work" && exec env -i "$gateway" --node-id "node-$number" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 \
-    --log-format json --redis "redis://127.0.0.1:$port" 2>"$log") &
+    --log-format json --redis "redis://127.0.0.1:$port" ${more[@]+"${more[@]}"} 2>"$log") &
   started+=($!)
   await "node $number listens" '"message": *"listening"' "$log"
   urls+=("$scheme://$(sed -nE '/"message": *"listening"/ s/.*"addr": *"([^"]+)".*/\1/p' "$log" | head -n 1)")

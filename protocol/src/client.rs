@@ -176,7 +176,7 @@ impl<'a> ClientFrame<'a> {
 const MAX_WORDS_BYTES: usize = 256;
 
 /// What `error` says, cut: serde quotes what it found, however long that is, and escapes can make it seven times longer.
-fn brief(error: &serde_json::Error) -> String {
+pub fn brief(error: &serde_json::Error) -> String {
     struct Brief(String);
 
     impl Write for Brief {

@@ -9,7 +9,7 @@ mod identity;
 mod names;
 mod server;
 
-pub use client::{ClientFrame, FrameError, Rejected, Since, check_display_name, checked_id, is_shallow};
+pub use client::{ClientFrame, FrameError, Rejected, Since, brief, check_display_name, checked_id, is_shallow};
 pub use codes::{CloseCode, ErrorCode};
 pub use identity::{MAX_INFO_BYTES, MAX_USER_BYTES, check_info, check_user};
 pub use names::{ClientId, InvalidName, NodeId, RoomName, Term};

@@ -736,11 +736,11 @@ class Line {
     if (this.isRepeat(frame)) return undefined;
     if (frame.seq === seq + 1) return this.accept(frame, replayed);
     if (frame.seq > seq && this.quietFlying > 0 && this.held.length < MOST_HELD) return this.held.push(frame);
-    return this.jumped(frame);
+    return this.jumped(frame, replayed);
   }
 
   // A place in the order that cannot follow ours. Asked for once; if it comes again there is no more to be had.
-  jumped(frame) {
+  jumped(frame, replayed) {
     const { seq } = this.place();
     if (this.mendedAt !== seq) {
       this.mendedAt = seq;
@@ -751,7 +751,7 @@ class Line {
     }
     this.rollBack({ term: frame.term, seq: frame.seq - 1 });
     this.emit("recovered", { kind: "gap", ...this.place() });
-    if (this.state === "joined") this.accept(frame, false);
+    if (this.state === "joined") this.accept(frame, replayed);
   }
 
   accept(frame, replayed) {

@@ -16,7 +16,9 @@ use super::parse::{
     web_url,
 };
 use super::sabotage::fault;
-use super::{Fault, IssuerTable, Outward, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, WebUrl};
+use super::{
+    Fault, HttpApi, IssuerTable, Outward, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, WebUrl,
+};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -218,6 +220,10 @@ pub struct Settings {
     #[arg(long, default_value = "20s", value_parser = duration("100ms", "3h"))]
     pub shutdown_timeout: Duration,
 
+    /// Who may use the HTTP API, and video.
+    #[command(flatten)]
+    pub http_api: HttpApi,
+
     /// Time without a connection and without a message after which the node drains and exits with 0. 0s for never
     #[arg(long, default_value = "0s", value_parser = duration("0s", "30d"))]
     pub idle_exit: Duration,
@@ -331,6 +337,7 @@ impl Settings {
             "nothing, unless --redis is a rediss:// URL".to_owned(),
         )?;
         self.check_passwords()?;
+        self.http_api.check()?;
         self.check_keys()?;
         need(
             !self.sabotage.contains(&Fault::KeepEcho) || self.redis.is_some(),

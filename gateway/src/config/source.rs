@@ -13,9 +13,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use super::error::{WrongValue, explain, most_similar};
-use super::password::HIDDEN;
 use super::token_args::TokenArgs;
-use super::{ConfigError, Origin, Password, Settings, file, parse, print};
+use super::{ApiKey, ConfigError, Origin, Password, Settings, file, key_verb, parse, password::HIDDEN, print};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "ROOMCAST_";
@@ -62,6 +61,8 @@ enum Verb {
     Token,
     /// Waits for the duration that follows, then exits with 0. Where there is no shell to sleep in
     Pause,
+    /// Makes a key of the HTTP API: gateway key NAME --scopes read,publish,admin
+    Key,
     /// Prints the version
     Version,
 }
@@ -148,7 +149,11 @@ impl Setting<'_> {
 
     /// `value` as it may be shown.
     pub(super) fn shown(&self, value: &str) -> String {
-        if self.is_secret() { HIDDEN.to_owned() } else { parse::redact(value) }
+        match self.0.get_value_parser().type_id() {
+            _ if self.is_secret() => HIDDEN.to_owned(),
+            kind if kind == std::any::TypeId::of::<ApiKey>() => ApiKey::redact(value),
+            _ => parse::redact(value),
+        }
     }
 
     fn given(&self, text: &str, origin: Origin) -> Given {
@@ -176,7 +181,6 @@ impl Settings {
     /// `directory` only.
     ///
     /// # Errors
-    ///
     /// The first thing that is wrong, with its name, its value, where it came from and what was expected.
     pub fn load(
         args: impl IntoIterator<Item = OsString>,
@@ -185,6 +189,9 @@ impl Settings {
     ) -> Result<Action, ConfigError> {
         let command = Cli::command();
         let args: Vec<OsString> = args.into_iter().collect();
+        if let Some(action) = key_verb::asked(&args) {
+            return action;
+        }
         let typed = match command.clone().try_get_matches_from(&args) {
             Ok(typed) => typed,
             Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -194,17 +201,17 @@ impl Settings {
         };
         let verb = typed.get_one::<Verb>("command").copied().unwrap_or(Verb::Run);
         let live = typed.get_flag("live");
-        let duration = typed.get_one::<Duration>("duration").copied();
         if live && verb != Verb::Probe {
             return Err(ConfigError::Usage("--live belongs to probe".to_owned()));
         }
         if verb != Verb::Token && TokenArgs::are_given(&typed) {
             return Err(ConfigError::Usage("--user, --name, --rooms and the like belong to token".to_owned()));
         }
-        match (verb, duration) {
+        match (verb, typed.get_one::<Duration>("duration").copied()) {
             (Verb::Version, None) => return Ok(Action::Print(command.render_version())),
             // Whatever the settings are: a node that is told to end must get its pause.
             (Verb::Pause, Some(duration)) => return Ok(Action::Pause(duration)),
+            (Verb::Key, _) => return Err(key_verb::misplaced()),
             (_, Some(_)) => return Err(ConfigError::Usage("a duration belongs to pause".to_owned())),
             (_, None) => {}
         }
@@ -218,7 +225,7 @@ impl Settings {
                 Action::Token { settings: Box::new(loaded.settings), says }
             }
             Verb::Check => Action::Check(Box::new(loaded.settings)),
-            Verb::Run | Verb::Pause | Verb::Version => Action::Run(Box::new(loaded.settings)),
+            Verb::Run | Verb::Pause | Verb::Key | Verb::Version => Action::Run(Box::new(loaded.settings)),
         })
     }
 }

@@ -14,7 +14,7 @@ impl Shard {
     /// # Errors
     /// [`Refused`] when the broker does not answer.
     pub async fn history_of(&self, room: &RoomName, range: Range) -> Result<History, Refused> {
-        Ok(self.read(room, range).await?)
+        Ok(self.read_on(room, range).await?)
     }
 
     /// A page of the members of a room, ordered by id. `cursor` is the `next` of the page before.

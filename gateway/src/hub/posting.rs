@@ -95,8 +95,8 @@ impl Default for Postings {
     }
 }
 
-#[cfg(test)]
 impl Postings {
+    /// Whether none is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.bytes.get() == 0
     }

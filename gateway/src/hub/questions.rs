@@ -61,9 +61,21 @@ impl Shard {
                     (Some(seq), None) => Range::Before { seq, limit },
                     (None, None) => Range::Latest { limit },
                 };
-                let history = self.read(room, range).await?;
+                let history = self.read_on(room, range).await?;
                 Ok(self.history_page(room, reference, &history, after.is_some()))
             }
+        }
+    }
+
+    /// A part of a room's stream. Reading on behind what is gone begins with the first that is left: who gets nothing
+    /// would take it for the end.
+    pub(super) async fn read_on(&self, room: &RoomName, range: Range) -> Result<History, BrokerError> {
+        let history = self.read(room, range).await?;
+        match range {
+            Range::After { seq, limit } if history.messages.is_empty() && history.first > seq + 1 => {
+                self.read(room, Range::After { seq: history.first - 1, limit }).await
+            }
+            _ => Ok(history),
         }
     }
 

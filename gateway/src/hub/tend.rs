@@ -69,7 +69,8 @@ impl Shard {
 
     /// Whether everything this shard has to tell the broker and the other workers was told.
     pub fn is_settled(&self) -> bool {
-        !self.turn.has_mail() && self.homes.borrow().values().all(|home| home.state.borrow().is_idle())
+        let quiet = !self.turn.has_mail() && self.postings.is_idle();
+        quiet && self.homes.borrow().values().all(|home| home.state.borrow().is_idle())
     }
 
     /// Tells the other workers whether this one is done; true when all are. Until then it must go on: a seat asked for

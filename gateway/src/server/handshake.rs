@@ -21,6 +21,7 @@ use hyper::{Method, Request, Version};
 use ipnet::IpNet;
 use roomcast_protocol::{RoomName, SUBPROTOCOL, Since};
 
+pub(super) use address::client_address;
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
 
 use super::admission::Full;
@@ -28,6 +29,7 @@ use super::authorize::{Authorizer, Question};
 use super::outcome::{HandshakeOutcome as Outcome, Refusal};
 use crate::access::{Access, Denied, Grant, Right};
 use crate::session::accepted::{Permit, Route};
+pub(super) use query::decode;
 use query::{Asked, Place};
 
 /// A browser cannot set headers: it offers its token as a subprotocol with this in front. Never sent back.
@@ -90,14 +92,8 @@ pub(super) fn judge(
     let offered = || tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL);
     let token = token(request.headers(), asked.token.as_deref());
     let grant = authorised(access, token, &route)?;
-    let client = address::client_address(peer, request.headers(), &rules.trusted_proxies);
-    let permit = admit(client).map_err(|full| {
-        let outcome = match full {
-            Full::Node => Outcome::TooManyConnections,
-            Full::Address => Outcome::AddressLimit,
-        };
-        Refusal::new(outcome, full.to_string())
-    })?;
+    let client = client_address(peer, request.headers(), &rules.trusted_proxies);
+    let permit = admit(client).map_err(|full| Refusal::new(Outcome::from(full), full.to_string()))?;
     Ok(Granted {
         subprotocol: offered().any(|token| token == SUBPROTOCOL),
         grant,
@@ -195,7 +191,7 @@ fn is_key(value: &str) -> bool {
 }
 
 /// The token of `Authorization: Bearer`.
-fn authorization(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn authorization(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = only(headers, AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -215,7 +211,7 @@ fn authorised(access: &Access, token: Option<&str>, route: &Route) -> Result<Gra
 }
 
 /// The value of a header that is there exactly once, and is text.
-fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+pub(super) fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok().map(str::trim),

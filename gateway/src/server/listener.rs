@@ -113,8 +113,7 @@ fn begin(stream: TcpStream, peer: SocketAddr, context: &Rc<Context>, place: Owne
     }
     let context = context.clone();
     tokio::task::spawn_local(async move {
-        http::serve(stream, peer.ip(), context).await;
-        drop(place);
+        http::serve(stream, peer.ip(), context, place).await;
     });
 }
 

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::Full as Body;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
+
+use super::admission::Full;
 
 /// Seconds that a refused client is told to wait when the node has no place for it: each another time, so that those
 /// who were refused together do not come back together.
@@ -41,6 +43,8 @@ outcomes! {
     Accepted, "accepted", 101;
     /// A page or one of its assets was served.
     Page, "page", 200;
+    /// A request of the HTTP API came; what became of it is counted there.
+    Api, "api", 200;
     /// Nothing is at this path.
     NotFound, "not_found", 404;
     /// Not GET.
@@ -95,6 +99,15 @@ outcomes! {
     Abandoned, "abandoned", 0;
 }
 
+impl From<Full> for HandshakeOutcome {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Node => Self::TooManyConnections,
+            Full::Address => Self::AddressLimit,
+        }
+    }
+}
+
 /// Why a request is not granted, in words for the client's developer. What the client sent is never repeated in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -111,8 +124,8 @@ impl Refusal {
     }
 
     /// The answer, with the headers its status asks for.
-    pub fn response(&self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::from(format!("{}\n", self.detail)));
+    pub fn response(&self) -> Response<Body<Bytes>> {
+        let mut response = Response::new(Body::from(format!("{}\n", self.detail)));
         *response.status_mut() =
             StatusCode::from_u16(self.outcome.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

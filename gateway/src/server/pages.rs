@@ -10,9 +10,11 @@ use hyper::header::{
 };
 use hyper::{Method, Response};
 
+use super::api::Video;
+
 /// Nothing but our own files and sockets; current browsers count a socket to the same host as `'self'`.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
+                      frame-ancestors 'none'; form-action 'none'";
 
 /// The file at `path` with its content type.
 pub fn page(path: &str) -> Option<(&'static str, &'static [u8])> {
@@ -33,8 +35,22 @@ pub fn page(path: &str) -> Option<(&'static str, &'static [u8])> {
     })
 }
 
+/// What the page may load and where it may connect: to its own host, and for video to LiveKit and the host of LiveKit's
+/// client, exactly.
+pub(super) fn policy(video: Option<&Video>) -> HeaderValue {
+    let (mut scripts, mut sockets) = (String::new(), String::new());
+    // Without a module the page cannot join a call.
+    if let Some((video, module)) = video.and_then(|video| Some((video, video.module()?))) {
+        sockets = format!(" {} {}", video.url().origin(), video.url().http_origin());
+        scripts = module.origin().map(|origin| format!(" {origin}")).unwrap_or_default();
+    }
+    let policy = format!("{POLICY}; script-src 'self'{scripts}; connect-src 'self'{sockets}");
+    // The settings let nothing through that is no header text.
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(POLICY))
+}
+
 /// The answer to a GET or HEAD of `path`, if there is a page.
-pub(super) fn response(method: &Method, path: &str) -> Option<Response<Full<Bytes>>> {
+pub(super) fn response(method: &Method, path: &str, policy: &HeaderValue) -> Option<Response<Full<Bytes>>> {
     if *method != Method::GET && *method != Method::HEAD {
         return None;
     }
@@ -43,12 +59,49 @@ pub(super) fn response(method: &Method, path: &str) -> Option<Response<Full<Byte
     let headers = response.headers_mut();
     for (name, value) in [
         (CONTENT_TYPE, content_type),
-        (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (CACHE_CONTROL, "no-cache"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
     Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    fn parts(video: Option<&Video>) -> (String, String) {
+        let policy = policy(video);
+        let policy = policy.to_str().expect("text").to_owned();
+        assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+        let part = |name: &str| {
+            let part = policy.split("; ").find_map(|part| part.strip_prefix(name));
+            part.unwrap_or_else(|| panic!("{name} in {policy}")).trim().to_owned()
+        };
+        (part("script-src"), part("connect-src"))
+    }
+
+    #[test]
+    fn only_what_video_needs_is_let_in() {
+        let own = ("'self'".to_owned(), "'self'".to_owned());
+        assert_eq!(parts(None), own);
+        let with = |module: Option<&str>| {
+            let module = module.map(|url| url.parse().expect("a module"));
+            let mut settings = Settings::default();
+            settings.http_api.livekit_url = Some("wss://lk.example.com:7443/x".parse().expect("a socket"));
+            settings.http_api.livekit_api_key = Some("key".to_owned());
+            settings.http_api.livekit_api_secret = Some("secret".parse().expect("any text"));
+            settings.http_api.livekit_client_url = module;
+            Video::of(&settings)
+        };
+        let sockets = "'self' wss://lk.example.com:7443 https://lk.example.com:7443".to_owned();
+        let video = with(Some("https://cdn.example.com/livekit.mjs"));
+        assert_eq!(parts(video.as_ref()), ("'self' https://cdn.example.com".to_owned(), sockets.clone()));
+        assert_eq!(parts(with(Some("/livekit.mjs")).as_ref()), ("'self'".to_owned(), sockets));
+        assert_eq!(parts(with(None).as_ref()), own, "no module, no video on the page");
+    }
 }

@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 pub use super::access_metrics::AccessMetrics;
+use super::api_metrics::ApiMetrics;
 use super::cluster_metrics::ClusterMetrics;
 use super::limit_metrics::LimitMetrics;
 use super::process::Process;
@@ -40,6 +41,8 @@ pub struct Metrics {
     pub broker: BrokerMetrics,
     /// Calls of the operator's services.
     pub webhooks: WebhookMetrics,
+    /// The HTTP API.
+    pub api: ApiMetrics,
     /// What is limited.
     pub limits: LimitMetrics,
     /// Tokens and keys.
@@ -183,12 +186,13 @@ impl Metrics {
         let hub = HubMetrics::new(&mut registrar);
         let cluster = ClusterMetrics::new(&mut registrar);
         let broker = BrokerMetrics::new(&mut registrar);
+        let api = ApiMetrics::new(&mut registrar);
         let limits = LimitMetrics::new(&mut registrar);
         let access = AccessMetrics::new(&mut registrar);
         let webhooks = WebhookMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, cluster, broker, webhooks, limits, access, registry, rows })
+        Arc::new(Self { node, sockets, hub, cluster, broker, webhooks, api, limits, access, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.

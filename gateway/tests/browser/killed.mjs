@@ -59,6 +59,11 @@ try {
   await check("the page says which node serves it now, and that nothing was missed", async () => {
     await connected(ana, "node-3");
     await told(ana, "Reconnected, now on node-3: nothing missed").waitFor();
+    const after = await room(ana).locator(".lines").evaluate((lines) => {
+      const all = [...lines.children];
+      return all.slice(all.findIndex((line) => line.textContent.startsWith("Reconnected"))).filter((line) => line.matches(".mine")).length;
+    });
+    holds(after > 0 && after < EACH, `${after} of Ana's ${EACH} messages stand behind the reconnect`);
     await connected(bo, "node-2");
     same(await room(bo).locator(".system").getByText("nothing missed").count(), 0, "Bo was never away");
   });

@@ -2,8 +2,10 @@
 
 mod absence;
 mod churn;
+mod identity;
 mod leases;
 mod links;
+mod orders;
 mod outage;
 mod restored;
 mod retries;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)] // a test that cannot go on should say where
 
 mod admin;
+mod api;
 mod auth;
 mod authorize;
 mod check;

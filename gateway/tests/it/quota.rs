@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{Client, Node, Redis, assert_error, room, within};
@@ -114,4 +115,208 @@ async fn without_redis_each_node_holds_the_rate_alone() {
         }
     };
     within("Redis to be asked again", asked).await;
+}
+
+const SECRET: &str = "a secret of 32 bytes, for tests..";
+
+async fn node_with_users(redis: &Redis, id: &str, args: &[&str]) -> Node {
+    let mut all = vec!["--jwt-secret", SECRET, "--jwt-audience", "quota", "--jwt-default-rooms", "*"];
+    all.extend(args);
+    node(redis, id, &all).await
+}
+
+/// A path on which `user` connects, with a token signed here and not by code of ours.
+fn path_of(user: &str) -> String {
+    let claims = json!({"sub": user, "aud": "quota", "exp": 4_102_444_800_u64});
+    let signed =
+        format!("{}.{}", base64url(br#"{"alg":"HS256","typ":"JWT"}"#), base64url(claims.to_string().as_bytes()));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+    format!("/connect?token={signed}.{}", base64url(ring::hmac::sign(&key, signed.as_bytes()).as_ref()))
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let group = |chunk: &[u8]| {
+        let bits = chunk.iter().chain(&[0, 0]).take(3).fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
+        (0..=chunk.len()).map(|at| char::from(DIGITS[bits >> (18 - 6 * at) & 63])).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}
+
+async fn enter_as(node: &Node, user: &str, room: &str) -> Client {
+    let mut client = Client::connect(node, &path_of(user)).await;
+    client.send(json!({"type": "join", "room": room, "ref": "join"})).await;
+    assert_eq!(client.answer(&json!("join")).await.kind(), "joined");
+    client
+}
+
+/// Waits until one more connection of `user` is let in.
+async fn until_let_in(node: &Node, user: &str) -> Client {
+    within("a place for one more connection", async {
+        loop {
+            match Client::try_connect(node, &path_of(user)).await {
+                Ok(client) => return client,
+                Err(code) => assert_eq!(code, 4429),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_users_connections_on_three_nodes_no_more_are_let_in_than_there_may_be() {
+    let redis = Redis::start().await;
+    let mut nodes = Vec::new();
+    for id in ["n-one", "n-two", "n-three"] {
+        nodes.push(node_with_users(&redis, id, &["--max-connections-per-user", "4"]).await);
+    }
+    for round in 0..3 {
+        let path = path_of(&format!("ann-{round}"));
+        let asked = (0..18).map(|number| Client::try_connect(&nodes[number % 3], &path));
+        let answers = within("all to be answered", futures_util::future::join_all(asked)).await;
+        let (inside, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        assert_eq!(inside.len(), 4, "round {round}");
+        assert!(refused.into_iter().all(|answer| answer.is_err_and(|code| code == 4429)));
+        // Another user is not concerned, and a place that is given back is free on every node.
+        Client::connect(&nodes[round], &path_of("bob")).await.leave().await;
+        let mut inside: Vec<Client> = inside.into_iter().flatten().collect();
+        inside.pop().expect("four").leave().await;
+        inside.push(until_let_in(&nodes[round], &format!("ann-{round}")).await);
+        assert_eq!(Client::try_connect(&nodes[(round + 1) % 3], &path).await.err(), Some(4429));
+        for client in &mut inside {
+            client.settle().await;
+        }
+    }
+    let mut refused = 0.0;
+    for node in &nodes {
+        refused += node.metric("roomcast_user_connections_refused_total", &[]).await;
+    }
+    assert!(refused >= 3.0 * 15.0, "{refused}");
+}
+
+const QUICK: [&str; 6] = ["--lease-beat", "200ms", "--lease-expiry", "1s", "--max-connections-per-user", "2"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_node_had_is_free_once_its_lease_has_run_out() {
+    let redis = Redis::start().await;
+    let dies = node_with_users(&redis, "n-dies", &QUICK).await;
+    let lives = node_with_users(&redis, "n-lives", &QUICK).await;
+    let _held = [Client::connect(&dies, &path_of("ann")).await, Client::connect(&dies, &path_of("ann")).await];
+    assert_eq!(Client::try_connect(&lives, &path_of("ann")).await.err(), Some(4429));
+    dies.signal(Signal::KILL);
+    let _back = [until_let_in(&lives, "ann").await, until_let_in(&lives, "ann").await];
+    assert_eq!(Client::try_connect(&lives, &path_of("ann")).await.err(), Some(4429));
+    within("the dead node's counts to be cleared", async {
+        loop {
+            let keys = redis.command("KEYS rc:{!}:users:*").await.unwrap();
+            if !keys.contains("n-dies") && keys.contains("n-lives") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_lease_counts_its_users_anew() {
+    let redis = Redis::start().await;
+    let sleeps = node_with_users(&redis, "n-sleeps", &QUICK).await;
+    let lives = node_with_users(&redis, "n-lives", &QUICK).await;
+    let mut held = [Client::connect(&sleeps, &path_of("ann")).await, Client::connect(&sleeps, &path_of("ann")).await];
+    sleeps.signal(Signal::STOP);
+    let back = until_let_in(&lives, "ann").await;
+    sleeps.signal(Signal::CONT);
+    for client in &mut held {
+        client.settle().await;
+    }
+    back.leave().await;
+    // Its two are connected, and so they are counted again.
+    within("the two to be counted again", async {
+        while let Ok(client) = Client::try_connect(&lives, &path_of("ann")).await {
+            client.leave().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    for client in held {
+        client.leave().await;
+    }
+    let _both = [until_let_in(&lives, "ann").await, until_let_in(&sleeps, "ann").await];
+    assert_eq!(Client::try_connect(&lives, &path_of("ann")).await.err(), Some(4429));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_a_nodes_own_connections_count() {
+    let mut redis = Redis::start().await;
+    let one = node_with_users(&redis, "n-one", &["--max-connections-per-user", "2", "--redis-timeout", "300ms"]).await;
+    let _first = Client::connect(&one, &path_of("ann")).await;
+    redis.stop().await;
+    one.wait_ready(false).await;
+    let _second = Client::connect(&one, &path_of("ann")).await;
+    assert_eq!(Client::try_connect(&one, &path_of("ann")).await.err(), Some(4429));
+    Client::connect(&one, &path_of("bob")).await.settle().await;
+    assert!(one.metric("roomcast_limits_alone_total", &["connections"]).await >= 2.0);
+}
+
+/// Never closed for being refused, so that all of it is counted.
+const PATIENT: [&str; 6] = ["--user-publish-rate", "20", "--user-publish-burst", "10", "--abuse-limit", "1000000"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_has_one_rate_on_all_connections_and_nodes() {
+    let redis = Redis::start().await;
+    let one = node_with_users(&redis, "n-one", &PATIENT).await;
+    let two = node_with_users(&redis, "n-two", &PATIENT).await;
+    let (name, other) = (room(), room());
+    let mut ann = [
+        enter_as(&one, "ann", &name).await,
+        enter_as(&one, "ann", &other).await,
+        enter_as(&two, "ann", &name).await,
+        enter_as(&two, "ann", &other).await,
+    ];
+    let mut bob = enter_as(&two, "bob", &name).await;
+    let began = Instant::now();
+    let time = Duration::from_millis(1500);
+    let [a, b, c, d] = &mut ann;
+    let (a, b, c, d) = tokio::join!(
+        publish_for(a, &name, time),
+        publish_for(b, &other, time),
+        publish_for(c, &name, time),
+        publish_for(d, &other, time)
+    );
+    let (sum, expected) = (a + b + c + d, bounds(10, 20.0, began.elapsed()));
+    assert!(expected.contains(&sum), "{a}, {b}, {c} and {d}, expected {expected:?} together");
+    // Nobody else spent anything.
+    for number in 0..10 {
+        assert_eq!(bob.publish(&name, json!(number)).await.kind(), "ack");
+    }
+    for node in [&one, &two] {
+        assert!(node.metric("roomcast_rate_limited_total", &["user"]).await > 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_goes_on_above_the_rate_is_closed_and_order_is_kept_until_then() {
+    let redis = Redis::start().await;
+    let args = ["--user-publish-rate", "1", "--user-publish-burst", "10"];
+    let one = node_with_users(&redis, "n-one", &args).await;
+    let name = room();
+    let mut ann = enter_as(&one, "ann", &name).await;
+    let mut bob = enter_as(&one, "bob", &name).await;
+    for number in 0..200 {
+        ann.send(json!({"type": "publish", "room": name, "data": number, "ref": number})).await;
+    }
+    assert_eq!(ann.close_code().await, 1008);
+    let seen = bob.messages(&name, 10).await;
+    let seen: Vec<u64> = seen.iter().map(|message| message["data"].as_u64().expect("a number")).collect();
+    assert_eq!(seen, (0..10).collect::<Vec<u64>>());
+    // A rename is told to everybody, too.
+    let mut again = enter_as(&one, "ann", &name).await;
+    for number in 0..15 {
+        again.send(json!({"type": "rename", "name": format!("Anna {number}"), "ref": number})).await;
+    }
+    let answers = again.settle().await;
+    let refused = answers.iter().filter(|frame| frame["code"] == "rate_limited").count();
+    assert!(refused > 0, "15 at once, of a burst of 10");
 }

@@ -1,5 +1,6 @@
 //! What the tests stand on: processes, a client, raw HTTP. Knows nothing of the gateway's code.
 
+mod api;
 mod client;
 mod http;
 mod node;
@@ -9,6 +10,7 @@ mod redis;
 
 use std::{future::Future, time::Duration};
 
+pub use api::{ADMIN, ALL, Answer, Backend, READER, WRITER, api_node, keys};
 pub use client::{Client, Frame, assert_error, seqs};
 pub use http::{Raw, Response, get, request, upgrade};
 pub use node::{Node, binary};

@@ -32,7 +32,7 @@ const OWNERS: &[Owner] = &[
     Owner { sources: GATEWAY, library: "dotenvy", places: &["config.rs", "config/"] },
     Owner { sources: GATEWAY, library: "toml", places: &["config.rs", "config/"] },
     Owner { sources: GATEWAY, library: "reqwest", places: &["outbound.rs", "outbound/"] },
-    Owner { sources: GATEWAY, library: "jsonwebtoken", places: &["access.rs", "access/"] },
+    Owner { sources: GATEWAY, library: "jsonwebtoken", places: &["access.rs", "access/", "server/api/video"] },
     Owner { sources: LOADTEST, library: "tungstenite", places: &["wire.rs", "wire/"] },
     Owner { sources: LOADTEST, library: "hdrhistogram", places: &["record.rs", "record/", "report.rs", "report/"] },
     Owner { sources: LOADTEST, library: "plotters", places: &["report/plot"] },

@@ -208,6 +208,7 @@ describe("order", () => {
     socket.say(joined(socket.all("join")[1], { term: "t1", seq: 13, messages: [message(13)] }));
     assert.deepEqual(events.log, ["joined", "error", "resumed", "joined", "gap", 13]);
     assert.deepEqual(events.recovered[1], { kind: "gap", term: "t1", seq: 12 });
+    assert.equal(events.message[0].replayed, true);
     socket.say(message(14));
     assert.equal(socket.all("join").length, 2);
     assert.deepEqual(seqs(events), [13, 14]);
@@ -585,6 +586,7 @@ describe("questions", () => {
     const page = await history;
     assert.deepEqual(page.messages.map(({ seq }) => seq), [7, 8]);
     assert.equal(page.next, 7);
+    assert.ok(page.messages.every(({ replayed, own }) => replayed && !own));
     const members = room.members({ cursor: "c", limit: 1 });
     assert.equal(socket.only("members").cursor, "c");
     socket.say({ type: "members", ref: socket.only("members").ref, room: "lobby", members: [{ id: "z", name: "zoe" }], online: 7, next: "z" });

@@ -422,6 +422,16 @@ describe("bounds", () => {
     await assert.rejects(two.publish(6), { code: "overloaded" });
   });
 
+  test("an answer that comes too late is not counted twice", async (t) => {
+    const { socket, room } = await inLobby(t, { maxQueuedMessages: 1 });
+    const late = watch(room.publish(1, { timeoutMs: 100 }));
+    await pass(100);
+    assert.equal(late.code, "timeout");
+    ack(socket, socket.only("publish"), 11);
+    room.publish(2);
+    await assert.rejects(room.publish(3), { code: "overloaded" });
+  });
+
   test("a thousand by default, and a mebibyte", async (t) => {
     const { client } = await start(t);
     const room = client.join("lobby");

@@ -70,6 +70,26 @@ async fn orders_are_heard_again_after_an_outage() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn orders_follow_the_slot_they_are_in() {
+    let group = Sharded::start_ready();
+    let (a, mut from_a) = connect(&group.options("node-a"), 64).await;
+    a.listen().await.expect("listening");
+    let listeners = |at: usize| -> Vec<String> { group.servers[at].command(&["PUBSUB", "SHARDCHANNELS", "rc:{!}*"]) };
+    let from = (0..3).find(|&at| !listeners(at).is_empty()).expect("one has the channel");
+    let to = (from + 1) % 3;
+    let slot = group.servers[0].command::<i64>(&["CLUSTER", "KEYSLOT", "{!}"]).to_string();
+    let heir: String = group.servers[to].command(&["CLUSTER", "MYID"]);
+    for at in [to, from, (from + 2) % 3] {
+        let _: String = group.servers[at].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &heir]);
+    }
+    from_a.resubscribed().await;
+    let order = order(ClientId::random());
+    a.order(&order).await.expect("sent on");
+    assert_eq!(next_order(&mut from_a).await, order);
+    assert_eq!((listeners(from).len(), listeners(to).len()), (0, 1));
+}
+
+#[tokio::test(flavor = "local")]
 async fn strangers_on_the_channel_stop_nobody() {
     let server = Server::start(&[]);
     let (a, mut from_a) = connect(&server.options("node-a"), 64).await;

@@ -189,9 +189,9 @@ async fn members_with_much_to_tell_come_in_pages_that_fit() {
         let (mut found, mut cursor, mut pages) = (Vec::new(), None, 0);
         loop {
             let page = ask(&mut last, &room, Question::Members { cursor, limit: 200 }).await;
-            let list = page["members"].as_array().expect("a list");
+            let some = page["members"].as_array().expect("a list");
             assert!(page["members"].to_string().len() <= half);
-            found.extend(list.iter().map(|member| member["id"].as_str().expect("an id").to_owned()));
+            found.extend(some.iter().map(|member| member["id"].as_str().expect("an id").to_owned()));
             pages += 1;
             cursor = page["next"].as_str().map(str::to_owned);
             if cursor.is_none() {

@@ -25,13 +25,16 @@ struct Other {
 
 impl Other {
     async fn start(node: &Node, name: &str) -> Self {
+        Self::start_for(node, name, Duration::from_mins(1)).await
+    }
+
+    async fn start_for(node: &Node, name: &str, expiry: Duration) -> Self {
         let (sender, events) = mpsc::channel(64);
         let name = NodeId::new(name).expect("valid");
         let broker = node.memory.handle(name.clone(), sender, BrokerStats::new(&Metrics::new()));
         broker.listen().await.expect("listening");
         let incarnation = &Incarnation::new(&name);
         let said = NodeNote { node: &name, connections: 0, rooms: 0, max_connections: 1, load: 0.0, version: "9" };
-        let expiry = Duration::from_mins(1);
         let beat = Beat { incarnation, expiry, number: 1, answered: 0, note: said, working_on: &[], most_claims: 0 };
         broker.beat(&beat).await.expect("a beat");
         Self { broker, events }
@@ -171,6 +174,23 @@ async fn the_caller_hears_of_every_node() {
         let cluster = &node.shard().parts.totals.cluster;
         assert_eq!(cluster.orders_given.with_label_values(&["unanswered"]).get(), 3);
         assert_eq!(cluster.orders_taken.with_label_values(&["done"]).get(), 3);
+    })
+    .await;
+}
+
+/// Nobody answers for a dead node: until its lease runs out that shows, and from then on it is not expected to.
+#[tokio::test]
+async fn a_dead_node_counts_until_its_lease_runs_out() {
+    local(async {
+        let node = Node::start(1, Settings::default());
+        lives(&node).await;
+        let _dead = Other::start_for(&node, "dead", Duration::from_millis(1500)).await;
+        let give = async || {
+            let nobody = Target::User("nobody".into());
+            node.shard().disconnect_everywhere(nobody, true, None).await.expect("given")
+        };
+        assert_eq!(give().await, Carried { nodes: 2, answered: 1, refused: 0, hit: 0 });
+        assert_eq!(give().await, done(1, 0), "2 s later");
     })
     .await;
 }

@@ -1,6 +1,6 @@
 //! A token bucket in one atomic: how fast something may happen, asked by all workers without a lock.
 //!
-//! Used by its parent only. It keeps no count of tokens but the moment at which the bucket would be full again: each
+//! Used by its parent and by the API. It keeps no count of tokens but the moment at which the bucket would be full again: each
 //! taker moves that moment on by its share of a second, and is refused while it lies more than the burst ahead.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 const BURST_NS: u64 = SECOND_NS;
 
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(in crate::server) struct Rate {
     start: Instant,
     share_ns: u64,
     /// Nanoseconds after `start`.
@@ -20,13 +20,13 @@ pub(super) struct Rate {
 
 impl Rate {
     /// `per_second` from now on, and as many at once. None for 0, which is no limit.
-    pub(super) fn new(per_second: u32, now: Instant) -> Option<Self> {
+    pub(in crate::server) fn new(per_second: u32, now: Instant) -> Option<Self> {
         let share_ns = SECOND_NS.checked_div(u64::from(per_second))?;
         Some(Self { start: now, share_ns, full_at: AtomicU64::new(0) })
     }
 
     /// Takes one. False, and nothing is taken, if there is none.
-    pub(super) fn take(&self, now: Instant) -> bool {
+    pub(in crate::server) fn take(&self, now: Instant) -> bool {
         let now = now.saturating_duration_since(self.start).as_nanos() as u64;
         let next = |full_at: u64| {
             let full_at = full_at.max(now) + self.share_ns;

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 ///
 /// Each proxy appends the address it got the request from, so the list is true from the right up to the first address
 /// that we don't trust; what stands left of it anyone may have written. A part that is no address ends the search.
-pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(in crate::server) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     let mut client = peer.to_canonical();
     let lines: Vec<&str> = headers.get_all("x-forwarded-for").iter().map(|line| line.to_str().unwrap_or("")).collect();

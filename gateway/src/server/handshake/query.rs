@@ -104,7 +104,7 @@ fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), Refusal> {
 }
 
 /// Undoes percent-encoding, and `+` for a space where `form` says that it means one.
-fn decode(text: &str, form: bool) -> Result<Cow<'_, str>, Refusal> {
+pub(in crate::server) fn decode(text: &str, form: bool) -> Result<Cow<'_, str>, Refusal> {
     if !text.bytes().any(|byte| byte == b'%' || (form && byte == b'+')) {
         return Ok(Cow::Borrowed(text));
     }

@@ -58,6 +58,7 @@ impl Server {
             Rc::new(move |outcome, _| {
                 let _ = on_outcome.send(outcome);
             }),
+            None,
         );
         let stopped = tokio::task::spawn_local(crate::server::serve(listener, context, async {
             let _ = stop_asked.await;

@@ -19,7 +19,7 @@ let current = null;
 let client;
 let countdown;
 let video = null; // what the node says of video calls
-const mine = new Set(JSON.parse(thisTab.get("mine") ?? "[]")); // the client ids this tab has had, also before a reload
+const mine = new Set(thisTab.list("mine")); // the client ids this tab has had, also before a reload
 
 // What a room needs of the page.
 const app = {
@@ -342,7 +342,7 @@ $("name").value = always.get("name") ?? "";
 $("columns").ariaPressed = String(always.get("columns") !== "off");
 settings({ retold: () => client && list(), token: useToken });
 connect();
-for (const id of [...JSON.parse(thisTab.get("rooms") ?? "[]"), ...said.rooms]) enter(id);
+for (const id of [...thisTab.list("rooms"), ...said.rooms]) enter(id);
 if (said.rooms.length) front(rooms.get(said.rooms.at(-1)) ?? current);
 video = await videoOf();
 if (video) for (const view of rooms.values()) view.call = new Call(video, view);

@@ -2,6 +2,8 @@
 
 import { speak } from "./words.js";
 
+const MOST_ROOMS = 16; // that a link may open at once
+
 const $ = (id) => document.getElementById(id);
 
 // A browser may refuse to keep anything: then it lasts as long as the page.
@@ -16,6 +18,14 @@ class Kept {
       return window[this.#store].getItem(key);
     } catch {
       return this.#own.get(key) ?? null;
+    }
+  }
+  // A list of texts; what else may stand there is none.
+  list(key) {
+    try {
+      return [JSON.parse(this.get(key))].flat().filter((one) => typeof one === "string");
+    } catch {
+      return [];
     }
   }
   set(key, value) {
@@ -67,7 +77,7 @@ export function address() {
     said.delete("token");
     history.replaceState(null, "", location.pathname + location.search + (said.size ? `#${said}` : ""));
   }
-  return { token, rooms: said.getAll("room") };
+  return { token, rooms: said.getAll("room").slice(0, MOST_ROOMS) };
 }
 
 export const linkTo = (room) => `${location.origin}${location.pathname}#room=${encodeURIComponent(room)}`;

@@ -86,6 +86,7 @@ pub struct Client {
     held: VecDeque<Frame>,
     /// The close code, once it is over; 1006 when none came.
     closed: Option<u16>,
+    parting: String,
 }
 
 impl Client {
@@ -94,10 +95,21 @@ impl Client {
         let url = format!("ws://{}{path}", node.addr);
         let (socket, _) = within(&url, connect_async(&url)).await.unwrap_or_else(|e| panic!("{url}: {e}"));
         let welcome = Frame { text: String::new(), json: Value::Null };
-        let mut client = Self { socket, welcome, held: VecDeque::new(), closed: None };
+        let mut client = Self { socket, welcome, held: VecDeque::new(), closed: None, parting: String::new() };
         client.welcome = client.next().await;
         assert_eq!(client.welcome.kind(), "welcome", "something came before: {}", client.welcome.text);
         client
+    }
+
+    /// Connects to `path`, or gives the code that it was closed with instead of a `welcome`.
+    pub async fn try_connect(node: &Node, path: &str) -> Result<Self, u16> {
+        let url = format!("ws://{}{path}", node.addr);
+        let (socket, _) = within(&url, connect_async(&url)).await.unwrap_or_else(|e| panic!("{url}: {e}"));
+        let nothing = Frame { text: String::new(), json: Value::Null };
+        let mut client = Self { socket, welcome: nothing, held: VecDeque::new(), closed: None, parting: String::new() };
+        client.welcome = client.receive().await.ok_or(client.closed.unwrap_or(1006))?;
+        assert_eq!(client.welcome.kind(), "welcome", "something came before: {}", client.welcome.text);
+        Ok(client)
     }
 
     /// Connects and joins `room`, returning the `joined` frame too.
@@ -205,6 +217,11 @@ impl Client {
         self.closed.unwrap_or(1006)
     }
 
+    /// The close frame's words; call it behind [`Client::close_code`].
+    pub fn close_words(&self) -> &str {
+        &self.parting
+    }
+
     /// Closes from this side.
     pub async fn leave(mut self) {
         let _ = self.socket.close(None).await;
@@ -228,7 +245,10 @@ impl Client {
             };
             match message {
                 Some(Ok(Message::Text(text))) => return Some(Frame::new(text.to_string())),
-                Some(Ok(Message::Close(frame))) => self.closed = Some(frame.map_or(1005, |frame| frame.code.into())),
+                Some(Ok(Message::Close(frame))) => {
+                    self.parting = frame.as_ref().map(|frame| frame.reason.to_string()).unwrap_or_default();
+                    self.closed = Some(frame.map_or(1005, |frame| frame.code.into()));
+                }
                 Some(Ok(Message::Binary(_))) => panic!("the gateway sent a binary frame"),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => {

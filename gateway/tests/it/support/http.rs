@@ -111,6 +111,18 @@ impl Raw {
         within("the connection to end", async { while self.fill().await {} }).await;
     }
 
+    /// Reads one answer with its body. Status 0 if there is none.
+    pub async fn response(&mut self) -> Response {
+        within("an answer", async {
+            let mut response = self.read_head().await;
+            let length = response.header("content-length").parse().unwrap_or(0);
+            while self.buffer.len() < length && self.fill().await {}
+            response.body = self.buffer.drain(..length.min(self.buffer.len())).collect();
+            response
+        })
+        .await
+    }
+
     /// Reads a few bytes at most; false at the end.
     pub async fn sip(&mut self, bytes: usize) -> bool {
         let mut few = vec![0; bytes];
