@@ -6,10 +6,12 @@
 pub mod descriptors;
 mod farewell;
 mod idle;
+mod outward;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use foldhash::fast::RandomState;
@@ -17,6 +19,7 @@ use foldhash::fast::RandomState;
 use crate::access::Access;
 use crate::broker::{Memory, RedisOptions};
 use crate::config::{Fault, Settings};
+use crate::events::{Events, Webhooks};
 use crate::hub::Post;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::outbound::Outbound;
@@ -25,6 +28,9 @@ use crate::server::{Admission, AdmissionLimits, HandshakeRules, OriginPolicy, ad
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{TraceOptions, Tracing};
 use crate::worker::{self, BrokerChoice, Seed, WorkerError};
+
+/// What is kept of the time to exit for what comes behind the last webhook.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 /// A running node.
 pub struct Node {
@@ -37,6 +43,8 @@ pub struct Node {
     admin: tokio::task::JoinHandle<std::io::Result<()>>,
     farewell: tokio::task::JoinHandle<()>,
     tracing: Tracing,
+    webhooks: Webhooks,
+    longest: Duration,
 }
 
 /// Binds both listeners and starts the workers. Must be called on a tokio runtime, which serves the admin listener.
@@ -67,7 +75,9 @@ pub fn start(settings: Settings) -> Result<Node> {
         max_connections_per_address: settings.max_connections_per_address,
         connect_rate: settings.connect_rate,
     });
-    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, (&admission, listeners))?;
+    let (rules, (events, webhooks)) = outward::start(&settings, &metrics, handshake_rules(&settings)?)?;
+    let told = (&events, &rules);
+    let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, told, (&admission, listeners))?;
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         Arc::clone(&metrics),
@@ -83,13 +93,14 @@ pub fn start(settings: Settings) -> Result<Node> {
     }
     let farewell = tokio::spawn(farewell::tell(Arc::clone(&settings), metrics, lifecycle.clone()));
     lifecycle.advance(Stage::Running);
-    Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing })
+    let longest = settings.shutdown_timeout;
+    Ok(Node { address, admin_address, lifecycle, workers, admin, farewell, tracing, webhooks, longest })
 }
 
 /// Reads the keys that tokens are checked with, and begins to fetch those that are published.
 fn start_access(settings: &Settings, metrics: &Arc<Metrics>, lifecycle: &Lifecycle) -> Result<Arc<Access>> {
     let access = Arc::new(Access::new(settings, metrics).context("--jwt-public-key (ROOMCAST_JWT_PUBLIC_KEY)")?);
-    if access.is_open() {
+    if access.is_open() && settings.outward.authorize_url.is_none() {
         tracing::warn!(
             "ACCESS IS OPEN: everyone who reaches this node may join, read and publish in every room. \
              Set ROOMCAST_JWT_SECRET and ROOMCAST_JWT_AUDIENCE (or another key, see docs/auth.md) to close it"
@@ -137,12 +148,12 @@ fn start_workers(
     lifecycle: &Lifecycle,
     access: &Arc<Access>,
     tracing: &Tracing,
+    (events, rules): (&Events, &HandshakeRules),
     (admission, listeners): (&Arc<Admission>, Vec<std::net::TcpListener>),
 ) -> Result<Vec<JoinHandle<Result<(), WorkerError>>>> {
     let (post, inboxes) = Post::new(settings.workers);
     let hasher = RandomState::default();
     let gate = Gate::new(settings);
-    let rules = handshake_rules(settings)?;
     let broker = broker_choice(settings);
     let start_one = |(index, (listener, inbox))| {
         let seed = Seed {
@@ -161,6 +172,7 @@ fn start_workers(
             gate: Arc::clone(&gate),
             rules: rules.clone(),
             tracing: tracing.clone(),
+            events: events.clone(),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
         let end = End(lifecycle.clone());
@@ -192,6 +204,7 @@ fn handshake_rules(settings: &Settings) -> Result<HandshakeRules> {
         max_header_bytes: settings.max_header_bytes,
         rooms_per_connection: settings.rooms_per_connection,
         echo: settings.echo,
+        authorizer: None,
     })
 }
 
@@ -237,6 +250,9 @@ impl Node {
             outcome
         })
         .await?;
+        // All of its events are in the queues now.
+        let left_at = self.lifecycle.left_at().unwrap_or_else(Instant::now);
+        self.webhooks.flush(left_at + self.longest.saturating_sub(LAST_MOMENT)).await;
         self.lifecycle.advance(Stage::Stopped);
         let _ = self.farewell.await;
         let _ = self.admin.await;

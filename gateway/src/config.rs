@@ -8,6 +8,7 @@ mod http_api;
 mod issuers;
 mod key_verb;
 mod links;
+mod outward;
 mod parse;
 mod password;
 mod print;
@@ -18,12 +19,14 @@ mod settings;
 mod source;
 mod token_args;
 mod web_url;
+mod webhooks;
 
 pub use api_keys::{ApiKey, Scope, hash};
 pub use error::{ConfigError, Origin, WrongValue};
 pub use http_api::HttpApi;
 pub use issuers::{IssuerSettings, IssuerTable};
 pub use links::{PageModule, SocketUrl};
+pub use outward::Outward;
 pub use password::Password;
 pub use print::reference_table;
 pub use redis_url::{RedisTopology, RedisUrl};
@@ -33,6 +36,7 @@ pub use settings::{LogFormat, Settings};
 pub use source::Action;
 pub use token_args::TokenArgs;
 pub use web_url::WebUrl;
+pub use webhooks::{EventKind, MAX_WEBHOOKS, Webhook};
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ mod lease;
 mod mail;
 mod muster;
 mod naming;
+mod news;
 mod orders;
 mod peer;
 mod posting;

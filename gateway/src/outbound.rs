@@ -9,11 +9,11 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Method, redirect};
+use reqwest::{Client, Method, Response, redirect};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -65,7 +65,7 @@ pub struct Call<'a> {
 pub struct Answer {
     /// The status, also of one that says no.
     pub status: u16,
-    /// `Retry-After`, if it is there in seconds.
+    /// `Retry-After`, if it is there in seconds or as a date.
     pub retry_after: Option<Duration>,
     /// The body.
     pub body: Bytes,
@@ -115,6 +115,26 @@ impl Outbound {
     /// # Errors
     /// [`OutboundError`]; a status that says no is an answer, not an error.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, OutboundError> {
+        let longest = call.longest_answer;
+        let (mut answer, response) = self.send(call).await?;
+        answer.body = read(response, longest).await?;
+        Ok(answer)
+    }
+
+    /// The same where the body does not matter: it is read only so that the connection can be used again, and nothing that
+    /// is wrong with it makes what has been said by the status unsaid. The body of the answer is empty.
+    ///
+    /// # Errors
+    /// [`OutboundError`], when not even a status came.
+    pub async fn tell(&self, call: Call<'_>) -> Result<Answer, OutboundError> {
+        let longest = call.longest_answer;
+        let (answer, response) = self.send(call).await?;
+        // Whoever answered 200 took it, whatever comes behind.
+        let _ = read(response, longest).await;
+        Ok(answer)
+    }
+
+    async fn send(&self, call: Call<'_>) -> Result<(Answer, Response), OutboundError> {
         let method = if call.body.is_some() { Method::POST } else { Method::GET };
         let mut request = self.0.request(method, call.url).timeout(call.timeout);
         for (name, value) in call.headers {
@@ -124,17 +144,30 @@ impl Outbound {
         if let Some(body) = call.body {
             request = request.body(body);
         }
-        let mut response = request.send().await.map_err(failure)?;
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(failure)? {
-            if body.len() + chunk.len() > call.longest_answer {
-                return Err(OutboundError::TooLong(call.longest_answer));
-            }
-            body.extend_from_slice(&chunk);
+        let response = request.send().await.map_err(failure)?;
+        let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = header.and_then(|header| wait(header, SystemTime::now()));
+        let answer = Answer { status: response.status().as_u16(), retry_after, body: Bytes::new() };
+        Ok((answer, response))
+    }
+}
+
+async fn read(mut response: Response, longest: usize) -> Result<Bytes, OutboundError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(failure)? {
+        if body.len() + chunk.len() > longest {
+            return Err(OutboundError::TooLong(longest));
         }
-        let status = response.status().as_u16();
-        Ok(Answer { status, retry_after: retry_after.map(Duration::from_secs), body: body.freeze() })
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// What `Retry-After` asks for, as seconds or as a date.
+fn wait(header: &str, now: SystemTime) -> Option<Duration> {
+    match header.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(header.trim()).ok()?.duration_since(now).unwrap_or_default()),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod admission;
 pub mod api;
+pub mod authorize;
 mod handshake;
 mod http;
 mod listener;
@@ -21,6 +22,7 @@ use hyper::header::HeaderValue;
 use hyper::server::conn::http1::Builder;
 
 pub use admission::{Admission, AdmissionLimits, Visit};
+pub use authorize::{AuthorizeOptions, Authorizer};
 pub use handshake::{HandshakeRules, InvalidOrigin, Origin, OriginPolicy};
 pub use listener::{listen, serve};
 pub use outcome::HandshakeOutcome;

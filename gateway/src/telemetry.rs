@@ -11,6 +11,7 @@ pub mod metrics;
 mod process;
 mod register;
 pub mod trace;
+mod webhook_metrics;
 mod worker_metrics;
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::access::Access;
 use crate::broker::{Broker, BrokerError, BrokerStats, Event, Memory, RedisBroker, RedisOptions};
 use crate::config::Settings;
+use crate::events::Events;
 use crate::hub::{Inbox, Parts, Post, Shard};
 use crate::lifecycle::{BrokerFlag, Lifecycle, Stage};
 use crate::server::api::{Api, Gate};
@@ -77,6 +78,8 @@ pub struct Seed {
     pub rules: HandshakeRules,
     /// Spans.
     pub tracing: Tracing,
+    /// Webhooks.
+    pub events: Events,
 }
 
 /// Why a worker ended early.
@@ -119,6 +122,7 @@ async fn live(seed: Seed) -> Result<(), WorkerError> {
         metrics: Rc::clone(&local),
         totals: Arc::clone(&metrics),
         tracing: tracing.clone(),
+        events: seed.events,
     });
     let floor = Floor::new(
         Arc::clone(&settings),

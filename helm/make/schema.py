@@ -8,7 +8,7 @@ from pathlib import Path
 NOT_IN_CONFIG = {
     "listen", "admin-listen", "redis", "redis-password", "redis-sentinel-password", "redis-ca", "redis-prefix", "node-id",
     "workers", "echo", "config", "drain-delay", "drain-window", "shutdown-timeout", "log-format", "log", "otlp-endpoint",
-    "otlp-sample-ratio",
+    "otlp-sample-ratio", "webhook-secret", "authorize-secret",
 }
 # Settings whose values are secrets, or files: the chart takes them from Secrets and ConfigMaps of yours.
 SECRETS = {"jwt-secret", "api-keys", "livekit-api-secret", "webhook-secret", "authorize-secret"}
@@ -38,6 +38,8 @@ def accepts(name: str, words: str, meaning: str = "") -> dict:
         return {"type": "number", "minimum": int(found[1]), "maximum": int(found[2])}
     if words.startswith(("origins", "networks")) or name in LISTS:
         return {"type": "array", "items": {"type": "string", "minLength": 1}}
+    if words.startswith(("https://", "events")):
+        return {"type": "string", "minLength": 1}
     if words == "true or false":
         return {"type": "boolean"}
     if found := re.fullmatch(r"([a-z-]+) or ([a-z-]+)", words):

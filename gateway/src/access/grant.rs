@@ -31,6 +31,10 @@ struct Inner {
     info: Option<Arc<str>>,
     expires_at: Option<SystemTime>,
     rooms: Rooms,
+    /// What the operator's service said of this client, besides.
+    decision: Option<Grant>,
+    /// Whose token it was, whoever the decision says it is.
+    holder: Option<Arc<str>>,
 }
 
 /// A list of patterns for each right; those that say the same share their memory.
@@ -43,6 +47,11 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
+    /// All rights in all rooms.
+    fn everywhere() -> Self {
+        Self::all_in("*".parse().ok().into_iter().collect())
+    }
+
     /// All rights in the rooms of one list.
     pub(super) fn all_in(patterns: Arc<[RoomPattern]>) -> Self {
         Self {
@@ -72,7 +81,44 @@ impl Grant {
         expires_at: Option<SystemTime>,
         rooms: Rooms,
     ) -> Self {
-        Self(Some(Arc::new(Inner { user, name, info, expires_at, rooms })))
+        let holder = user.clone();
+        Self(Some(Arc::new(Inner { user, name, info, expires_at, rooms, decision: None, holder })))
+    }
+
+    /// This, as far as `decision` allows it, too: what the operator's service says of the holder of a token. Who it is
+    /// is as the decision has it, where it says so; both must not be over.
+    #[must_use]
+    pub fn decided(&self, decision: &Self) -> Self {
+        let own = self.0.as_deref();
+        let rooms = own.map_or_else(Rooms::everywhere, |own| own.rooms.clone());
+        let expires_at = match (self.expires_at(), decision.expires_at()) {
+            (Some(own), Some(other)) => Some(own.min(other)),
+            (own, other) => own.or(other),
+        };
+        Self(Some(Arc::new(Inner {
+            user: decision.user().or(self.user()).cloned(),
+            name: decision.name().or(self.name()).cloned(),
+            info: decision.info().or(self.info()).cloned(),
+            expires_at,
+            rooms,
+            decision: Some(decision.clone()),
+            holder: own.and_then(|own| own.holder.clone()),
+        })))
+    }
+
+    /// Whether `newer` was given to the same user, by their tokens.
+    pub fn is_held_by_the_same(&self, newer: &Self) -> bool {
+        let holder = |grant: &Self| grant.0.as_ref().and_then(|inner| inner.holder.clone());
+        holder(self) == holder(newer)
+    }
+
+    /// What a newer token gives to the holder of this: a decision on the connection goes on to hold.
+    #[must_use]
+    pub fn renewed(&self, newer: Self) -> Self {
+        match self.0.as_deref().and_then(|inner| inner.decision.as_ref()) {
+            Some(decision) => newer.decided(decision),
+            None => newer,
+        }
     }
 
     /// Who the client is, 1 to 128 bytes. None while access is open, and for those whose token names nobody.
@@ -97,7 +143,10 @@ impl Grant {
 
     /// Whether `right` is had in `room`. Costs a match per pattern.
     pub fn may(&self, right: Right, room: &RoomName) -> bool {
-        let Some(Inner { rooms, .. }) = self.0.as_deref() else { return true };
+        let Some(Inner { rooms, decision, .. }) = self.0.as_deref() else { return true };
+        if decision.as_ref().is_some_and(|decision| !decision.may(right, room)) {
+            return false;
+        }
         let patterns = match right {
             Right::Join => &rooms.join,
             Right::Publish => &rooms.publish,
@@ -124,6 +173,27 @@ mod tests {
         assert!(may(Right::Join, "lobby") && may(Right::Join, "team-10") && !may(Right::Join, "lobby2"));
         assert!(may(Right::Publish, "team-1") && !may(Right::Publish, "team-10") && !may(Right::Publish, "lobby"));
         assert!(!may(Right::History, "lobby") && !may(Right::Presence, "team-1"));
+    }
+
+    #[test]
+    fn a_decision_narrows_a_token_and_outlives_it() {
+        let room = |name| RoomName::new(name).expect("a name");
+        let time = |seconds| Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds));
+        let all = |list: &[&str]| Rooms::all_in(patterns(list));
+        let token = Grant::new(Some("ann".into()), Some("Ann".into()), None, time(9), all(&["a", "b"]));
+        let decision = Grant::new(None, Some("Anna".into()), Some("1".into()), time(8), all(&["b", "c"]));
+        let both = token.decided(&decision);
+        let may = |grant: &Grant| ["a", "b", "c"].map(|name| grant.may(Right::Join, &room(name)));
+        assert_eq!(may(&both), [false, true, false]);
+        assert_eq!(both.user().map(|user| &**user), Some("ann"));
+        assert_eq!(both.name().map(|name| &**name), Some("Anna"));
+        assert_eq!((both.info().map(|info| &**info), both.expires_at()), (Some("1"), time(8)));
+        assert!(both.is_held_by_the_same(&token) && !both.is_held_by_the_same(&decision));
+        // A newer token does not get rid of it, not even where tokens are not looked at.
+        let newer = both.renewed(Grant::new(Some("ann".into()), None, None, time(20), all(&["*"])));
+        assert_eq!((may(&newer), newer.expires_at()), ([false, true, true], time(8)));
+        assert_eq!(may(&Grant::open().decided(&decision).renewed(Grant::open())), [false, true, true]);
+        assert_eq!(may(&token.renewed(Grant::open())), [true; 3], "without a decision the newer one holds");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use roomcast_protocol::{ClientId, NodeId};
 use uuid::Uuid;
 
-use super::NodeNote;
+use super::{Member, NodeNote};
 
 /// Characters of a node id that an incarnation keeps: with its mark it must still be a node id.
 const LONGEST_STEM: usize = 55;
@@ -98,8 +98,14 @@ pub enum Pulse {
 pub struct Evicted {
     /// Where to go on; none when the room is done.
     pub next: Option<ClientId>,
+    /// The version of the members, after.
+    pub version: u64,
     /// Members over all nodes, after.
     pub online: u64,
+    /// The same right before.
+    pub before: u64,
+    /// Whom it removed, in the order of their ids. Told to this caller alone.
+    pub gone: Vec<Member>,
 }
 
 /// How a lease ends.

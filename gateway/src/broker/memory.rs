@@ -194,9 +194,11 @@ impl MemoryBroker {
 
     fn apply_and_tell(&self, name: &RoomName, call: PresenceCall<'_>) -> PresenceReply {
         self.store.with(name, |room| {
+            let before = room.members.len() as u64;
             let (version, outcomes) = room.apply(call, now_us());
             let online = room.members.len() as u64;
-            let changed = call.ops.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Moved::Changed);
+            let changed = |outcome: &Moved| matches!(outcome, Moved::Changed | Moved::Renamed);
+            let changed = call.ops.iter().zip(&outcomes).filter(|(_, outcome)| changed(outcome));
             let ops: Vec<PresenceOp> = changed.map(|(op, _)| op.clone()).collect();
             if !ops.is_empty() {
                 let (node, name) = (self.peer.node.clone(), name.clone());
@@ -204,20 +206,22 @@ impl MemoryBroker {
             }
             let members = room.members.values().take(call.want_members.min(MAX_MEMBERS));
             let members = members.map(|(_, member)| member.clone()).collect();
-            PresenceReply { version, online, outcomes, members }
+            PresenceReply { version, online, before, outcomes, members }
         })
     }
 
     fn evict_and_tell(&self, name: &RoomName, incarnation: &Incarnation, behind: Option<ClientId>) -> Evicted {
         self.store.with(name, |room| {
-            let (version, ops, next) = room.evict(incarnation, behind, MAX_EVICTION, now_us());
+            let before = room.members.len() as u64;
+            let (version, gone, next) = room.evict(incarnation, behind, MAX_EVICTION, now_us());
             let online = room.members.len() as u64;
-            if !ops.is_empty() {
+            if !gone.is_empty() {
+                let ops = gone.iter().cloned().map(PresenceOp::Leave).collect();
                 let (node, name) = (incarnation.as_node().clone(), name.clone());
                 let event = Event::Presence(PresenceEvent { node, room: name, version, online, ops });
                 room.subscribers.iter().for_each(|peer| peer.send(event.clone()));
             }
-            Evicted { next, online }
+            Evicted { next, version, online, before, gone }
         })
     }
 

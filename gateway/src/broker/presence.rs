@@ -43,8 +43,10 @@ pub struct PresenceCall<'a> {
 /// What became of a presence operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
-    /// It changed what others see, and they were told.
+    /// It changed what others see, and they were told: who entered was not there, who left was.
     Changed,
+    /// The same for one who entered and was there before, under another name.
+    Renamed,
     /// It changed nothing for others.
     Same,
     /// Another member has that name, and names are unique: nothing was changed.
@@ -78,6 +80,8 @@ pub struct PresenceReply {
     pub version: u64,
     /// Members over all nodes.
     pub online: u64,
+    /// The same right before the call. So exactly one call learns that it filled an empty room, or emptied one.
+    pub before: u64,
     /// One per operation.
     pub outcomes: Vec<Moved>,
     /// As many as asked for, ordered by id.

@@ -97,6 +97,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A `[[webhooks]]` entry that is wrong.
+    #[error("{path}: [[webhooks]] number {index}: {problem}")]
+    Webhooks {
+        /// The file.
+        path: PathBuf,
+        /// Its place among the entries, from 1.
+        index: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 /// Says in our words what clap found wrong with a value, and leaves the rest to clap.

@@ -1,4 +1,5 @@
-//! Reads the TOML file: settings by key, `[[rooms]]` and `[[issuers]]`. Called by the loader; must not know single settings.
+//! Reads the TOML file: settings by key, `[[rooms]]`, `[[issuers]]` and `[[webhooks]]`. Called by the loader; must not
+//! know single settings.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use toml::Value;
 use super::error::most_similar;
 use super::issuers;
 use super::source::{Given, Layer, Setting};
-use super::{ConfigError, IssuerTable, Origin, Rate, RoomPattern, RoomPolicies, RoomPolicy};
+use super::{ConfigError, IssuerTable, Origin, Rate, RoomPattern, RoomPolicies, RoomPolicy, webhooks};
 
 /// Rules a file may hold: each costs a match for every room that is opened.
 const MAX_RULES: usize = 1000;
@@ -23,6 +24,7 @@ pub(super) struct Content {
     pub(super) layer: Layer,
     pub(super) rooms: RoomPolicies,
     pub(super) issuers: Vec<IssuerTable>,
+    pub(super) webhooks: Vec<webhooks::Entry>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +56,11 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
         Some(_) => return Err(broken("rooms: expected [[rooms]] tables".to_owned())),
         None => RoomPolicies::default(),
     };
+    let webhooks = match table.remove("webhooks") {
+        Some(Value::Array(entries)) => webhooks::entries(path, entries)?,
+        Some(_) => return Err(broken("webhooks: expected [[webhooks]] tables".to_owned())),
+        None => Vec::new(),
+    };
     let issuers = match table.remove("issuers") {
         Some(Value::Array(entries)) => issuers::tables(path, entries)?,
         Some(_) => return Err(broken("issuers: expected [[issuers]] tables".to_owned())),
@@ -70,7 +77,7 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
             .ok_or_else(|| broken(format!("{key}: expected {}, not {}", kind(&setting), value.type_str())))?;
         layer.insert(key, Given { values, origin: Origin::File(path.to_owned()) });
     }
-    Ok(Content { layer, rooms, issuers })
+    Ok(Content { layer, rooms, issuers, webhooks })
 }
 
 /// Where and what, without the line itself, which may be the one with the password.

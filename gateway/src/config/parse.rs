@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use roomcast_protocol::NodeId;
 
-use super::{RedisUrl, RoomPattern, WebUrl};
+use super::{EventKind, RedisUrl, RoomPattern, WebUrl};
 
 /// `url` with its passwords replaced by `***`: what stands between user and host, and what `password=` gives. Works on
 /// URLs that are not valid, too.
@@ -65,6 +65,10 @@ pub(super) fn otlp_url(text: &str) -> Result<String, String> {
         Some(rest) if clean && !host_of(rest).is_empty() => Ok(text.to_owned()),
         _ => Err("expected http://host:port, such as http://localhost:4317".to_owned()),
     }
+}
+
+pub(super) fn event(text: &str) -> Result<EventKind, String> {
+    text.parse()
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {

@@ -12,6 +12,15 @@ pub(super) const HIDDEN: &str = "***";
 pub struct Password(String);
 
 impl Password {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// What it is. For those who open something with it; never to be shown.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// None if it is empty, which says "not set".
     pub(super) fn given(password: Option<&Self>) -> Option<&Self> {
         password.filter(|password| !password.0.is_empty())

@@ -8,8 +8,9 @@ use toml::Value;
 
 use super::error::expected;
 use super::issuers;
+use super::password::HIDDEN;
 use super::source::{Cli, Loaded, Setting, origin};
-use super::{Rate, RoomPolicies, RoomPolicy};
+use super::{Rate, RoomPolicies, RoomPolicy, Webhook};
 
 /// The settings in force as a TOML file, each with its origin. What is not set stands there as a comment.
 pub(super) fn effective(loaded: &Loaded) -> String {
@@ -31,6 +32,7 @@ pub(super) fn effective(loaded: &Loaded) -> String {
         };
     }
     text.push_str(&rooms(&loaded.settings.rooms));
+    text.push_str(&webhooks(&loaded.settings.outward.webhooks));
     text.push_str(&issuers::shown(&loaded.settings.issuers));
     text
 }
@@ -63,6 +65,19 @@ fn rooms(policies: &RoomPolicies) -> String {
         if let Some(Rate { per_second, burst }) = publish_rate {
             let _ = writeln!(text, "publish_rate = {per_second}\npublish_burst = {burst}");
         }
+        text
+    })
+}
+
+/// The one that is made of single settings stands among them.
+fn webhooks(webhooks: &[Webhook]) -> String {
+    let of_file = webhooks.iter().filter(|webhook| webhook.name != super::webhooks::DEFAULT_NAME);
+    of_file.fold(String::new(), |mut text, Webhook { name, url, events, rooms, .. }| {
+        let events = list(events.iter().map(ToString::to_string).collect());
+        let rooms = list(rooms.iter().map(ToString::to_string).collect());
+        let url = Value::String(url.to_string());
+        let _ = write!(text, "\n[[webhooks]]\nname = \"{name}\"\nurl = {url}\nsecret = \"{HIDDEN}\"\n");
+        let _ = writeln!(text, "events = {events}\nrooms = {rooms}");
         text
     })
 }

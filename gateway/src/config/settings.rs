@@ -16,7 +16,9 @@ use super::parse::{
     room_pattern, web_url,
 };
 use super::sabotage::fault;
-use super::{Fault, HttpApi, IssuerTable, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, WebUrl};
+use super::{
+    Fault, HttpApi, IssuerTable, Outward, Password, RedisTopology, RedisUrl, RoomPattern, RoomPolicies, WebUrl,
+};
 
 /// What a message may grow by on its way from one client to the others: room, ids, name, time, keys.
 const FRAME_BYTES: usize = 2048;
@@ -282,6 +284,10 @@ pub struct Settings {
     #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           action = clap::ArgAction::Set)]
     pub outbound_http: bool,
+
+    /// Webhooks and the call that authorises.
+    #[command(flatten)]
+    pub outward: Outward,
 
     /// Promises to break on purpose, comma-separated, to see an audit find it. Never where it matters
     #[arg(long, hide = true, value_delimiter = ',', value_parser = fault)]

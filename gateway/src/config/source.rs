@@ -253,11 +253,11 @@ fn read_layers(
     layer.extend(environment_layer(&command, environment)?);
     let typed_file = typed.get_one::<PathBuf>("config").cloned();
     let given_file = || layer.get("config").and_then(|given| given.values.first()).map(PathBuf::from);
-    let (mut rooms, mut issuers) = (super::RoomPolicies::default(), Vec::new());
+    let (mut rooms, mut issuers, mut entries) = (super::RoomPolicies::default(), Vec::new(), Vec::new());
     let path = typed_file.or_else(given_file);
     if let Some(path) = &path {
         let content = file::read(&command, path)?;
-        (rooms, issuers) = (content.rooms, content.issuers);
+        (rooms, issuers, entries) = (content.rooms, content.issuers, content.webhooks);
         for (id, given) in content.layer {
             layer.entry(id).or_insert(given);
         }
@@ -273,7 +273,7 @@ fn read_layers(
     let (mut settings, matches) = parsed.map_err(|error| explain(&command, &layer, &error))?;
     settings.rooms = rooms;
     settings.issuers = issuers;
-    if let Err((id, expected)) = settings.check() {
+    if let Err((id, expected)) = settings.add_webhooks(entries).and_then(|()| settings.check()) {
         return Err(value_error(&command, &layer, &matches, id, &expected));
     }
     if let Err((index, problem)) = settings.check_issuers() {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use roomcast_protocol::{Mode, RoomName};
+use roomcast_protocol::{ClientId, Mode, RoomName};
 use tokio::sync::oneshot;
 
 use super::allowance::Allowance;
@@ -18,8 +18,9 @@ use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
-use crate::broker::{BrokerError, Bucket, Envelope, PresenceOp, Record, Top};
+use crate::broker::{BrokerError, Bucket, Envelope, MessageId, PresenceOp, Record, Top};
 use crate::config::RoomPolicy;
+use crate::events::RoomEvents;
 
 /// Bytes a room collects while its last batch is still being delivered before publishers must wait.
 pub(super) const CONGESTED_BYTES: usize = 64 * 1024;
@@ -52,12 +53,25 @@ pub(super) struct Movement {
     pub(super) restored: Option<Address>,
     /// Who waits to hear whether a name can be had.
     pub(super) claim: Option<oneshot::Sender<Claimed>>,
+    /// What a call that was not answered may have done with this client.
+    pub(super) doubt: Doubt,
+}
+
+/// What may have happened already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Nothing that is not known.
+    None,
+    /// The client may have entered.
+    Entered,
+    /// It may have left.
+    Left,
 }
 
 impl Movement {
     /// One that the broker may know of and nobody waits for.
     pub(super) fn new(op: PresenceOp) -> Self {
-        Self { op, join: None, known: true, told: false, restored: None, claim: None }
+        Self { op, join: None, known: true, told: false, restored: None, claim: None, doubt: Doubt::None }
     }
 }
 
@@ -116,6 +130,8 @@ pub(super) struct State {
     pub(super) resuming: u32,
     /// The tick at which the last member went.
     pub(super) empty_since: Option<u32>,
+    /// Messages that may have been stored without an answer, with their authors.
+    pub(super) doubted: VecDeque<(MessageId, ClientId)>,
     /// Only on a node with `--sabotage`.
     pub(super) spoiled: Option<Box<Spoiled>>,
 }
@@ -133,6 +149,8 @@ pub(super) struct Home {
     pub(super) waits: Cell<bool>,
     /// The life of the node under which the broker knows that there may be members here; 0 for none.
     pub(super) held: Cell<u32>,
+    /// What webhooks want to know of it.
+    pub(super) events: RoomEvents,
     /// What may be published here, if that is limited.
     pub(super) allowance: Option<Rc<Allowance>>,
 }
@@ -144,6 +162,7 @@ impl Home {
         room: Rc<Room>,
         workers: usize,
         recent: usize,
+        events: RoomEvents,
     ) -> Rc<Self> {
         let state = State {
             phase: Phase::Closed,
@@ -171,11 +190,12 @@ impl Home {
             swept: None,
             resuming: 0,
             empty_since: None,
+            doubted: VecDeque::new(),
             spoiled: None,
         };
         let (due, waits, held) = (Cell::new(false), Cell::new(false), Cell::new(0));
         let allowance = policy.publish_rate.map(|rate| Allowance::new(Bucket::Room(name.clone()), rate));
-        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held, allowance })
+        Rc::new(Self { name, policy, room, state: RefCell::new(state), due, waits, held, events, allowance })
     }
 
     pub(super) fn is_durable(&self) -> bool {

@@ -56,7 +56,8 @@ impl Shard {
         let settings = &self.parts.settings;
         let policy = settings.rooms.policy(name);
         let workers = self.parts.post.workers();
-        let home = Home::new(name.clone(), policy, self.room(name), workers, settings.join_history);
+        let events = self.parts.events.of(name);
+        let home = Home::new(name.clone(), policy, self.room(name), workers, settings.join_history, events);
         self.homes.borrow_mut().insert(name.clone(), Rc::clone(&home));
         home
     }

@@ -296,6 +296,7 @@ impl Shard {
         let mut behind = None;
         loop {
             let evicted = self.parts.broker.evict(room, dead, behind).await?;
+            self.tell_gone(room, &evicted);
             behind = evicted.next;
             if behind.is_none() {
                 return Ok(());

@@ -56,7 +56,7 @@ impl Shard {
             self.send_home(room, Mail::Rename { room: room.clone(), member, claim: Some(claim) });
             let (refused, perhaps) = match claimed.await {
                 // Without an answer the home has gone, and the membership with it.
-                Ok(Ok(Moved::Changed | Moved::Same)) | Err(_) => continue,
+                Ok(Ok(Moved::Changed | Moved::Renamed | Moved::Same)) | Err(_) => continue,
                 Ok(Ok(Moved::NameTaken)) => ((ErrorCode::NameTaken, NAME_TAKEN), 0),
                 Ok(Err(error)) => {
                     let (code, _, words) = refusal(&error);

@@ -130,6 +130,11 @@ impl Shard {
         answered.await.unwrap_or(Err(lost))
     }
 
+    /// A span for each traced message of a call; empty, and not even allocated, when none is.
+    pub(super) fn broker_spans(&self, records: &[Record]) -> Vec<Span> {
+        records.iter().filter_map(|record| self.parts.tracing.broker(record.trace)).collect()
+    }
+
     /// Has the broker publish for a room that is not open here.
     pub(super) fn post(self: &Rc<Self>, request: PublishRequest) {
         let policy = self.parts.settings.rooms.policy(&request.room);
@@ -163,12 +168,14 @@ impl Shard {
             match published {
                 Ok(Some(published)) => {
                     shard.count_outcomes(&published.outcomes);
+                    shard.tell_posted(&request, Some(&published));
                     let outcome = published.outcomes.first().map(|outcome| settled(&published, outcome));
                     let outcome = outcome.unwrap_or(Err((ErrorCode::Internal, "the broker gave no outcome")));
                     shard.settle(request, outcome);
                 }
                 Ok(None) => {
                     shard.parts.metrics.published(Mode::Ephemeral, PublishOutcome::Accepted, 1);
+                    shard.tell_posted(&request, None);
                     let ts = Some(request.record.accepted_at_us / 1000);
                     shard.settle(request, Ok(Settled { position: None, duplicate: false, ts }));
                 }

@@ -17,7 +17,6 @@ use super::sequencer::{Run, Step};
 use super::shard::{Shard, text_frame};
 use crate::broker::{BrokerError, Outcome, Published, Record};
 use crate::telemetry::metrics::{DuplicateKind, PublishOutcome};
-use crate::telemetry::trace::Span;
 
 /// Most messages of one broker call.
 const MOST_MESSAGES: usize = 128;
@@ -202,15 +201,10 @@ impl Shard {
             drop(spans);
             match result {
                 Ok(published) => shard.published(&home, requests, records, &published),
-                Err(error) => shard.not_published(requests, &error),
+                Err(error) => shard.not_published(&home, requests, &error),
             }
             shard.turn.due(&home);
         });
-    }
-
-    /// A span for each traced message of a call; empty, and not even allocated, when none is.
-    pub(super) fn broker_spans(&self, records: &[Record]) -> Vec<Span> {
-        records.iter().filter_map(|record| self.parts.tracing.broker(record.trace)).collect()
     }
 
     fn published(
@@ -226,6 +220,7 @@ impl Shard {
             self.parts.metrics.publish_took(Mode::Durable, since_us(first.accepted_at_us));
         }
         for ((request, record), outcome) in requests.into_iter().zip(records).zip(&published.outcomes) {
+            home.tell_outcome(&record, published, outcome);
             if let Outcome::Stored { seq } = outcome {
                 first_seq.get_or_insert(*seq);
                 stored.push(record);
@@ -250,11 +245,12 @@ impl Shard {
         metrics.deduplicated(DuplicateKind::Id, duplicates);
     }
 
-    fn not_published(&self, requests: Vec<PublishRequest>, error: &BrokerError) {
+    fn not_published(&self, home: &Home, requests: Vec<PublishRequest>, error: &BrokerError) {
         let (code, outcome, words) = refusal(error);
         self.parts.metrics.published(Mode::Durable, outcome, requests.len() as u64);
         tracing::debug!(%error, messages = requests.len(), "publish failed");
         for request in requests {
+            home.doubt(&request.record, error);
             self.settle(request, Err((code, words)));
         }
     }
@@ -279,6 +275,7 @@ impl Shard {
             self.parts.metrics.publish_took(Mode::Ephemeral, since_us(first.record.accepted_at_us));
         }
         for request in requests {
+            home.tell_message(&request.record, None, ts);
             self.settle(request, Ok(Settled { position: None, duplicate: false, ts: Some(ts) }));
         }
         self.broadcast(home);
@@ -363,6 +360,7 @@ impl Shard {
         for step in steps {
             match step {
                 Step::Message(message, own) => {
+                    home.tell_if_doubted(state, &message, own);
                     let position = Some((&message.term, message.seq));
                     let due = Due { record: &message.record, position, ts: message.ts, remote: !own };
                     self.collect(home, state, due);

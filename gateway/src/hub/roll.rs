@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use roomcast_protocol::{ClientId, MemberFields, Mode, PresenceKind, RoomName, presence_frame};
 
-use super::home::{Home, Movement, Phase, State};
+use super::home::{Doubt, Home, Movement, Phase, State};
 use super::mail::{JoinRequest, Mail};
 use super::shard::Shard;
 use crate::broker::{BrokerError, Member, Moved, PresenceEvent, PresenceOp, PresenceReply};
@@ -61,6 +61,7 @@ impl Shard {
             outcomes().filter(|(movement, outcome)| movement.is_news(**outcome)).map(|(movement, _)| &movement.op);
         self.announce(home, &mut state, reply.version, reply.online, news);
         drop(state);
+        home.tell_moves(&movements, reply);
         let mut joins = Vec::new();
         for (movement, outcome) in movements.into_iter().zip(&reply.outcomes) {
             let taken = *outcome == Moved::NameTaken;
@@ -87,7 +88,10 @@ impl Shard {
         let mut seated = Vec::new();
         let mut again = Vec::new();
         for (index, mut movement) in movements.into_iter().chain(behind).enumerate() {
-            movement.known |= index < told;
+            if index < told {
+                movement.known = true;
+                movement.doubt = movement.doubted();
+            }
             match movement.join.take() {
                 None => match movement.claim.take() {
                     Some(claim) => _ = claim.send(Err(error.clone())),
@@ -99,7 +103,8 @@ impl Shard {
                 }
                 Some(join) => {
                     if movement.known {
-                        again.push(Movement::new(PresenceOp::Leave(join.member.clone())));
+                        let op = PresenceOp::Leave(join.member.clone());
+                        again.push(Movement { doubt: movement.doubt, ..Movement::new(op) });
                     }
                     self.refuse_join(&join, error);
                 }
@@ -228,9 +233,18 @@ impl Movement {
     /// Whether the members here are to be told. Who enters anew is news only to those who were told of a leave.
     fn is_news(&self, outcome: Moved) -> bool {
         match outcome {
-            Moved::Changed => !(self.told && matches!(self.op, PresenceOp::Enter(_))),
+            Moved::Changed | Moved::Renamed => !(self.told && matches!(self.op, PresenceOp::Enter(_))),
             Moved::Same => self.restored.is_none() && !self.told,
             Moved::NameTaken => false,
+        }
+    }
+
+    /// What is not known once a call with it was not answered.
+    fn doubted(&self) -> Doubt {
+        match (self.doubt, &self.op) {
+            (Doubt::None, PresenceOp::Enter(_)) => Doubt::Entered,
+            (Doubt::None, PresenceOp::Leave(_)) => Doubt::Left,
+            (doubt, _) => doubt,
         }
     }
 
@@ -247,6 +261,7 @@ impl Movement {
             (leave @ PresenceOp::Leave(_), PresenceOp::Rename(_)) => leave,
             (_, op) => op,
         };
-        Some(Self { op, join: next.join, known, told: false, restored: next.restored, claim: next.claim })
+        let doubt = if self.doubt == Doubt::None { next.doubt } else { self.doubt };
+        Some(Self { op, join: next.join, known, told: false, restored: next.restored, claim: next.claim, doubt })
     }
 }

@@ -29,6 +29,7 @@ use super::turn::Turn;
 use super::users::Users;
 use crate::broker::{Broker, BrokerError, History, Member, Range, Record};
 use crate::config::{Fault, Settings};
+use crate::events::Events;
 use crate::socket::frames;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use crate::telemetry::trace::{Span, Tracing};
@@ -53,6 +54,8 @@ pub struct Parts {
     pub totals: Arc<Metrics>,
     /// Spans.
     pub tracing: Tracing,
+    /// Webhooks.
+    pub events: Events,
 }
 
 /// One worker's part of the hub.

@@ -236,6 +236,7 @@ impl Node {
                 metrics: Rc::new(metrics.local(index)),
                 totals: Arc::clone(&metrics),
                 tracing: Tracing::off(),
+                events: crate::events::Events::none(),
             });
             spawn_local(Rc::clone(&shard).run_turns());
             spawn_local(Rc::clone(&shard).run_lease());

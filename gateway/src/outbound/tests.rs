@@ -134,3 +134,19 @@ async fn certificates_are_verified_against_the_roots_and_the_file() {
     }
     assert!(Outbound::new(Some(Path::new("/nonexistent.pem"))).is_err());
 }
+
+#[test]
+fn a_server_may_ask_for_time() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    for (header, expected) in [
+        ("7", Some(Duration::from_secs(7))),
+        (" 0 ", Some(Duration::ZERO)),
+        ("Sun, 06 Nov 1994 08:49:47 GMT", Some(Duration::from_secs(10))),
+        ("Sun, 06 Nov 1994 08:00:00 GMT", Some(Duration::ZERO)),
+        ("-1", None),
+        ("soon", None),
+        ("", None),
+    ] {
+        assert_eq!(wait(header, now), expected, "{header:?}");
+    }
+}

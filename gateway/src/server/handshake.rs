@@ -8,6 +8,7 @@ mod origin;
 mod query;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
@@ -18,12 +19,13 @@ use hyper::header::{
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Version};
 use ipnet::IpNet;
-use roomcast_protocol::SUBPROTOCOL;
+use roomcast_protocol::{RoomName, SUBPROTOCOL, Since};
 
 pub(super) use address::client_address;
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
 
 use super::admission::Full;
+use super::authorize::{Authorizer, Question};
 use super::outcome::{HandshakeOutcome as Outcome, Refusal};
 use crate::access::{Access, Denied, Grant, Right};
 use crate::session::accepted::{Permit, Route};
@@ -50,6 +52,8 @@ pub struct HandshakeRules {
     pub rooms_per_connection: usize,
     /// Whether `/echo` exists.
     pub echo: bool,
+    /// Who decides, once a token is found good or none is wanted; nobody.
+    pub authorizer: Option<Arc<Authorizer>>,
 }
 
 /// A request that may become a WebSocket.
@@ -86,8 +90,7 @@ pub(super) fn judge(
     let mut asked = Asked::read(uri.query().unwrap_or(""))?;
     let route = asked.route(place, rules.rooms_per_connection)?;
     let offered = || tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL);
-    let bearer = || offered().find_map(|token| token.strip_prefix(BEARER_PROTOCOL));
-    let token = authorization(request.headers()).or_else(bearer).or(asked.token.as_deref());
+    let token = token(request.headers(), asked.token.as_deref());
     let grant = authorised(access, token, &route)?;
     let client = client_address(peer, request.headers(), &rules.trusted_proxies);
     let permit = admit(client).map_err(|full| Refusal::new(Outcome::from(full), full.to_string()))?;
@@ -99,6 +102,42 @@ pub(super) fn judge(
         peer: client,
         permit,
     })
+}
+
+/// What the operator's service is asked about a client that was granted so much.
+pub(super) fn question(request: &Request<Incoming>, granted: &Granted, access: &Access) -> Question {
+    let asked = Asked::read(request.uri().query().unwrap_or("")).ok();
+    let in_query = asked.as_ref().and_then(|asked| asked.token.as_deref());
+    Question {
+        token: token(request.headers(), in_query).map(str::to_owned),
+        user: granted.grant.user().map(ToString::to_string),
+        name: granted.grant.name().map(ToString::to_string).or_else(|| granted.name.clone()),
+        rooms: rooms_of(&granted.route).iter().map(|(room, _)| room.to_string()).collect(),
+        address: granted.peer,
+        origin: only(request.headers(), ORIGIN).map(str::to_owned),
+        has_rights: !access.is_open(),
+    }
+}
+
+/// Where a client's token may stand, the first of them that does.
+fn token<'a>(headers: &'a HeaderMap, in_query: Option<&'a str>) -> Option<&'a str> {
+    let bearer = || tokens(headers, SEC_WEBSOCKET_PROTOCOL).find_map(|token| token.strip_prefix(BEARER_PROTOCOL));
+    authorization(headers).or_else(bearer).or(in_query)
+}
+
+fn rooms_of(route: &Route) -> &[(RoomName, Option<Since>)] {
+    match route {
+        Route::Rooms { rooms, .. } => rooms,
+        Route::Bare | Route::Echo => &[],
+    }
+}
+
+/// Refuses a grant that does not allow to join the rooms of the path.
+pub(super) fn check_rooms(grant: &Grant, route: &Route) -> Result<(), Refusal> {
+    if rooms_of(route).iter().all(|(room, _)| grant.may(Right::Join, room)) {
+        return Ok(());
+    }
+    Err(Refusal::new(Outcome::ForbiddenRoom, "the token does not allow to join this room"))
 }
 
 fn check_http(request: &Request<Incoming>) -> Result<(), Refusal> {
@@ -167,14 +206,8 @@ fn authorised(access: &Access, token: Option<&str>, route: &Route) -> Result<Gra
         };
         Refusal::new(outcome, denied.to_string())
     })?;
-    let rooms = match route {
-        Route::Rooms { rooms, .. } => rooms.as_slice(),
-        Route::Bare | Route::Echo => &[],
-    };
-    if rooms.iter().all(|(room, _)| grant.may(Right::Join, room)) {
-        return Ok(grant);
-    }
-    Err(Refusal::new(Outcome::ForbiddenRoom, "the token does not allow to join this room"))
+    check_rooms(&grant, route)?;
+    Ok(grant)
 }
 
 /// The value of a header that is there exactly once, and is text.

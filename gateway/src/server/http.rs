@@ -4,6 +4,7 @@
 //! is bounded as a whole, and it never waits for a second request. The future of this part ends with the handshake; a
 //! session starts in its own, smaller task. A connection of the API gets a task of its own, too, and may stay.
 
+mod decision;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -31,10 +33,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::api::{self, Api, Visit};
-use super::handshake::{Granted, HandshakeRules, client_address, judge};
+use super::handshake::{Granted, HandshakeRules, client_address, judge, question};
 use super::outcome::{HandshakeOutcome as Outcome, Refusal};
 use super::{Context, admission, pages};
 use crate::session::accepted::Accepted;
+use decision::{Answer, Step, decide};
 
 /// How long a client may take to read its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -223,10 +226,11 @@ struct Door {
 }
 
 impl Door {
-    fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
+    /// The answer, or what the operator's service is to be asked before it is given.
+    fn answer(&self, mut request: Request<Incoming>) -> Result<Step, Refusal> {
         if let Some(page) = pages::response(request.method(), request.uri().path(), self.context.page_policy()) {
             self.stay.outcome.set(Outcome::Page);
-            return Ok(page);
+            return Ok(Step::Answer(page));
         }
         let Context { rules, admission, access, draining, .. } = &*self.context;
         let door = || {
@@ -238,6 +242,7 @@ impl Door {
             })
         };
         let granted = judge(&request, self.peer, rules, access, door, |client| admission.admit(client))?;
+        let asking = rules.authorizer.as_ref().map(|asked| (Arc::clone(asked), question(&request, &granted, access)));
         // Its future is not needed: the socket comes back from the connection itself, with no cast in between.
         let (switching, _) = fastwebsockets::upgrade::upgrade(&mut request)
             .map_err(|error| Refusal::new(Outcome::BadRequest, error.to_string()))?;
@@ -245,8 +250,17 @@ impl Door {
         if granted.subprotocol {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
-        self.stay.granted.set(Some(granted));
-        Ok(response)
+        let Some((authorizer, question)) = asking else {
+            self.stay.granted.set(Some(granted));
+            return Ok(Step::Answer(response));
+        };
+        self.stay.visit.move_on(authorizer.patience() + ANSWER_TIMEOUT);
+        let stay = Rc::clone(&self.stay);
+        Ok(Step::Ask(Box::pin(async move {
+            let granted = decide(&authorizer, question, granted).await?;
+            stay.granted.set(Some(granted));
+            Ok(response)
+        })))
     }
 
     /// Lets the API answer, if this connection has a place. The first request takes it; the others are the rate's of
@@ -294,6 +308,21 @@ impl Future for Answering {
     }
 }
 
+/// The answer as it is sent; notes in words for developers why someone is refused.
+fn answered(answer: Answer, peer: IpAddr, stay: &Stay) -> Response<Full<Bytes>> {
+    let mut response = answer.unwrap_or_else(|refusal| {
+        tracing::debug!(%peer, outcome = refusal.outcome.label(), detail = %refusal.detail, "refused");
+        stay.outcome.set(refusal.outcome);
+        refusal.response()
+    });
+    // Said here and not by hyper's `keep_alive(false)`, which would also make the 101 say `upgrade, close`: strict
+    // clients refuse that.
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+    }
+    response
+}
+
 impl Service<Request<Incoming>> for Door {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
@@ -307,16 +336,11 @@ impl Service<Request<Incoming>> for Door {
         }
         self.stay.visit.release();
         self.stay.visit.move_on(ANSWER_TIMEOUT);
-        let mut response = self.answer(request).unwrap_or_else(|refusal| {
-            tracing::debug!(peer = %self.peer, outcome = refusal.outcome.label(), detail = %refusal.detail, "refused");
-            self.stay.outcome.set(refusal.outcome);
-            refusal.response()
-        });
-        // Said here and not by hyper's `keep_alive(false)`, which would also make the 101 say `upgrade, close`: strict
-        // clients refuse that.
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+        let (peer, stay) = (self.peer, Rc::clone(&self.stay));
+        match self.answer(request) {
+            Ok(Step::Ask(asking)) => Answering::Later(Box::pin(async move { answered(asking.await, peer, &stay) })),
+            Ok(Step::Answer(response)) => Answering::Now(Some(answered(Ok(response), peer, &stay))),
+            Err(refusal) => Answering::Now(Some(answered(Err(refusal), peer, &stay))),
         }
-        Answering::Now(Some(response))
     }
 }

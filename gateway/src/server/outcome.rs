@@ -77,6 +77,12 @@ outcomes! {
     KeysUnavailable, "keys_unavailable", 503;
     /// The token does not allow a room of the path or query.
     ForbiddenRoom, "forbidden_room", 403;
+    /// The operator's service says no.
+    NotAuthorized, "not_authorized", 403;
+    /// The operator's service gives no answer.
+    AuthorizeFailed, "authorize_failed", 503;
+    /// Too many wait for the answers of the operator's service.
+    AuthorizeBusy, "authorize_busy", 503;
     /// The node has as many connections as it may.
     TooManyConnections, "too_many_connections", 503;
     /// The client's address has.
@@ -148,6 +154,8 @@ impl Refusal {
             | HandshakeOutcome::TooManyConnections
             | HandshakeOutcome::AddressLimit
             | HandshakeOutcome::ConnectRate
+            | HandshakeOutcome::AuthorizeFailed
+            | HandshakeOutcome::AuthorizeBusy
             | HandshakeOutcome::Draining => {
                 headers.insert(RETRY_AFTER, rand::random_range(RETRY_AFTER_SECONDS).into());
             }

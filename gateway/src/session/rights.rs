@@ -54,10 +54,10 @@ impl Dispatcher {
     /// Goes on under a newer token of the same user, if it is good. Rooms that it does not name are left.
     pub(super) fn refresh(&mut self, token: &str, reference: Option<&str>) -> Result<(), Refused> {
         let grant = self.floor().access.verify(token).map_err(refused)?;
-        if grant.user() != self.grant.user() {
+        if !self.grant.is_held_by_the_same(&grant) {
             return Err(Refused::new(ErrorCode::Unauthorized, "the token is another user's"));
         }
-        self.grant = grant;
+        self.grant = self.grant.renewed(grant);
         let (shard, peer) = (&self.floor().shard, self.peer());
         shard.tell(peer, &refreshed_frame(reference, self.mind_grant()));
         for room in peer.rooms() {

@@ -17,10 +17,11 @@ use super::cluster_metrics::ClusterMetrics;
 use super::limit_metrics::LimitMetrics;
 use super::process::Process;
 use super::register::Registrar;
+pub use super::webhook_metrics::{AuthorizeMetrics, WebhookMeter, WebhookMetrics};
 pub use super::worker_metrics::{DuplicateKind, PublishOutcome, ReceivedKind, WorkerMetrics};
 
 /// Bounds of latency histograms, seconds: from one turn of a loop to a stalled broker.
-const SECONDS: &[f64] =
+pub(super) const SECONDS: &[f64] =
     &[0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Bounds of `frames_per_write`.
 const FRAMES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
@@ -38,6 +39,8 @@ pub struct Metrics {
     pub cluster: ClusterMetrics,
     /// The way to the other nodes.
     pub broker: BrokerMetrics,
+    /// Calls of the operator's services.
+    pub webhooks: WebhookMetrics,
     /// The HTTP API.
     pub api: ApiMetrics,
     /// What is limited.
@@ -186,9 +189,10 @@ impl Metrics {
         let api = ApiMetrics::new(&mut registrar);
         let limits = LimitMetrics::new(&mut registrar);
         let access = AccessMetrics::new(&mut registrar);
+        let webhooks = WebhookMetrics::new(&mut registrar);
         registrar.add(Process::new(), "gauge");
         let (registry, rows) = registrar.finish();
-        Arc::new(Self { node, sockets, hub, cluster, broker, api, limits, access, registry, rows })
+        Arc::new(Self { node, sockets, hub, cluster, broker, webhooks, api, limits, access, registry, rows })
     }
 
     /// The handles of worker number `worker` (0-based): plain cells that cost no atomics, seen by nobody until flushed.

@@ -7,6 +7,7 @@
 mod admin;
 mod api;
 mod auth;
+mod authorize;
 mod check;
 mod cluster;
 mod config;
@@ -21,3 +22,4 @@ mod quota;
 mod sabotage;
 mod support;
 mod traces;
+mod webhooks;

@@ -5,6 +5,7 @@ mod client;
 mod http;
 mod node;
 mod proxy;
+mod receiver;
 mod redis;
 
 use std::{future::Future, time::Duration};
@@ -14,6 +15,7 @@ pub use client::{Client, Frame, assert_error, seqs};
 pub use http::{Raw, Response, get, request, upgrade};
 pub use node::{Node, binary};
 pub use proxy::{Links, Network, Proxy};
+pub use receiver::{Receiver, Reply, SECRET, until_logged};
 pub use redis::Redis;
 
 /// How long anything may take before a test gives up. Generous: a loaded two-core machine must not fail a test.

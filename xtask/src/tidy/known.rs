@@ -1,6 +1,6 @@
 //! What the code names and what the docs explain are the same: metrics, settings, and the metrics that dashboards and
 //! alerts ask for. Called by the parent; knows how the code names a metric (a call such as `r.counter("x", ..)` in
-//! telemetry) and a setting (a field of `Settings` with `#[arg(long)]`).
+//! telemetry) and a setting (a field of `Settings`, or of a part of it, with `#[arg(long)]`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,8 @@ const CONFIG: &str = "gateway/src/config";
 const METRICS_DOC: &str = "docs/metrics.md";
 const SETTINGS_DOC: &str = "docs/configuration.md";
 const PREFIX: &str = "roomcast_";
+/// What has settings as its fields.
+const SETTINGS_STRUCTS: &[&str] = &["Settings", "Outward"];
 /// What a Prometheus histogram makes of its name.
 const SERIES: &[&str] = &["_bucket", "_sum", "_count"];
 /// Calls whose first argument is a metric's name without the prefix.
@@ -122,7 +124,7 @@ fn settings_of(tree: &Tree) -> Names {
     for (file, syntax) in below(tree, CONFIG) {
         for item in &syntax.items {
             if let syn::Item::Struct(item) = item
-                && item.ident == "Settings"
+                && SETTINGS_STRUCTS.iter().any(|name| item.ident == name)
             {
                 for field in item.fields.iter().filter(|field| is_flag_field(field)) {
                     let Some(name) = &field.ident else { continue };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::broker::{Beat, BrokerError, Evicted, Farewell, Moved, NodeNote, PresenceEvent, Pulse};
+use crate::broker::{Beat, BrokerError, Farewell, Moved, NodeNote, PresenceEvent, Pulse};
 
 everywhere!(
     a_lease_that_is_beaten_stays,
@@ -211,7 +211,9 @@ async fn only_what_a_life_left_is_evicted(mut pair: Pair) {
     pair.b.subscribe(&room).await.expect("subscribed");
 
     let evicted = pair.b.evict(&room, &dead.incarnation, None).await.expect("evicted");
-    assert_eq!(evicted, Evicted { next: None, online: 1 });
+    let mut gone = vec![member(ann, "Ann"), member(bob, "Bob B")];
+    gone.sort_by_key(|member| member.id);
+    assert_eq!((evicted.next, evicted.before, evicted.online, evicted.gone), (None, 3, 1, gone));
     // All nodes hear of it, the one that did it, too.
     for events in [&mut pair.from_a, &mut pair.from_b] {
         let event = presence_event(events).await;
@@ -222,7 +224,7 @@ async fn only_what_a_life_left_is_evicted(mut pair: Pair) {
     }
     // The second time there is nothing to do, and nothing to tell.
     let evicted = pair.a.evict(&room, &dead.incarnation, None).await.expect("evicted");
-    assert_eq!(evicted, Evicted { next: None, online: 1 });
+    assert_eq!((evicted.next, evicted.before, evicted.online, evicted.gone), (None, 1, 1, vec![]));
     pair.a.evict(&room, &alive.incarnation, None).await.expect("evicted");
     let event = presence_event(&mut pair.from_b).await;
     assert_eq!((event.online, event.ops.len()), (0, 1));
@@ -238,10 +240,12 @@ async fn large_rooms_are_evicted_in_steps(mut pair: Pair) {
         pair.a.presence(&room, through(life, &ops, false)).await.expect("presence");
     }
     pair.b.subscribe(&room).await.expect("subscribed");
-    let (mut behind, mut calls) = (None, 0);
+    let (mut behind, mut calls, mut removed) = (None, 0, BTreeSet::new());
     loop {
         let evicted = pair.a.evict(&room, &dead.incarnation, behind).await.expect("evicted");
         calls += 1;
+        assert_eq!(evicted.before - evicted.online, evicted.gone.len() as u64);
+        removed.extend(evicted.gone.iter().map(|member| member.id));
         behind = evicted.next;
         if behind.is_none() {
             assert_eq!(evicted.online, 1000);
@@ -249,6 +253,7 @@ async fn large_rooms_are_evicted_in_steps(mut pair: Pair) {
         }
     }
     assert!((15..=17).contains(&calls), "{calls} calls");
+    assert_eq!(removed.len(), 1000, "each is named once, to who removed it");
     let mut gone = BTreeSet::new();
     while gone.len() < 1000 {
         let event = presence_event(&mut pair.from_b).await;
@@ -291,7 +296,7 @@ async fn names_are_unique_where_wanted(mut pair: Pair) {
     // A name given up is free, by a rename and by a leave.
     let ops = [rename(ann, "Zoë"), enter(bob, "Ann"), rename(ann, "Bob")];
     let reply = pair.b.presence(&room, through(&two, &ops, true)).await.expect("presence");
-    assert_eq!(reply.outcomes, [Moved::Changed; 3]);
+    assert_eq!(reply.outcomes, [Moved::Changed, Moved::Renamed, Moved::Changed]);
     let ops = [leave(bob, "Ann"), rename(ann, "Ann")];
     let reply = pair.a.presence(&room, through(&one, &ops, true)).await.expect("presence");
     assert_eq!(reply.outcomes, [Moved::Changed; 2]);

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::broker::{BrokerError, MAX_MEMBERS, PresenceEvent};
+use crate::broker::{BrokerError, MAX_MEMBERS, Moved, PresenceEvent};
 
 everywhere!(
     both_nodes_see_who_comes_goes_and_renames,
     what_changes_nothing_is_told_to_nobody,
     versions_rise_over_an_empty_room,
+    one_call_learns_that_a_room_filled_or_emptied,
+    who_enters_again_under_another_name_is_no_newcomer,
     members_come_in_pages_without_duplicates,
     pages_survive_comings_and_goings,
     members_wanted_are_capped,
@@ -93,6 +95,36 @@ async fn versions_rise_over_an_empty_room(mut pair: Pair) {
         assert!(read.version >= last && read.online == 0);
         last = read.version;
     }
+}
+
+async fn one_call_learns_that_a_room_filled_or_emptied(pair: Pair) {
+    let room = room("lobby");
+    let [ann, bob] = clients();
+    let turns: [(&dyn Broker, &[PresenceOp], (u64, u64)); 8] = [
+        (&*pair.a, &[], (0, 0)),
+        (&*pair.a, &[enter(ann, "Ann")], (0, 1)),
+        (&*pair.b, &[enter(bob, "Bob")], (1, 2)),
+        (&*pair.b, &[leave(ann, "Ann"), leave(ann, "Ann")], (2, 1)),
+        // Nobody can have seen it empty.
+        (&*pair.a, &[leave(bob, "Bob"), enter(ann, "Ann")], (1, 1)),
+        (&*pair.a, &[leave(ann, "Ann")], (1, 0)),
+        (&*pair.b, &[leave(ann, "Ann")], (0, 0)),
+        (&*pair.b, &[enter(bob, "Bob"), leave(bob, "Bob")], (0, 0)),
+    ];
+    for (broker, ops, expected) in turns {
+        let reply = broker.presence(&room, call(ops, 0)).await.expect("presence");
+        assert_eq!((reply.before, reply.online), expected, "{ops:?}");
+    }
+}
+
+async fn who_enters_again_under_another_name_is_no_newcomer(mut pair: Pair) {
+    let room = room("lobby");
+    let [ann] = clients();
+    pair.b.subscribe(&room).await.expect("subscribed");
+    let ops = [enter(ann, "Ann"), enter(ann, "Anna"), rename(ann, "Ann"), enter(ann, "Ann")];
+    let reply = pair.a.presence(&room, call(&ops, 0)).await.expect("presence");
+    assert_eq!(reply.outcomes, [Moved::Changed, Moved::Renamed, Moved::Changed, Moved::Same]);
+    assert_eq!(presence_event(&mut pair.from_b).await.ops, ops[..3]);
 }
 
 async fn members_come_in_pages_without_duplicates(pair: Pair) {

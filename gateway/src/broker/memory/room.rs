@@ -173,7 +173,7 @@ impl Room {
     /// Applies operations; returns the version after, and what became of each.
     pub(super) fn apply(&mut self, call: PresenceCall<'_>, now_us: u64) -> (u64, Vec<Moved>) {
         let outcomes: Vec<Moved> = call.ops.iter().map(|op| self.apply_one(call, op)).collect();
-        let changed = outcomes.contains(&Moved::Changed);
+        let changed = outcomes.iter().any(|outcome| matches!(outcome, Moved::Changed | Moved::Renamed));
         (self.next_version(changed, now_us), outcomes)
     }
 
@@ -203,7 +203,11 @@ impl Room {
                     self.names.insert(Arc::clone(&member.name), member.id);
                 }
                 // Who is only taken over, and looks the same, neither came nor went.
-                if old.as_ref() == Some(member) { Moved::Same } else { Moved::Changed }
+                match old {
+                    Some(old) if old == *member => Moved::Same,
+                    Some(_) if matches!(op, PresenceOp::Enter(_)) => Moved::Renamed,
+                    _ => Moved::Changed,
+                }
             }
         }
     }
@@ -217,15 +221,15 @@ impl Room {
         Some(member)
     }
 
-    /// Removes what an incarnation left among the next `limit` members. Gives the version after, the leaves, and where to
-    /// go on.
+    /// Removes what an incarnation left among the next `limit` members. Gives the version after, who is gone, and where
+    /// to go on.
     pub(super) fn evict(
         &mut self,
         incarnation: &Incarnation,
         behind: Option<ClientId>,
         limit: usize,
         now_us: u64,
-    ) -> (u64, Vec<PresenceOp>, Option<ClientId>) {
+    ) -> (u64, Vec<Member>, Option<ClientId>) {
         let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
         let page: Vec<(ClientId, bool)> = self
             .members
@@ -234,10 +238,9 @@ impl Room {
             .map(|(id, (life, _))| (*id, life == incarnation))
             .collect();
         let ghosts = page.iter().filter(|(_, left_behind)| *left_behind);
-        let leaves: Vec<PresenceOp> =
-            ghosts.filter_map(|(client, _)| self.remove(*client).map(PresenceOp::Leave)).collect();
+        let gone: Vec<Member> = ghosts.filter_map(|(id, _)| self.remove(*id)).collect();
         let next = page.last().filter(|_| page.len() == limit).map(|(id, _)| *id);
-        (self.next_version(!leaves.is_empty(), now_us), leaves, next)
+        (self.next_version(!gone.is_empty(), now_us), gone, next)
     }
 
     pub(super) fn member(&self, id: ClientId) -> Option<Member> {

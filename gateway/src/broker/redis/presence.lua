@@ -7,8 +7,9 @@
 --       7 number of operations,
 --       then per operation: 'E' (enter), 'L' (leave) or 'R' (rename), client id, name, rest, encoded operation,
 --       or, alone: 'V' (evict what the incarnation left), the id to begin behind or '', entries to look at, '', ''
--- Returns { version, online, one mark per operation ('c' changed, 's' same as before, 't' name taken) or, after an
---       evict, the id to go on behind, '' at the end; then the members, in the order of their ids }
+-- Returns { version, online, one mark per operation ('c' changed, 'r' a member that was there entered and looks
+--       otherwise, 's' same as before, 't' name taken) or, after an evict, the id to go on behind, '' at the end; how many
+--       were online before; then the members, in the order of their ids, or, after an evict, those that it removed }
 --
 -- A sorted set and not a hash: pages by id are exact and cost O(log n), where HSCAN may repeat and ignores COUNT.
 -- Nothing expires: what a dead node leaves behind is evicted by another, and an empty room has no keys.
@@ -72,7 +73,8 @@ local function encoded_leave(id, shown)
   return short(1 + #leave) .. string.char(0, 0, kind) .. leave
 end
 
-local effective, marks = {}, {}
+local effective, marks, evicted = {}, {}, {}
+local before = redis.call('ZCARD', members)
 
 local function apply(kind, id, name, rest, encoded)
   -- ' ' follows an id, and '!' is the next character: exactly this client's entry lies between.
@@ -101,7 +103,7 @@ local function apply(kind, id, name, rest, encoded)
   -- Who is only taken over, and looks the same, neither came nor went.
   if not (old and new and shown == name .. rest) then
     effective[#effective + 1] = encoded
-    return 'c'
+    return kind == 'E' and old and 'r' or 'c'
   end
   return 's'
 end
@@ -116,6 +118,7 @@ local function evict(behind, limit)
       redis.call('ZREM', members, entry)
       free_name(id, entry)
       effective[#effective + 1] = encoded_leave(id, shown)
+      evicted[#evicted + 1] = entry
     end
   end
   return #entries == limit and string.sub(entries[limit], 1, 36) or ''
@@ -150,7 +153,10 @@ if #effective > 0 then
     .. #effective .. '\n' .. table.concat(effective))
 end
 
-local reply = { int(version), int(online), mark }
+local reply = { int(version), int(online), mark, int(before) }
+for _, entry in ipairs(evicted) do
+  reply[#reply + 1] = entry
+end
 if wanted > 0 then
   for _, member in ipairs(redis.call('ZRANGEBYLEX', members, '-', '+', 'LIMIT', 0, wanted)) do
     reply[#reply + 1] = member

@@ -95,23 +95,26 @@ pub(super) async fn evict(
         command.arg(MAX_EVICTION).arg("").arg("");
     };
     let reply: Vec<Value> = broker.topology.script(room.as_str(), &broker.scripts.presence, 512, fill).await?;
-    let [_, online, next] = &reply[..] else { return Err(foreign("evict")) };
-    let online = number(online).ok_or_else(|| foreign("evict"))?;
+    let [version, online, next, before, gone @ ..] = &reply[..] else { return Err(foreign("evict")) };
+    let count = |value| number(value).ok_or_else(|| foreign("evict"));
+    let (version, online, before) = (count(version)?, count(online)?, count(before)?);
     // A foreign entry may stand where the page ended: there is no going on behind it, and nothing of ours is there.
-    Ok(Evicted { next: text(next).and_then(|next| next.parse().ok()), online })
+    let next = text(next).and_then(|next| next.parse().ok());
+    Ok(Evicted { next, version, online, before, gone: read_members(gone) })
 }
 
 fn read_reply(reply: &[Value]) -> Option<PresenceReply> {
-    let (head, members) = reply.split_at_checked(3)?;
+    let (head, members) = reply.split_at_checked(4)?;
     let outcome = |mark| match mark {
         'c' => Some(Moved::Changed),
+        'r' => Some(Moved::Renamed),
         's' => Some(Moved::Same),
         't' => Some(Moved::NameTaken),
         _ => None,
     };
     let outcomes = text(&head[2])?.chars().map(outcome).collect::<Option<_>>()?;
-    let (version, online) = (number(&head[0])?, number(&head[1])?);
-    Some(PresenceReply { version, online, outcomes, members: read_members(members) })
+    let (version, online, before) = (number(&head[0])?, number(&head[1])?, number(&head[3])?);
+    Some(PresenceReply { version, online, before, outcomes, members: read_members(members) })
 }
 
 /// Entries that are not ours are left out.

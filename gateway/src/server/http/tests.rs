@@ -25,6 +25,7 @@ fn rules() -> HandshakeRules {
         max_header_bytes: 16384,
         rooms_per_connection: 2,
         echo: false,
+        authorizer: None,
     }
 }
 
@@ -33,7 +34,7 @@ struct Server {
     accepted: mpsc::UnboundedReceiver<Accepted>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
     draining: Rc<Cell<bool>>,
-    admission: std::sync::Arc<Admission>,
+    admission: Arc<Admission>,
     stop: Option<oneshot::Sender<()>>,
     stopped: tokio::task::JoinHandle<std::io::Result<()>>,
 }
@@ -51,7 +52,7 @@ impl Server {
         let context = Context::new(
             rules,
             admission.clone(),
-            std::sync::Arc::new(Access::open()),
+            Arc::new(Access::open()),
             Rc::new(move || asked.get()),
             Rc::new(move |accepted| on_socket.send(accepted).expect("the test listens")),
             Rc::new(move |outcome, _| {
