@@ -212,7 +212,7 @@ impl Api {
         self.finished(label, stays, response)
     }
 
-    fn begin<'a>(parts: &'a Parts) -> Result<Found<'a>, Problem> {
+    fn begin(parts: &Parts) -> Result<Found<'_>, Problem> {
         if parts.version == Version::HTTP_11 && parts.uri.authority().is_none() && only(&parts.headers, HOST).is_none()
         {
             return Err(Problem::new(Code::BadRequest, "expected one header Host"));

@@ -122,7 +122,7 @@ fn settings_of(tree: &Tree) -> Names {
     for (file, syntax) in below(tree, CONFIG) {
         for item in &syntax.items {
             if let syn::Item::Struct(item) = item
-                && item.ident == "Settings"
+                && (item.ident == "Settings" || item.ident == "HttpApi")
             {
                 for field in item.fields.iter().filter(|field| is_flag_field(field)) {
                     let Some(name) = &field.ident else { continue };
