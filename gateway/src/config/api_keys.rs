@@ -1,7 +1,7 @@
 //! Keys of the HTTP API: how they are written in the settings, and how a new one is made. Asked by the server for each
 //! request; must not know HTTP.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -84,7 +84,10 @@ impl ApiKey {
         let mut bytes = [0; KEY_BYTES];
         SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no random numbers".to_owned())?;
         let key = format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
-        let digest: String = hash(&key).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hash(&key).iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
         let scopes: Vec<&str> =
             Scope::ALL.into_iter().filter(|scope| scopes.contains(scope)).map(Scope::as_str).collect();
         let line = format!("{name}:{}:{digest}", scopes.join("+"));

@@ -52,7 +52,7 @@ const DESCRIPTION: &str = include_str!("api/openapi.json");
 /// Time until the next request's head is complete, from the moment an answer was ready.
 const IDLE: Duration = Duration::from_secs(30);
 /// Time for everything of one request but its body. What is below has shorter times; this one is for what has none.
-const REQUEST: Duration = Duration::from_secs(60);
+const REQUEST: Duration = Duration::from_mins(1);
 /// Bytes of a body beside the message in it: ids, a name, a list of rooms.
 const BODY_BYTES: usize = 32 * 1024;
 /// Bytes of a body that is no message.
@@ -199,7 +199,7 @@ impl Api {
         let patience = self.settings.message_deadline + REQUEST;
         visit.move_on(patience);
         let (parts, body) = request.into_parts();
-        let (label, mut stays, response) = match self.begin(&parts) {
+        let (label, mut stays, response) = match Self::begin(&parts) {
             Ok(Found::Methods(methods)) => ("options", false, allow(&methods)),
             Ok(Found::Endpoint(endpoint, path)) => {
                 let (stays, response) = self.call(endpoint, &path, &parts, body, client).await;
@@ -212,7 +212,7 @@ impl Api {
         self.finished(label, stays, response)
     }
 
-    fn begin<'a>(&self, parts: &'a Parts) -> Result<Found<'a>, Problem> {
+    fn begin(parts: &Parts) -> Result<Found<'_>, Problem> {
         if parts.version == Version::HTTP_11 && parts.uri.authority().is_none() && only(&parts.headers, HOST).is_none()
         {
             return Err(Problem::new(Code::BadRequest, "expected one header Host"));

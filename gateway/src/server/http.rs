@@ -82,13 +82,12 @@ pub(super) async fn serve(stream: TcpStream, peer: IpAddr, context: Rc<Context>,
         })
         .await
     };
-    match result {
-        Some(result) => finish(result, connection, &stay, &context).await,
-        None => {
-            context.record(Outcome::Api, stay.began);
-            // Boxed by the spawn: what the API needs is no part of a handshake's future. Its place is free.
-            tokio::task::spawn_local(serve_api(connection, stay, context));
-        }
+    if let Some(result) = result {
+        finish(result, connection, &stay, &context).await;
+    } else {
+        context.record(Outcome::Api, stay.began);
+        // Boxed by the spawn: what the API needs is no part of a handshake's future. Its place is free.
+        tokio::task::spawn_local(serve_api(connection, stay, context));
     }
     drop(place);
 }

@@ -90,7 +90,7 @@ impl Api {
         let room = asked.room()?;
         let body = self.body(asked, body, self.settings.max_message_bytes + BODY_BYTES).await?;
         let One { data, id, name } = object(&body)?;
-        let posting = self.posting(asked, data, id, name)?;
+        let posting = self.posting(asked, data, id, name.as_deref())?;
         let placed = self.shard.publish_for(&room, posting).await?;
         Done::ok(&PlacedJson::from(placed))
     }
@@ -98,7 +98,7 @@ impl Api {
     pub(super) async fn publish_many(&self, asked: &Asked<'_>, body: Incoming) -> Result<Done, Problem> {
         let body = self.body(asked, body, self.settings.max_message_bytes + BODY_BYTES).await?;
         let Many { rooms, data, id, name } = object(&body)?;
-        let posting = self.posting(asked, data, id, name)?;
+        let posting = self.posting(asked, data, id, name.as_deref())?;
         let rooms = checked_rooms(&rooms)?;
         let results = join_all(rooms.iter().map(|room| self.shard.publish_for(room, posting.clone()))).await;
         let results: Vec<Result<Placed, Problem>> =
@@ -115,7 +115,7 @@ impl Api {
         asked: &Asked<'_>,
         data: &RawValue,
         id: Option<Cow<'_, str>>,
-        name: Option<Cow<'_, str>>,
+        name: Option<&str>,
     ) -> Result<Posting, Problem> {
         let data = data.get();
         if !is_shallow(data) {
@@ -126,14 +126,14 @@ impl Api {
             let most = self.settings.max_message_bytes;
             return Err(Problem::new(Code::TooLarge, format!("`data` is longer than {most} bytes")));
         }
-        if let Some(name) = &name {
+        if let Some(name) = name {
             check_display_name(name)?;
         }
         Ok(Posting {
             id: idempotency(&asked.parts.headers, id)?.map(|id| Arc::from(&*id)),
             subject: subject(asked.key_name()),
             user: None,
-            name: Arc::from(name.as_deref().unwrap_or(asked.key_name())),
+            name: Arc::from(name.unwrap_or(asked.key_name())),
             data: Bytes::copy_from_slice(data.as_bytes()),
         })
     }

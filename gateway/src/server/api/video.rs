@@ -42,6 +42,7 @@ struct Claims<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "as LiveKit has it")]
 struct VideoGrant<'a> {
     room: &'a str,
     room_join: bool,
