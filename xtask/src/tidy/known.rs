@@ -15,7 +15,7 @@ const METRICS_DOC: &str = "docs/metrics.md";
 const SETTINGS_DOC: &str = "docs/configuration.md";
 const PREFIX: &str = "roomcast_";
 /// What has settings as its fields.
-const SETTINGS_STRUCTS: &[&str] = &["Settings", "Outward"];
+const SETTINGS_STRUCTS: &[&str] = &["Settings", "Outward", "HttpApi"];
 /// What a Prometheus histogram makes of its name.
 const SERIES: &[&str] = &["_bucket", "_sum", "_count"];
 /// Calls whose first argument is a metric's name without the prefix.
