@@ -20,6 +20,7 @@ mod probe;
 mod protocol;
 mod quota;
 mod sabotage;
+mod strangers;
 mod support;
 mod traces;
 mod webhooks;
