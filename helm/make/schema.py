@@ -8,7 +8,7 @@ from pathlib import Path
 NOT_IN_CONFIG = {
     "listen", "admin-listen", "redis", "redis-password", "redis-sentinel-password", "redis-ca", "redis-prefix", "node-id",
     "workers", "echo", "config", "drain-delay", "drain-window", "shutdown-timeout", "log-format", "log", "otlp-endpoint",
-    "otlp-sample-ratio", "webhook-secret", "authorize-secret",
+    "otlp-sample-ratio",
 }
 # Settings whose values are secrets, or files: the chart takes them from Secrets and ConfigMaps of yours.
 SECRETS = {"jwt-secret", "api-keys", "livekit-api-secret", "webhook-secret", "authorize-secret"}
@@ -36,17 +36,15 @@ def accepts(name: str, words: str, meaning: str = "") -> dict:
         return {"$ref": "#/definitions/duration"}
     if found := re.fullmatch(r"a number from (\d+) to (\d+)", words):
         return {"type": "number", "minimum": int(found[1]), "maximum": int(found[2])}
-    if words.startswith(("origins", "networks")) or name in LISTS:
+    if words.startswith(("origins", "networks")):
         return {"type": "array", "items": {"type": "string", "minLength": 1}}
-    if words.startswith(("https://", "events")):
-        return {"type": "string", "minLength": 1}
     if words == "true or false":
         return {"type": "boolean"}
     if found := re.fullmatch(r"([a-z-]+) or ([a-z-]+)", words):
         return {"enum": [found[1], found[2]]}
-    if words.startswith("https://"):
-        return {"type": "string", "pattern": "^https?://[^\\s@]+$"}
-    if words.startswith(("a path", "any text", "a text", "ws")) or re.match(r"\d+ to \d+ of the characters", words):
+    if words.startswith(("https://", "wss://")):
+        return {"type": "string", "minLength": 1}
+    if words.startswith(("a path", "any text", "a text", "a key", "text")) or re.match(r"\d+ to \d+ (of the )?characters", words):
         return {"type": "string"}
     raise SystemExit(f"helm/make/schema.py does not know how to check --{name}, which accepts {words}")
 

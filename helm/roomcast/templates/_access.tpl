@@ -66,7 +66,7 @@
 
 {{- define "roomcast.testArgs" -}}
 {{- if and .Values.secrets.jwtSecret (not .Values.tests.token) }}
-- --jwt-audience={{ first .Values.config.jwtAudience }}
+- --jwt-audience={{ first (default (list "") .Values.config.jwtAudience) }}
 - '--jwt-claims={"rooms":["*"]}'
 {{- with .Values.config.jwtIssuer }}
 - --jwt-issuer={{ . }}

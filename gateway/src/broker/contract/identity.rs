@@ -98,7 +98,7 @@ async fn leaves_of_the_dead_say_who_it_was(mut pair: Pair) {
     let evicted = pair.a.evict(&room, &dead, None).await.expect("evicted");
     let mut by_id = crowd.clone();
     by_id.sort_by_key(|member| member.id);
-    assert_eq!((evicted.next, evicted.online, evicted.gone), (None, 1, by_id.to_vec()));
+    assert_eq!((evicted.next, evicted.online, evicted.gone), (None, 1, by_id.clone()));
     let event = presence_event(&mut pair.from_b).await;
     assert_eq!(event.ops, crowd.iter().cloned().map(PresenceOp::Leave).collect::<Vec<_>>());
     // Their names are free.

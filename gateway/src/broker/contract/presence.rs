@@ -97,10 +97,13 @@ async fn versions_rise_over_an_empty_room(mut pair: Pair) {
     }
 }
 
+/// A call through one broker, and how many there are before and after.
+type Turn<'a> = (&'a dyn Broker, &'a [PresenceOp], (u64, u64));
+
 async fn one_call_learns_that_a_room_filled_or_emptied(pair: Pair) {
     let room = room("lobby");
     let [ann, bob] = clients();
-    let turns: [(&dyn Broker, &[PresenceOp], (u64, u64)); 8] = [
+    let turns: [Turn<'_>; 8] = [
         (&*pair.a, &[], (0, 0)),
         (&*pair.a, &[enter(ann, "Ann")], (0, 1)),
         (&*pair.b, &[enter(bob, "Bob")], (1, 2)),

@@ -170,7 +170,7 @@ mod tests {
     use crate::config::HttpApi;
 
     fn key(name: &str, scopes: &str, key: &str) -> String {
-        let digest: String = hash(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hash(key).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         format!("{name}:{scopes}:{digest}")
     }
 
