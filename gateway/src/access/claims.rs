@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use super::Denied;
 use super::grant::{Grant, Rooms};
+use super::issuer::LAST_SECOND;
 use crate::config::RoomPattern;
 
 /// Most patterns of one list: each costs a match per request.
@@ -154,7 +155,8 @@ fn patterns(list: &[String]) -> Result<Arc<[RoomPattern]>, Denied> {
 }
 
 fn time(seconds: f64) -> Result<SystemTime, Denied> {
-    let since = Duration::try_from_secs_f64(seconds).ok();
+    // As for a token's: later than any that is meant, such as milliseconds, is a mistake.
+    let since = (0.0..=LAST_SECOND).contains(&seconds).then(|| Duration::try_from_secs_f64(seconds).ok()).flatten();
     since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)).ok_or(Denied::Claim("exp"))
 }
 
@@ -168,6 +170,14 @@ mod tests {
     fn grant(json: &str) -> Result<Grant, Denied> {
         let defaults = Arc::from(["public-*".parse().expect("a pattern")]);
         Claims::read(json.as_bytes()).expect(json).grant(&defaults, "")
+    }
+
+    #[test]
+    fn a_time_that_nobody_means_is_refused() {
+        assert!(grant(r#"{"sub":"a","exp":1795291943}"#).is_ok());
+        for exp in ["1795291943612", "1e30", "-1", "18446744073709551616000"] {
+            assert_eq!(grant(&format!(r#"{{"sub":"a","exp":{exp}}}"#)).err(), Some(Denied::Claim("exp")), "{exp}");
+        }
     }
 
     fn may(grant: &Grant, right: Right, room: &str) -> bool {

@@ -11,7 +11,7 @@ use crate::config::{IssuerSettings, RoomPattern, WebUrl};
 /// What clocks may differ by.
 const LEEWAY: Duration = Duration::from_secs(30);
 /// Times behind this are no seconds: some write milliseconds, and would have tokens that never expire. Year 5138.
-const LAST_SECOND: f64 = 1e11;
+pub(super) const LAST_SECOND: f64 = 1e11;
 
 /// One issuer.
 #[derive(Debug)]

@@ -89,6 +89,10 @@ mod tests {
             (&[url, secret], "--livekit-api-key "),
             (&[url, key], "--livekit-api-secret "),
             (&["--livekit-client-url=https://h/x.mjs"], "--livekit-client-url "),
+            (
+                &[url, key, secret, "--authorize-url=https://h/", "--authorize-secret=0123456789abcdef"],
+                "--livekit-url ",
+            ),
         ] {
             let error = load(args).expect_err("refused");
             assert!(error.starts_with(missing), "{args:?}: {error}");

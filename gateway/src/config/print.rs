@@ -75,7 +75,7 @@ fn webhooks(webhooks: &[Webhook]) -> String {
     of_file.fold(String::new(), |mut text, Webhook { name, url, events, rooms, .. }| {
         let events = list(events.iter().map(ToString::to_string).collect());
         let rooms = list(rooms.iter().map(ToString::to_string).collect());
-        let url = Value::String(url.to_string());
+        let url = Value::String(url.as_str().to_owned());
         let _ = write!(text, "\n[[webhooks]]\nname = \"{name}\"\nurl = {url}\nsecret = \"{HIDDEN}\"\n");
         let _ = writeln!(text, "events = {events}\nrooms = {rooms}");
         text

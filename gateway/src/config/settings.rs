@@ -338,6 +338,12 @@ impl Settings {
         )?;
         self.check_passwords()?;
         self.http_api.check()?;
+        need(
+            self.http_api.livekit_url.is_none() || self.outward.authorize_url.is_none(),
+            "livekit_url",
+            "nothing, where --authorize-url is given: what that service decided is not known to video tokens"
+                .to_owned(),
+        )?;
         self.check_keys()?;
         need(
             !self.sabotage.contains(&Fault::KeepEcho) || self.redis.is_some(),

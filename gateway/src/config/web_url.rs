@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// `https://`, or `http://` where that is allowed. It may be shown: credentials in it are refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `https://`, or `http://` where that is allowed. Shown is only which machine it is on: paths often hold a secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct WebUrl(Box<str>);
 
 impl WebUrl {
@@ -48,7 +48,15 @@ impl FromStr for WebUrl {
 
 impl fmt::Display for WebUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let authority = self.0.find("://").map_or(0, |at| at + 3);
+        let end = self.0[authority..].find(['/', '?']).map_or(self.0.len(), |at| authority + at);
+        f.write_str(&self.0[..end])
+    }
+}
+
+impl fmt::Debug for WebUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -73,6 +81,18 @@ mod tests {
             "HTTPS://h",
         ] {
             assert!(bad.parse::<WebUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_machine_is_shown() {
+        for (url, shown) in [
+            ("https://id.example:8443/s3cr3t?key=s3cr3t", "https://id.example:8443"),
+            ("https://id.example?s3cr3t", "https://id.example"),
+            ("http://[::1]:1", "http://[::1]:1"),
+        ] {
+            let url: WebUrl = url.parse().expect(url);
+            assert_eq!((format!("{url}"), format!("{url:?}")), (shown.to_owned(), shown.to_owned()));
         }
     }
 

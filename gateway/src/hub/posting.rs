@@ -40,6 +40,9 @@ pub struct Posting {
     pub data: Bytes,
 }
 
+/// What a posting takes beside its data.
+const POSTING_BYTES: usize = 512;
+
 /// Where a posting ended up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
@@ -138,7 +141,7 @@ impl Shard {
     /// Has the broker publish for a room that is not open here.
     pub(super) fn post(self: &Rc<Self>, request: PublishRequest) {
         let policy = self.parts.settings.rooms.policy(&request.room);
-        let size = request.record.data.len();
+        let size = request.record.data.len() + POSTING_BYTES;
         let waiting = &self.postings.bytes;
         if waiting.get() > MOST_PENDING_BYTES {
             self.parts.metrics.published(policy.mode, PublishOutcome::Overloaded, 1);

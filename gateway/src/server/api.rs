@@ -111,7 +111,6 @@ struct Asked<'a> {
     /// The `{...}` of its path.
     path: &'a [Cow<'a, str>],
     parts: &'a Parts,
-    client: IpAddr,
     /// Of endpoints that need one.
     key: Option<&'a ApiKey>,
 }
@@ -238,7 +237,7 @@ impl Api {
             // Who asks too fast has a key, and keeps the connection.
             Err(problem) => return (problem.code == Code::RateLimited, problem.response()),
         };
-        let asked = Asked { path, parts, client, key };
+        let asked = Asked { path, parts, key };
         let result = self.carry_out(endpoint.call, &asked, body).await;
         let is_cut = matches!(&result, Err(problem) if matches!(problem.code, Code::Timeout | Code::TooLarge));
         let response = result.map_or_else(|problem| problem.response(), |done| json(done.status, done.body));

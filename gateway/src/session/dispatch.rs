@@ -106,6 +106,8 @@ impl Dispatcher {
 
     /// Says `welcome` and asks for the rooms of the path.
     pub(super) fn greet(&self, route: Route) {
+        // An echo ends with its token, too.
+        let expires_at_ms = self.mind_grant();
         let (rooms, path_room) = match route {
             Route::Echo => return,
             Route::Bare => (Vec::new(), None),
@@ -125,7 +127,7 @@ impl Dispatcher {
                 publish_rate: settings.publish_rate,
                 queue_bytes: settings.outbound_queue_bytes,
             },
-            expires_at_ms: self.mind_grant(),
+            expires_at_ms,
         };
         if let Ok(json) = serde_json::to_vec(&welcome) {
             self.floor.shard.tell(&self.peer, &json);

@@ -78,7 +78,7 @@ fn names_are_ours_in_base_units_and_labels_are_bounded() {
     let metrics = Metrics::new();
     let allowed = [
         "code", "command", "issuer", "kind", "limit", "mode", "origin", "outcome", "path", "reason", "recovery",
-        "version", "webhook", "worker",
+        "route", "status", "version", "webhook", "worker",
     ];
     for Row { name, kind, labels, help } in metrics.rows() {
         assert!(name.starts_with("roomcast_") || name.starts_with("process_"), "{name}");

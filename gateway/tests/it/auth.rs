@@ -5,6 +5,7 @@ mod lifetime;
 mod published;
 mod rights;
 mod secrecy;
+mod video;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

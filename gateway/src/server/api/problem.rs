@@ -86,6 +86,8 @@ codes! {
     TooManyConnections, "too_many_connections", SERVICE_UNAVAILABLE, "Too many connections", true;
     /// The broker cannot be reached.
     BrokerUnavailable, "broker_unavailable", SERVICE_UNAVAILABLE, "The broker cannot be reached", true;
+    /// The keys of the token's issuer could not be fetched yet.
+    KeysUnavailable, "keys_unavailable", SERVICE_UNAVAILABLE, "The issuer's keys are not known yet", true;
     /// The broker's memory is full.
     StorageFull, "storage_full", SERVICE_UNAVAILABLE, "The broker's memory is full", true;
     /// Sent to the broker, and not answered.

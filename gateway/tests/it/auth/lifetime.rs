@@ -1,9 +1,11 @@
 //! Tokens end, and are refreshed.
 
+use futures_util::StreamExt;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{CLOSED, enter, seconds, token};
-use crate::support::{Node, assert_error, eventually};
+use crate::support::{Node, assert_error, eventually, within};
 
 /// Looks every 10 ms.
 const QUICK: [&str; 4] = ["--ping-interval", "200ms", "--ping-timeout", "1h"];
@@ -29,6 +31,25 @@ async fn a_session_ends_with_its_token_unless_another_came() {
     assert!(seconds() >= exp, "not before its time");
     assert_eq!(node.metric("roomcast_closes_total", &["expired"]).await, 1.0);
     stays.publish("lobby", json!("still here")).await;
+}
+
+#[tokio::test]
+async fn an_echo_ends_with_its_token_too() {
+    let node = Node::start(&[&CLOSED[..], &QUICK[..], &["--echo"]].concat()).await;
+    let short = token(&json!({"sub": "ann", "rooms": ["*"], "exp": seconds() + 2}));
+    let url = format!("ws://{}/echo?token={short}", node.addr);
+    let (mut socket, _) = within("an echo", tokio_tungstenite::connect_async(&url)).await.unwrap();
+    let code = within("its end", async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Close(frame))) => return frame.map(|frame| u16::from(frame.code)),
+                Some(Ok(_)) => {}
+                _ => return None,
+            }
+        }
+    })
+    .await;
+    assert_eq!(code, Some(4401));
 }
 
 #[tokio::test]
