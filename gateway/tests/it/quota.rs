@@ -108,13 +108,13 @@ async fn without_redis_each_node_holds_the_rate_alone() {
     redis.resume().await;
     one.wait_ready(true).await;
     let before = one.metric("roomcast_broker_commands_total", &["\"take\"", "\"ok\""]).await;
-    let asked = async {
+    let once_more = async {
         while one.metric("roomcast_broker_commands_total", &["\"take\"", "\"ok\""]).await <= before {
             ann.send(json!({"type": "publish", "room": fleeting, "data": 0, "ref": "again"})).await;
             ann.answer(&json!("again")).await;
         }
     };
-    within("Redis to be asked again", asked).await;
+    within("Redis to be asked again", once_more).await;
 }
 
 const SECRET: &str = "a secret of 32 bytes, for tests..";

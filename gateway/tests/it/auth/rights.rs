@@ -9,15 +9,15 @@ use crate::support::{Client, Node, assert_error};
 async fn rooms_of_the_path_must_be_allowed_all() {
     let node = Node::start(&CLOSED).await;
     let some = token(&json!({"rooms": {"join": ["lobby", "team-?"]}}));
-    let none = token(&json!({"sub": "ann"}));
+    let without = token(&json!({"sub": "ann"}));
     for (path, token, status) in [
         ("/ws/lobby", &some, 101),
         ("/ws/team-1", &some, 101),
         ("/ws/team-10", &some, 403),
         ("/ws", &some, 403),
         ("/connect", &some, 101),
-        ("/ws/lobby", &none, 403),
-        ("/connect", &none, 101),
+        ("/ws/lobby", &without, 403),
+        ("/connect", &without, 101),
     ] {
         assert_eq!(knock(&node, path, token).await.status, status, "{path}");
     }
@@ -26,8 +26,8 @@ async fn rooms_of_the_path_must_be_allowed_all() {
     assert!(node.metric("roomcast_handshakes_total", &["forbidden_room"]).await >= 4.0);
     let generous = [&CLOSED[..], &["--jwt-default-rooms", "public-*"]].concat();
     let node = Node::start(&generous).await;
-    assert_eq!(knock(&node, "/ws/public-1", &none).await.status, 101);
-    assert_eq!(knock(&node, "/ws/lobby", &none).await.status, 403);
+    assert_eq!(knock(&node, "/ws/public-1", &without).await.status, 101);
+    assert_eq!(knock(&node, "/ws/lobby", &without).await.status, 403);
     let nothing = token(&json!({"rooms": []}));
     assert_eq!(knock(&node, "/ws/public-1", &nothing).await.status, 403, "no rooms are no rooms");
 }

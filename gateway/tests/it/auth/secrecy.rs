@@ -1,5 +1,7 @@
 //! Tokens and secrets are nowhere but where they belong; and `gateway token`.
 
+use std::fmt::Write as _;
+
 use serde_json::json;
 use tokio::process::Command;
 
@@ -46,7 +48,7 @@ async fn tokens_reach_no_log_no_trace_and_no_metric() {
     let mut traced = String::new();
     within("a span of the publish", async {
         while !traced.contains("broker publish") {
-            traced.push_str(&format!("{:?}", received.recv().await.unwrap()));
+            write!(traced, "{:?}", received.recv().await.unwrap()).unwrap();
         }
     })
     .await;

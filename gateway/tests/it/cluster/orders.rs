@@ -31,7 +31,7 @@ async fn answer(redis: &Redis, id: &str, node: &str) -> String {
     eventually("an answer", || async {
         let reply = redis.call(&[b"HGET", key.as_bytes(), node.as_bytes()]).await;
         reply
-            .starts_with("$")
+            .starts_with('$')
             .then(|| reply.split("\r\n").nth(1).unwrap_or_default().to_owned())
             .filter(|a| !a.is_empty())
     })

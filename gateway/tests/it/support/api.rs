@@ -17,7 +17,7 @@ pub const ALL: &str = "all-key";
 pub fn keys() -> Vec<String> {
     let line = |name: &str, scopes: &str, key: &str| {
         let digest = digest(&SHA256, key.as_bytes());
-        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         format!("{name}:{scopes}:{hex}")
     };
     let keys = [
