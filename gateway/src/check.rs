@@ -8,6 +8,7 @@ use roomcast_protocol::NodeId;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
+use crate::access::Access;
 use crate::app::{
     self,
     descriptors::{Shortage, shortage},
@@ -16,6 +17,7 @@ use crate::broker::examine::{Finding, Standing, exercise};
 use crate::broker::redis::examine;
 use crate::broker::{BrokerStats, RedisBroker, RedisOptions};
 use crate::config::Settings;
+use crate::outbound::Outbound;
 use crate::telemetry::metrics::Metrics;
 
 /// Events that the exercise may cause.
@@ -58,16 +60,15 @@ pub fn check(settings: &Settings) -> Result<Report> {
     let mut found = vec![listening(settings)];
     found.extend(files(settings));
     found.extend(doors(settings));
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    found.extend(runtime.block_on(access(settings))?);
     match app::redis_options(settings) {
         None => found.push(Finding::warning(
             "redis",
             "none: a node alone, whose rooms are gone when it ends",
             "--redis redis://host:6379, for more than one node and for history that stays",
         )),
-        Some(options) => {
-            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            found.extend(runtime.block_on(redis(&options))?);
-        }
+        Some(options) => found.extend(runtime.block_on(redis(&options))?),
     }
     Ok(Report(found))
 }
@@ -108,6 +109,44 @@ fn doors(settings: &Settings) -> Vec<Finding> {
         found.push(Finding::problem("sabotage", "promises are broken on purpose", "leave --sabotage out"));
     }
     found
+}
+
+/// Who may come in by which keys, and whether those can be had.
+async fn access(settings: &Settings) -> Result<Vec<Finding>> {
+    let access = match Access::new(settings, &Metrics::new()) {
+        Ok(access) => access,
+        Err(error) => {
+            return Ok(vec![Finding::problem(
+                "access",
+                error.to_string(),
+                "name a PEM file of a public key in --jwt-public-key",
+            )]);
+        }
+    };
+    if access.is_open() && settings.outward.authorize_url.is_none() {
+        let remedy = "--jwt-secret or another key, and --jwt-audience: docs/auth.md";
+        return Ok(vec![Finding::warning("access", "open: everyone may join, read and publish in every room", remedy)]);
+    }
+    let mut found = vec![Finding::fine("access", "nobody comes in without being asked who it is")];
+    if access.has_published_keys() {
+        let outbound =
+            Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
+        for (place, keys) in access.try_keys(&outbound).await {
+            let subject = format!("keys of {place}");
+            found.push(match keys {
+                Ok(0) => Finding::problem(
+                    subject,
+                    "a key set without a usable key",
+                    "RSA, P-256 or Ed25519 keys for signatures",
+                ),
+                Ok(count) => Finding::fine(subject, format!("{count} usable")),
+                Err(error) => {
+                    Finding::problem(subject, error, "check --jwt-jwks-url, and that this machine may reach it")
+                }
+            });
+        }
+    }
+    Ok(found)
 }
 
 async fn redis(options: &RedisOptions) -> Result<Vec<Finding>> {

@@ -24,6 +24,15 @@ impl Access {
         self.issuers.iter().any(|issuer| issuer.published.is_some())
     }
 
+    /// Fetches all published keys once: where each set is, and how many of its keys are usable or why there is none.
+    pub async fn try_keys(&self, outbound: &Outbound) -> Vec<(String, Result<usize, String>)> {
+        let mut found = Vec::new();
+        for published in self.issuers.iter().filter_map(|issuer| issuer.published.as_ref()) {
+            found.push((published.url.to_string(), fetch(published, outbound).await.map(|keys| keys.len())));
+        }
+        found
+    }
+
     /// Fetches all published keys now, and then every `refresh`, for ever.
     pub async fn keep_keys(self: Arc<Self>, outbound: Outbound, refresh: Duration) {
         let mut tasks = JoinSet::new();

@@ -73,7 +73,20 @@ async fn what_is_wrong_is_said_with_its_remedy() {
 async fn without_redis_it_warns_and_works() {
     let (code, said) = check(&["--allowed-origins", "*"]).await;
     assert_eq!(code, 0, "{said}");
-    for words in ["warning  redis", "warning  origins"] {
+    for words in ["warning  redis", "warning  origins", "warning  access"] {
         assert!(said.contains(words), "{said}");
     }
+}
+
+#[tokio::test]
+async fn keys_are_looked_at() {
+    let secret = ["--jwt-secret", "0123456789abcdef0123456789abcdef", "--jwt-audience", "chat"];
+    let (code, said) = check(&secret).await;
+    assert!(code == 0 && said.contains("ok       access"), "{said}");
+    let away = ["--jwt-jwks-url", "http://127.0.0.1:1/s3cr3t", "--jwt-issuer", "id", "--jwt-audience", "chat"];
+    let (code, said) = check(&away).await;
+    assert!(code == 1 && said.contains("problem  keys of http://127.0.0.1:1 "), "{said}");
+    assert!(!said.contains("s3cr3t"), "{said}");
+    let (code, said) = check(&["--jwt-public-key", "/no/such.pem", "--jwt-audience", "chat"]).await;
+    assert!(code == 1 && said.contains("problem  access"), "{said}");
 }
