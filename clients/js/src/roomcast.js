@@ -170,7 +170,7 @@ class Link {
     this.lines = new Map(); // room id -> Line
     this.mine = new Set(); // the client ids this client has had, the last 16
     this.refs = new Map(); // ref -> what to do with the answer
-    this.onLoss = []; // what to call when the connection is lost, once
+    this.onLoss = new Set(); // what to call when the connection is lost, once
     this.timers = new Set();
     this.counter = 0;
     this.attempts = 0;
@@ -276,7 +276,9 @@ class Link {
     this.pumping = undefined;
     this.refs.clear();
     this.flying = { count: 0, bytes: 0 };
-    for (const run of this.onLoss.splice(0)) run();
+    const losses = [...this.onLoss];
+    this.onLoss.clear();
+    for (const run of losses) run();
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
     socket.onerror = nothing; // some implementations throw where nobody listens
@@ -324,7 +326,11 @@ class Link {
   stop(why, error = new RoomcastError("stopped", `the server closed with ${why.code} ${why.reason ?? ""}`.trim())) {
     this.forget();
     this.stopped = error;
-    for (const line of [...this.lines.values()]) line.fail(error);
+    for (const line of [...this.lines.values()]) {
+      line.fail(error);
+      line.ready.reject(error);
+      line.ready = deferred(); // of a later `connect()`
+    }
     this.show("closed", why);
     this.report(error);
   }
@@ -549,8 +555,12 @@ class Link {
     // There is no answer to wait for but that of something behind it.
     const joined = [...this.lines.values()].find((line) => line.state === "joined");
     const fence = joined ? { type: "members", room: joined.id, limit: 1 } : { type: "ping" };
-    this.ask(fence, () => resolve());
-    this.onLoss.push(resolve); // the next handshake takes the name along
+    const done = () => {
+      this.onLoss.delete(done);
+      resolve();
+    };
+    this.ask(fence, done);
+    this.onLoss.add(done); // the next handshake takes the name along
     return promise;
   }
 }
@@ -582,6 +592,7 @@ class Line {
     this.gone = undefined; // why it is over
     this.takenAt = undefined; // since when another has our name
     this.syncing = false;
+    this.unseeing = false;
     this.mendedAt = undefined; // the seq behind which something is missing and was asked for
     this.renumber();
     this.ready = deferred();
@@ -828,11 +839,14 @@ class Line {
 
   // In a crowd only the count is told. While one page holds all, it is worth asking who they are.
   syncSoon() {
-    if (this.syncing || this.online > SYNC_BELOW) return;
+    if (this.syncing || this.unseeing || this.online > SYNC_BELOW) return;
     this.syncing = true;
     this.later(1000 + 4000 * this.link.options.random(), () => {
       this.syncing = false;
-      if (this.state === "joined") this.read("members", { limit: SYNC_BELOW }).catch(nothing);
+      if (this.state === "joined") this.read("members", { limit: SYNC_BELOW }).catch(({ code }) => {
+        // Who may not see others is not told who they are, however often it asks.
+        if (code === "forbidden") this.unseeing = true;
+      });
     });
   }
 
@@ -1046,11 +1060,21 @@ class Line {
     if (this.state === "left") return Promise.resolve();
     const { promise, resolve } = deferred();
     if (link.status.state === "open") {
-      link.ask({ type: "leave", room: this.id }, resolve);
-      link.onLoss.push(resolve);
+      const done = () => {
+        link.onLoss.delete(done);
+        resolve();
+      };
+      link.ask({ type: "leave", room: this.id }, done);
+      link.onLoss.add(done);
       // What was sent before is answered before, and keeps its place in the order.
-      for (const { sent, settle } of this.outbox) {
-        if (sent) link.onLoss.push(() => settle(new RoomcastError("undecided", UNDECIDED, { room: this.id })));
+      for (const entry of this.outbox.filter(({ sent }) => sent)) {
+        const { settle } = entry;
+        const lose = () => settle(new RoomcastError("undecided", UNDECIDED, { room: this.id }));
+        entry.settle = (...answer) => {
+          link.onLoss.delete(lose);
+          settle(...answer);
+        };
+        link.onLoss.add(lose);
       }
       this.outbox = this.outbox.filter(({ sent }) => !sent);
     } else resolve();
@@ -1076,7 +1100,10 @@ export class Room extends Emitter {
   get mode() { return lineOf.get(this).mode; }
   get online() { return lineOf.get(this).online; }
   get present() { return lineOf.get(this).present; }
-  get ready() { return lineOf.get(this).ready.promise; }
+  get ready() {
+    const { link, ready, gone } = lineOf.get(this);
+    return link.stopped && !gone ? refusal(link.stopped) : ready.promise;
+  }
 
   get position() {
     const { position } = lineOf.get(this);

@@ -370,6 +370,19 @@ describe("a browser", () => {
   });
 });
 
+describe("once the server has closed for good", () => {
+  test("nobody waits for a room, neither for an earlier one nor for a new one", async (t) => {
+    const { client, server } = await start(t);
+    const early = client.join("early");
+    const waiting = early.ready;
+    server.last.welcome();
+    server.last.drop(4403);
+    await assert.rejects(waiting, { code: "stopped" });
+    await assert.rejects(early.ready, { code: "stopped" });
+    await assert.rejects(client.join("late").ready, { code: "stopped" });
+  });
+});
+
 describe("close()", () => {
   test("ends everything, whatever the state", async (t) => {
     for (const state of ["before", "connecting", "waiting", "open", "stopped"]) {
@@ -384,7 +397,7 @@ describe("close()", () => {
         assert.equal(client.close(), first);
         await first;
         assert.equal(timersLeft(), 0);
-        const expected = state === "stopped" ? ["stopped", "stopped", "stopped", "closed"] : Array(4).fill("closed");
+        const expected = Array(4).fill(state === "stopped" ? "stopped" : "closed");
         assert.deepEqual(await Promise.all(outcomes), expected);
         assert.equal(room.state, "left");
         assert.equal(client.status.state, "closed");

@@ -35,6 +35,7 @@ export class Call {
   #video; #view; #button; #stage; #tiles; #controls; #status;
   #kit; #room = null;
   #byPerson = new Map(); // LiveKit's identity -> tile
+  #ends = 0; // so that a call that was left while it began goes no further
 
   constructor(video, view) {
     this.#video = video;
@@ -45,22 +46,28 @@ export class Call {
   }
 
   async #join() {
+    const ends = this.#ends;
+    const isOver = () => this.#ends !== ends;
     this.#button.disabled = true;
     this.#build();
     tell(this.#status, "callJoining");
     try {
       const { url, token } = await admission(this.#view.id, this.#view.clientId);
+      if (isOver()) return;
       this.#kit = await import(this.#video.clientUrl);
+      if (isOver()) return;
       const room = new this.#kit.Room({ adaptiveStream: true, dynacast: true });
       this.#room = room;
       this.#listen(room);
       await room.connect(url ?? this.#video.url, token);
+      if (isOver()) return void room.disconnect();
       tell(this.#button, "callLeave");
       this.#controlsFor(room);
       for (const person of [room.localParticipant, ...room.remoteParticipants.values()]) this.#tile(person);
       await this.#devices(room);
+      if (isOver()) room.disconnect();
     } catch (error) {
-      this.#end("callFailed", { reason: error.message || String(error) });
+      if (!isOver()) this.#end("callFailed", { reason: error.message || String(error) });
     } finally {
       this.#button.disabled = false;
     }
@@ -83,6 +90,7 @@ export class Call {
   }
 
   #end(key, values) {
+    this.#ends += 1;
     const room = this.#room;
     this.#room = null; // first, since disconnecting tells of itself
     room?.disconnect();
