@@ -211,6 +211,35 @@ try {
     bo.complaints = bo.complaints.filter((text) => !/Content Security Policy|127.0.0.1:9/.test(text));
   });
 
+  await check("a room that is left while its call begins has no call", async () => {
+    const page = await person();
+    await open(page, `${await stub.balancer(0)}/#room=brief`);
+    await online(page, 1);
+    let release;
+    const left = new Promise((resolve) => { release = resolve; });
+    const granted = new Promise((resolve) => {
+      page.route("**/video-token", async (route) => {
+        const response = await route.fetch();
+        resolve(response.status());
+        await left;
+        await route.fulfill({ response });
+      });
+    });
+    await room(page).getByRole("button", { name: "Video call" }).click();
+    same(await granted, 200);
+    await room(page).getByRole("button", { name: "Leave" }).click();
+    const answered = page.waitForResponse("**/video-token");
+    release();
+    await answered;
+    const call = await page.evaluate(async (module) => {
+      await import(module);
+      for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setTimeout(resolve));
+      return typeof window.call;
+    }, `${filesAt}/livekit.mjs`);
+    same(call, "undefined", "camera and microphone would be on");
+    await page.context().close();
+  });
+
   await check("LiveKit's own client has all that the page asks of it, under the page's policy", async () => {
     const page = await person();
     await open(page, `${await real.balancer(0)}/#room=film`);

@@ -35,7 +35,7 @@ export class Call {
   #video; #view; #button; #stage; #tiles; #controls; #status;
   #kit; #room = null;
   #byPerson = new Map(); // LiveKit's identity -> tile
-  #ends = 0; // so that a call that was left while it began goes no further
+  #ends = 0; // how often it was left, so that a call that was left while it began goes no further
 
   constructor(video, view) {
     this.#video = video;
@@ -86,11 +86,11 @@ export class Call {
   }
 
   leave() {
+    this.#ends += 1;
     this.#end();
   }
 
   #end(key, values) {
-    this.#ends += 1;
     const room = this.#room;
     this.#room = null; // first, since disconnecting tells of itself
     room?.disconnect();
