@@ -745,8 +745,10 @@ class Line {
     if (this.mode === "ephemeral" || frame.seq === undefined) return this.deliver(frame, replayed);
     const { seq } = this.place();
     if (this.isRepeat(frame)) return undefined;
+    this.skips.delete(frame.seq); // it came
     if (frame.seq === seq + 1) return this.accept(frame, replayed);
-    if (frame.seq > seq && this.quietFlying > 0 && this.held.length < MOST_HELD) return this.held.push(frame);
+    const mayWait = this.quietFlying > 0 || this.skips.has(seq + 1);
+    if (frame.seq > seq && mayWait && this.held.length < MOST_HELD) return this.held.push(frame);
     return this.jumped(frame, replayed);
   }
 
@@ -776,7 +778,8 @@ class Line {
     while (this.state === "joined" && this.position) {
       const next = this.position.seq + 1;
       const skip = this.skips.get(next);
-      if (skip) {
+      // What was stored before may be another's: then it comes, unless something behind it shows that it does not.
+      if (skip && (!skip.before || (this.held.length > 0 && this.held[0].seq > next))) {
         this.skips.delete(next);
         this.quiet.delete(skip.id);
         this.move(skip.term, next);
@@ -981,7 +984,7 @@ class Line {
     if (frame.type === "ack") {
       link.hasten();
       if (entry.quiet && isSeq(seq) && isText(term) && this.state === "joined" && seq > this.place().seq) {
-        this.skips.set(seq, { term, id: entry.id });
+        this.skips.set(seq, { term, id: entry.id, before: frame.duplicate === true });
       }
       entry.settle(undefined, { id: entry.id, seq, term, duplicate: frame.duplicate === true });
     } else if (!entry.settled) this.refusedPublish(entry, fromFrame(frame, this.id), frame.type === "error" ? code : "bad_frame");
@@ -1052,6 +1055,10 @@ class Line {
   removed(frame) {
     if (this.state !== "joined") return;
     const reason = isText(frame.reason) ? frame.reason : "removed";
+    // What was sent before may have been stored before.
+    for (const { sent, settle } of [...this.outbox]) {
+      if (sent) settle(new RoomcastError("undecided", UNDECIDED, { room: this.id }));
+    }
     this.end(new RoomcastError(reason, "the server removed this client from the room", { room: this.id }), true);
   }
 

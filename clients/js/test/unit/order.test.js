@@ -247,6 +247,34 @@ describe("order", () => {
     }
   });
 
+  test("what was stored before under that id may be another's, and is heard", async (t) => {
+    const { socket, events, room } = await inLobby(t);
+    const sent = room.publish("mine", { id: "shared", echo: false });
+    const { ref, id } = socket.only("publish");
+    socket.say({ type: "ack", ref, id, room: "lobby", seq: 11, term: "t1", duplicate: true });
+    await sent;
+    socket.say(message(11, { id, from: { id: "c9", name: "bob" } }));
+    socket.say(message(12));
+    assert.deepEqual(events.log, ["joined", 11, 12]);
+    // Of a retry of our own nothing comes: what follows shows it.
+    const again = room.publish("mine", { id: "own", echo: false });
+    const { ref: second } = socket.all("publish").at(-1);
+    socket.say({ type: "ack", ref: second, id: "own", room: "lobby", seq: 13, term: "t1", duplicate: true });
+    await again;
+    socket.say(message(14));
+    socket.say(message(15));
+    assert.deepEqual(events.log, ["joined", 11, 12, 14, 15]);
+    assert.equal(events.error.length, 0);
+  });
+
+  test("a publish on its way when the member is removed is undecided", async (t) => {
+    const { socket, room } = await inLobby(t);
+    const sent = room.publish("on its way").catch(({ code }) => code);
+    socket.only("publish");
+    socket.say({ type: "left", room: "lobby", reason: "removed" });
+    assert.equal(await sent, "undecided");
+  });
+
   test("several of them, mixed with those of others, in a new term", async (t) => {
     const { socket, events, room } = await inLobby(t);
     const all = [1, 2, 3].map((data) => room.publish(data, { echo: false }));
