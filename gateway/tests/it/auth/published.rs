@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::keys::{Key, Publisher, set};
 use super::{SECRET, knock, token};
-use crate::support::{Node, eventually};
+use crate::support::{Node, eventually, get};
 
 async fn node(publisher: &Publisher) -> Node {
     Node::start(&["--jwt-jwks-url", &publisher.url(), "--jwt-audience", "roomcast", "--jwks-refresh", "1s"]).await
@@ -13,6 +13,19 @@ async fn node(publisher: &Publisher) -> Node {
 async fn becomes(node: &Node, token: &str, status: u16) {
     let what = format!("the handshake to be answered with {status}");
     eventually(&what, || async { (knock(node, "/ws/lobby", token).await.status == status).then_some(()) }).await;
+}
+
+/// How many keys there are, and whether the latest fetch went well; from lines that must be there.
+async fn gauges(node: &Node) -> [u32; 2] {
+    let text = eventually("the gauges", || async {
+        let text = get(node.admin, "/metrics").await.text();
+        text.contains("roomcast_jwks_up{issuer=\"1\"} ").then_some(text)
+    })
+    .await;
+    ["roomcast_jwks_keys", "roomcast_jwks_up"].map(|name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}{{issuer=\"1\"}} ")));
+        line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+    })
 }
 
 #[tokio::test]
@@ -46,10 +59,11 @@ async fn keys_rotate_and_outlive_their_publisher() {
     .await;
     assert_eq!(knock(&node, "/ws/lobby", &second.token(&all)).await.status, 101);
     assert!(node.log().contains("published keys cannot be fetched"), "{}", node.log());
-    assert!((node.metric("roomcast_jwks_keys", &["issuer=\"1\""]).await - 1.0).abs() < f64::EPSILON);
+    assert_eq!(gauges(&node).await, [1, 0], "the key is still there, though nobody publishes it");
     publisher.publish(&set(&[&first]));
     publisher.revive().await;
     becomes(&node, &first.token(&all), 101).await;
+    assert_eq!(gauges(&node).await, [1, 1]);
 }
 
 #[tokio::test]
@@ -62,6 +76,7 @@ async fn a_node_without_keys_asks_to_come_back() {
     let answer = knock(&node, "/ws/lobby", &token).await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!((1..=5).contains(&answer.header("retry-after").parse::<u32>().unwrap()));
+    assert_eq!(gauges(&node).await, [0, 0], "zeros, so that an alert sees them");
     publisher.revive().await;
     becomes(&node, &token, 101).await;
 }
