@@ -5,7 +5,7 @@
 # A suite outside cargo prints `N passed, N failed` as its last line.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-scripts/need.sh cargo cc redis-server network faketime chromium python venv venv-api node node_modules prometheus \
+scripts/need.sh cargo cc redis-server network faketime chromium python venv venv-api node node_modules prometheus openssl \
   redis-exporter || exit 1
 
 # No variable here begins with ROOMCAST_: the gateway refuses those that are no setting.
