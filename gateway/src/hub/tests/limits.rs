@@ -205,9 +205,9 @@ async fn without_an_answer_the_rate_holds_for_the_node_alone() {
             }
         }
         assert!((5..=5 + began.elapsed().as_secs() + 1).contains(&acked), "{acked} of a burst of 5");
-        let asked = node.workers[0].broker.calls.get();
+        let calls = node.workers[0].broker.calls.get();
         let most = 1 + began.elapsed().as_secs() as usize;
-        assert!((1..=most).contains(&asked), "{asked} calls: who does not answer is not asked by each");
+        assert!((1..=most).contains(&calls), "{calls} calls: who does not answer is not asked by each");
     })
     .await;
 }
