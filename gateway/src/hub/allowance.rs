@@ -135,6 +135,15 @@ impl Allowance {
     }
 }
 
+impl Home {
+    /// So many of its publishes were sent off.
+    pub(super) fn spent(&self, count: usize) {
+        if let Some(allowance) = &self.allowance {
+            allowance.use_up(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+}
+
 impl Shard {
     /// What a user may publish over all connections and nodes; none if there is no such limit, or no such user.
     pub fn user_allowance(&self, user: Subject) -> Option<Rc<Allowance>> {
@@ -194,13 +203,6 @@ impl Shard {
                 }
                 0
             }
-        }
-    }
-
-    /// So many of a room's were sent off.
-    pub(super) fn spent(home: &Home, count: usize) {
-        if let Some(allowance) = &home.allowance {
-            allowance.use_up(u32::try_from(count).unwrap_or(u32::MAX));
         }
     }
 
