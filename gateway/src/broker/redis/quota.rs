@@ -81,11 +81,15 @@ async fn set_users(
     let mut both = pipe();
     if !there.is_empty() {
         let set = both.cmd("HSET").arg(&key);
-        there.iter().for_each(|(user, count)| _ = set.arg(user.tag()).arg(*count));
+        for (user, count) in there {
+            set.arg(user.tag()).arg(*count);
+        }
     }
     if !gone.is_empty() {
         let forget = both.cmd("HDEL").arg(&key);
-        gone.iter().for_each(|(user, _)| _ = forget.arg(user.tag()));
+        for (user, _) in gone {
+            forget.arg(user.tag());
+        }
     }
     broker.topology.query_all::<Vec<i64>>(WHOLE, both).await.map(|_| ())
 }

@@ -150,7 +150,7 @@ async fn a_node_that_slept_enters_its_members_again() {
     let said = ana.publish(&name, json!("awake")).await;
     assert_eq!(said.kind(), "ack", "{}", said.text);
     cleo.find("what ana said", |f| f["data"] == "awake").await;
-    assert!(nodes[0].metric("roomcast_leases_lost_total", &["reason=\"expired\""]).await > 0.5);
+    nodes[0].reaches("roomcast_leases_lost_total", &["reason=\"expired\""], 1.0).await;
     bo.leave().await;
     cleo.find("bo's leave", |f| f["event"] == "leave" && f["online"] == 2).await;
     ana.leave().await;
@@ -283,10 +283,7 @@ async fn who_is_back_later_than_redis_is_removed_by_nobody() {
     .await;
     proxy.make(Network::Good);
     far.wait_ready(true).await;
-    eventually("it to enter its members anew", || async {
-        (far.metric("roomcast_leases_lost_total", &["reason=\"dataset\""]).await > 0.5).then_some(())
-    })
-    .await;
+    far.reaches("roomcast_leases_lost_total", &["reason=\"dataset\""], 1.0).await;
     for client in [&mut ana, &mut bo] {
         until_members_are(client, &name, &all).await;
     }
