@@ -82,7 +82,7 @@ async fn set_users(
     if !there.is_empty() {
         let set = both.cmd("HSET").arg(&key);
         for (user, count) in there {
-            set.arg(user.tag()).arg(*count);
+            set.arg(user.tag()).arg(count);
         }
     }
     if !gone.is_empty() {
