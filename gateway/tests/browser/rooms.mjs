@@ -2,7 +2,7 @@
 //
 //   node rooms.mjs target/debug/gateway
 
-import { check, connected, enter, finish, holds, member, online, open, person, rename, room, said, same, showPeople, texts,
+import { check, connected, enter, finish, holds, member, online, open, person, publish, rename, room, said, same, showPeople, texts,
   told, unforeseen, write } from "./support.mjs";
 import { Cluster, until } from "./nodes.mjs";
 
@@ -18,15 +18,6 @@ pattern = "cursor-*"
 mode = "ephemeral"
 `;
 const cluster = await Cluster.start(process.argv[2], 2, { config, args: ["--lease-beat", "500ms", "--lease-expiry", "3s"] });
-
-// Another client of the same library, in a page that shows none of it.
-const publish = (page, id, count, from = 0) => page.evaluate(async ([id, count, from]) => {
-  const { Roomcast } = await import("/roomcast.js");
-  const client = new Roomcast(`ws://${location.host}/connect`, { name: "Robot" });
-  const joined = client.join(id);
-  await Promise.all(Array.from({ length: count }, (_, number) => joined.publish({ text: `line ${from + number}` })));
-  await client.close();
-}, [id, count, from]);
 
 try {
   const [first, second] = [await cluster.balancer(0, 1), await cluster.balancer(1, 0)];
