@@ -207,7 +207,7 @@ try {
       await room(page).locator(".online").getByText("2 в сети").waitFor();
       await room(page).locator(".day").getByText("Сегодня").first().waitFor();
       same(await room(page).locator("textarea").getAttribute("aria-label"), "Сообщение в комнату talk-lang");
-      same(await room(page).locator("textarea").getAttribute("placeholder"), "Напишите сообщение");
+      same(await room(page).locator("textarea").getAttribute("placeholder"), "Сообщение");
     };
     await inForce();
     await page.reload();
@@ -228,17 +228,19 @@ try {
       const counted = {};
       for (const language of ["en", "ru"]) {
         words.speak(language);
-        counted[language] = [1, 2, 5, 11, 21, 22, 1000].map((count) => words.say("newBelow", { count }).replace(/\s/g, " "));
+        counted[language] = [1, 2, 5, 11, 21, 22, 1000].map((count) => words.say("newMessages", { count }).replace(/\s/g, " "));
       }
       // Keys that the files of the page ask for by name.
-      const files = await Promise.all(["", "app.js", "rooms.js", "log.js", "video.js"].map((file) => fetch(`/${file}`).then((answer) => answer.text())));
+      const files = await Promise.all(["", "app.js", "rooms.js", "log.js", "video.js", "words.js"].map((file) => fetch(`/${file}`).then((answer) => answer.text())));
       const asked = files.join("\n").matchAll(/(?:say|tell|label|notice|system|nameProblem)\([^"()]*"(\w+)"|data-(?:say|label|hint)="(\w+)"/g);
       const unknown = [...asked].map(([, one, two]) => one ?? two).filter((key) => !(key in english));
-      return { differing, incomplete, counted, unknown };
+      const unused = Object.keys(english).filter((key) => !files.some((text) => new RegExp(`["]${key}"`).test(text)));
+      return { differing, incomplete, counted, unknown, unused };
     });
     same(found.differing, []);
     same(found.incomplete, []);
     same(found.unknown, []);
+    same(found.unused, []);
     same(found.counted.en, ["1 new message", "2 new messages", "5 new messages", "11 new messages", "21 new messages", "22 new messages", "1,000 new messages"]);
     same(found.counted.ru, ["1 новое сообщение", "2 новых сообщения", "5 новых сообщений", "11 новых сообщений", "21 новое сообщение",
       "22 новых сообщения", "1 000 новых сообщений"]);
