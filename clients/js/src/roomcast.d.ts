@@ -57,7 +57,7 @@ export type PresenceEvent =
   | { event: "count" | "list"; member?: undefined; was?: undefined; online: number };
 
 export interface LeftEvent {
-  /** `left` by `leave()`, `removed` by the server, or the code of the error that refused the join. */
+  /** `left` by `leave()`, `removed` by the server, `forbidden` by a new token, or the code of the error that refused the join. */
   reason: string;
 }
 
@@ -121,7 +121,7 @@ export interface SocketLike {
 }
 
 export interface RoomcastOptions {
-  /** Display name, 1 to 64 bytes. Without it the server gives one. */
+  /** Display name, 1 to 64 bytes without control characters. Without it the server gives one. */
   name?: string;
   /** A JWT, or a function that fetches one: called before each connection and before the token ends. */
   token?: string | (() => string | Promise<string>);

@@ -26,6 +26,9 @@ use super::{eventually, within};
 /// What signs the calls of every test.
 pub const SECRET: &str = "a secret of the tests";
 
+/// Where it is called, to the letter; elsewhere there is nothing.
+const PATH: &str = "/hook?of=tests";
+
 /// How a call is answered.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -154,7 +157,7 @@ impl Receiver {
 
     pub fn url(&self) -> String {
         let host = if self.tls.is_some() { "localhost".to_owned() } else { self.addr.ip().to_string() };
-        format!("{}://{host}:{}/hook", self.scheme, self.addr.port())
+        format!("{}://{host}:{}{PATH}", self.scheme, self.addr.port())
     }
 
     /// How the next calls are answered, one each; then all is taken again.
@@ -260,6 +263,7 @@ async fn take(
     state: Arc<Mutex<State>>,
 ) -> Response<BoxBody<Bytes, Infallible>> {
     let _open = Open::new(&state);
+    let is_here = request.uri() == PATH;
     let signature =
         request.headers().get("roomcast-signature").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let Ok(body) = request.into_body().collect().await else { return answered(400, &[], String::new()) };
@@ -269,6 +273,7 @@ async fn take(
     let reply = {
         let mut state = state.lock().unwrap();
         let reply = match state.next.pop_front() {
+            _ if !is_here => Reply::status(404),
             _ if !is_signed => Reply::status(401),
             Some(reply) => reply,
             None => state.answering.as_mut().map_or(Reply::status(200), |answering| answering(&json)),
