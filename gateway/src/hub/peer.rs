@@ -175,8 +175,8 @@ impl Peer {
         Identity { user: self.user.clone(), info: self.info.borrow().clone() }
     }
 
-    /// Changes what is told about it. False if it was told before; else a [`Shard::rename`](super::Shard::rename) has to
-    /// follow, which shows it to others.
+    /// Changes what is told about it. False if it was told before; else a [`Shard::show`](super::Shard::show) has to follow,
+    /// which tells others.
     pub fn set_info(&self, info: Option<Arc<str>>) -> bool {
         let old = self.info.replace(info);
         old != *self.info.borrow()

@@ -65,10 +65,12 @@ impl Dispatcher {
                 shard.expel(peer, &room, FORBIDDEN);
             }
         }
-        let info_is_new = peer.set_info(self.grant.info().cloned());
-        let name = self.grant.name().cloned().unwrap_or_else(|| peer.name());
-        if info_is_new || name != peer.name() {
-            shard.rename(peer, &name, None);
+        // By itself: the new name may be taken, or have to wait for the broker.
+        if peer.set_info(self.grant.info().cloned()) {
+            shard.show(peer);
+        }
+        if let Some(name) = self.grant.name().filter(|name| **name != peer.name()) {
+            shard.rename(peer, name, None);
         }
         Ok(())
     }

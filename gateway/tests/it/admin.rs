@@ -24,7 +24,7 @@ async fn a_node_without_its_redis_is_not_ready_but_lives() {
     let node = Node::join(&redis, "n-1", &[]).await;
     let name = room();
     let (mut client, _) = Client::enter(&node, &name).await;
-    assert!(node.metric("roomcast_broker_up", &[]).await > 0.0);
+    node.reaches("roomcast_broker_up", &[], 1.0).await;
 
     redis.stop().await;
     node.wait_ready(false).await;
@@ -86,8 +86,7 @@ async fn metrics_are_well_formed_and_name_nobody() {
         ("process_resident_memory_bytes", &[], 1.0),
     ] {
         // Workers fold their counts in from time to time.
-        crate::support::eventually(metric, || async { (node.metric(metric, labels).await >= least).then_some(()) })
-            .await;
+        node.reaches(metric, labels, least).await;
     }
     assert!(node.metric("roomcast_connections", &[]).await < 2.0, "one of the two has left");
 }

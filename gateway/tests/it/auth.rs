@@ -87,7 +87,7 @@ async fn a_token_comes_by_header_subprotocol_or_query() {
             if headers.contains(&("sec-websocket-protocol", offered.as_str())) { "roomcast.v1.json" } else { "" }
         );
     }
-    assert!(node.metric("roomcast_tokens_total", &["accepted"]).await >= 8.0);
+    node.reaches("roomcast_tokens_total", &["accepted"], 8.0).await;
 }
 
 #[tokio::test]
@@ -110,8 +110,8 @@ async fn without_a_good_token_nobody_comes_in() {
         assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer error=\"invalid_token\""));
         assert!(answer.text().contains(word), "{}", answer.text());
     }
-    assert!((node.metric("roomcast_handshakes_total", &["no_token"]).await - 3.0).abs() < f64::EPSILON);
-    assert!((node.metric("roomcast_handshakes_total", &["bad_token"]).await - 5.0).abs() < f64::EPSILON);
-    assert!((node.metric("roomcast_tokens_total", &["expired"]).await - 1.0).abs() < f64::EPSILON);
+    assert!((node.reaches("roomcast_handshakes_total", &["no_token"], 3.0).await - 3.0).abs() < f64::EPSILON);
+    assert!((node.reaches("roomcast_handshakes_total", &["bad_token"], 5.0).await - 5.0).abs() < f64::EPSILON);
+    assert!((node.reaches("roomcast_tokens_total", &["expired"], 1.0).await - 1.0).abs() < f64::EPSILON);
     assert_eq!(knock(&node, "/ws/lobby", &good).await.status, 101);
 }

@@ -79,8 +79,8 @@ async fn clients_are_sent_away_one_after_the_other() {
     let (response, _) = upgrade(going.addr, &format!("/ws/{name}"), &[]).await;
     let after = response.header("retry-after").parse::<u32>();
     assert!(response.status == 503 && after.is_ok_and(|seconds| (1..=5).contains(&seconds)), "{response:?}");
-    assert!(going.metric("roomcast_draining", &[]).await > 0.0);
-    assert!(going.metric("roomcast_handshakes_total", &["draining"]).await >= 1.0);
+    going.reaches("roomcast_draining", &[], 1.0).await;
+    going.reaches("roomcast_handshakes_total", &["draining"], 1.0).await;
     let left = going.metric("roomcast_drain_sessions_left", &[]).await;
     assert!(left > 0.0 && left < CLIENTS as f64, "{left} left: some have gone, and some are here");
     seen.extend(seeing.join_all().await);
@@ -142,10 +142,7 @@ async fn a_second_signal_ends_the_drain_at_once() {
         clients.push(upgrade(node.addr, &format!("/ws/{name}"), &[]).await.1);
     }
     node.terminate();
-    eventually("the first to be sent away", || async {
-        (node.metric("roomcast_closes_total", &["draining"]).await >= 1.0).then_some(())
-    })
-    .await;
+    node.reaches("roomcast_closes_total", &["draining"], 1.0).await;
     node.terminate();
     assert_eq!(node.ended().await.code(), Some(143));
     assert!(node.log().contains("second signal"), "{}", node.log());
@@ -264,7 +261,7 @@ async fn more_connections_than_the_rate_wait_for_their_turn() {
     assert!(refused.status == 503 && seconds.is_ok_and(|seconds| (1..=5).contains(&seconds)), "{refused:?}");
     assert!(inside.len() >= 5, "a second's worth may come at once");
     assert_eq!(get(node.addr, "/").await.status, 200, "the page is no connection");
-    assert!(node.metric("roomcast_handshakes_total", &["connect_rate"]).await > 0.0);
+    node.reaches("roomcast_handshakes_total", &["connect_rate"], 1.0).await;
     eventually("the next turn", || async { (upgrade(node.addr, "/connect", &[]).await.0.status == 101).then_some(()) })
         .await;
 }

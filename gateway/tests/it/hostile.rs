@@ -58,8 +58,8 @@ async fn broken_frames_end_the_connection_with_their_code() {
         raw.write(&bytes).await;
         assert_eq!(raw.close_code().await, Some(code), "{what}");
     }
-    assert!(node.metric("roomcast_closes_total", &[r#"reason="protocol""#]).await >= 10.0);
-    assert!(node.metric("roomcast_closes_total", &[r#"reason="too_big""#]).await >= 3.0);
+    node.reaches("roomcast_closes_total", &[r#"reason="protocol""#], 10.0).await;
+    node.reaches("roomcast_closes_total", &[r#"reason="too_big""#], 3.0).await;
     check_unharmed(&node, &mut witness, &name).await;
 }
 
@@ -127,10 +127,7 @@ async fn memory_does_not_follow_what_is_announced() {
         liars.push(raw);
     }
     let wanted = 29.0 * CLIENTS as f64;
-    eventually("the node to have read it all", || async {
-        (node.metric("roomcast_bytes_received_total", &[]).await >= wanted).then_some(())
-    })
-    .await;
+    node.reaches("roomcast_bytes_received_total", &[], wanted).await;
     let (resident_then, mapped_then) = node.memory();
     let grown = (resident_then.saturating_sub(resident), mapped_then.saturating_sub(mapped));
     eprintln!("{CLIENTS} claims of {LIMIT} bytes: resident grew by {} bytes, mapped by {}", grown.0, grown.1);
@@ -188,7 +185,7 @@ async fn control_frames_in_a_flood_are_abuse() {
         }
         assert_eq!(raw.close_code().await, Some(1008), "{first:x}");
     }
-    assert!(node.metric("roomcast_closes_total", &[r#"reason="abuse""#]).await >= 2.0);
+    node.reaches("roomcast_closes_total", &[r#"reason="abuse""#], 2.0).await;
     check_unharmed(&node, &mut witness, &name).await;
 }
 
@@ -280,10 +277,7 @@ async fn slow_handshakes_are_cut_off_and_keep_nobody_out() {
         }
     });
     trickle.await.unwrap();
-    eventually("the time-outs to be counted", || async {
-        (node.metric("roomcast_handshakes_total", &[r#"outcome="timeout""#]).await >= 1000.0).then_some(())
-    })
-    .await;
+    node.reaches("roomcast_handshakes_total", &[r#"outcome="timeout""#], 1000.0).await;
     check_unharmed(&node, &mut witness, &name).await;
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Client, Node, Redis, assert_error, room, within};
+use crate::support::{Client, DEADLINE, Node, Redis, assert_error, eventually, room, within};
 
 const LIMITED: &str = "[[rooms]]\npattern = \"slow-*\"\npublish_rate = 20\npublish_burst = 10\n\
                        [[rooms]]\npattern = \"fleeting-*\"\nmode = \"ephemeral\"\npublish_rate = 1\npublish_burst = 5\n";
@@ -17,10 +17,12 @@ async fn node(redis: &Redis, id: &str, args: &[&str]) -> Node {
     Node::start_with(&all, LIMITED).await
 }
 
-/// Publishes again and again, each once the last was answered. Gives how many were acked; the others were refused.
+/// Publishes again and again, each once the last was answered, for a while and until one was refused. Gives how many were
+/// acked.
 async fn publish_for(client: &mut Client, room: &str, time: Duration) -> usize {
     let (began, mut acked, mut sent) = (Instant::now(), 0, 0);
-    while began.elapsed() < time {
+    while began.elapsed() < time || acked == sent {
+        assert!(began.elapsed() < DEADLINE, "all of {sent} passed: nothing was limited");
         client.send(json!({"type": "publish", "room": room, "data": sent, "ref": sent})).await;
         let answer = client.answer(&json!(sent)).await;
         if answer.kind() == "ack" {
@@ -31,7 +33,6 @@ async fn publish_for(client: &mut Client, room: &str, time: Duration) -> usize {
         }
         sent += 1;
     }
-    assert!(sent > acked, "all of {sent} passed: nothing was limited");
     acked
 }
 
@@ -65,8 +66,8 @@ async fn a_room_has_one_rate_on_all_nodes() {
         assert_eq!(ann.answer(&json!(number)).await.kind(), "ack", "another room is not concerned");
     }
     for node in [&one, &two] {
-        assert!(node.metric("roomcast_rate_limited_total", &["room"]).await > 0.0);
-        assert!(node.metric("roomcast_publishes_total", &["refused"]).await > 0.0);
+        node.reaches("roomcast_rate_limited_total", &["room"], 1.0).await;
+        node.reaches("roomcast_publishes_total", &["refused"], 1.0).await;
     }
 }
 
@@ -104,7 +105,7 @@ async fn without_redis_each_node_holds_the_rate_alone() {
     let acked = publish_for(&mut ann, &fleeting, Duration::from_secs(1)).await;
     let expected = bounds(5, 1.0, began.elapsed());
     assert!(expected.contains(&acked), "{acked}, expected {expected:?}");
-    assert!(one.metric("roomcast_limits_alone_total", &["room"]).await >= 1.0);
+    one.reaches("roomcast_limits_alone_total", &["room"], 1.0).await;
     redis.resume().await;
     one.wait_ready(true).await;
     let before = one.metric("roomcast_broker_commands_total", &["\"take\"", "\"ok\""]).await;
@@ -188,14 +189,18 @@ async fn of_a_users_connections_on_three_nodes_no_more_are_let_in_than_there_may
             client.settle().await;
         }
     }
-    let mut refused = 0.0;
-    for node in &nodes {
-        refused += node.metric("roomcast_user_connections_refused_total", &[]).await;
-    }
-    assert!(refused >= 3.0 * 15.0, "{refused}");
+    eventually("all that were refused to be counted", || async {
+        let mut refused = 0.0;
+        for node in &nodes {
+            refused += node.metric("roomcast_user_connections_refused_total", &[]).await;
+        }
+        (refused >= 3.0 * 15.0).then_some(())
+    })
+    .await;
 }
 
-const QUICK: [&str; 6] = ["--lease-beat", "200ms", "--lease-expiry", "1s", "--max-connections-per-user", "2"];
+/// Leases that a test can wait for and that a busy machine can keep.
+const QUICK: [&str; 6] = ["--lease-beat", "500ms", "--lease-expiry", "3s", "--max-connections-per-user", "2"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_node_had_is_free_once_its_lease_has_run_out() {
@@ -257,7 +262,7 @@ async fn without_redis_a_nodes_own_connections_count() {
     let _second = Client::connect(&one, &path_of("ann")).await;
     assert_eq!(Client::try_connect(&one, &path_of("ann")).await.err(), Some(4429));
     Client::connect(&one, &path_of("bob")).await.settle().await;
-    assert!(one.metric("roomcast_limits_alone_total", &["connections"]).await >= 2.0);
+    one.reaches("roomcast_limits_alone_total", &["connections"], 2.0).await;
 }
 
 /// Never closed for being refused, so that all of it is counted.
@@ -292,7 +297,7 @@ async fn a_user_has_one_rate_on_all_connections_and_nodes() {
         assert_eq!(bob.publish(&name, json!(number)).await.kind(), "ack");
     }
     for node in [&one, &two] {
-        assert!(node.metric("roomcast_rate_limited_total", &["user"]).await > 0.0);
+        node.reaches("roomcast_rate_limited_total", &["user"], 1.0).await;
     }
 }
 

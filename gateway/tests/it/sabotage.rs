@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Client, Node, Redis, binary, room, seqs, within};
+use crate::support::{Client, Node, Redis, binary, room, seqs, until_logged, within};
 
 #[tokio::test]
 async fn every_third_message_is_missing_and_resuming_does_not_bring_it() {
     let node = Node::start(&["--sabotage", "drop=3"]).await;
-    assert!(node.log().contains("SABOTAGE is on: drop=3"), "{}", node.log());
+    until_logged(&node, "SABOTAGE is on: drop=3").await;
     let name = room();
     let (mut ana, _) = Client::enter(&node, &name).await;
     for number in 1..=7 {

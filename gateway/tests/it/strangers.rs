@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Node, eventually, get, request, room, upgrade};
+use crate::support::{Client, Node, get, request, room, upgrade};
 
 /// The series on the metrics port: names and labels without values.
 async fn series(node: &Node) -> BTreeSet<String> {
@@ -57,7 +57,7 @@ async fn a_hundred_thousand_rooms_add_no_series() {
         ("roomcast_closes_total", &["gone"][..], 20.0),
         ("roomcast_messages_received_total", &["kind=\"leave\""], 200.0),
     ] {
-        eventually(metric, || async { (node.metric(metric, labels).await >= least).then_some(()) }).await;
+        node.reaches(metric, labels, least).await;
     }
     let before = series(&node).await;
     assert!(before.len() > 100, "{} series", before.len());

@@ -100,7 +100,7 @@ async fn a_key_has_a_rate() {
     assert_eq!((slow_down.problem().as_str(), slow_down.header("connection")), ("rate_limited", ""));
     // Another key has a rate of its own.
     Backend::connect(node.addr, ALL).await.get("/rooms").await.expect(200);
-    assert!(node.metric("roomcast_api_requests_total", &["route=\"listRooms\"", "status=\"429\""]).await >= 1.0);
+    node.reaches("roomcast_api_requests_total", &["route=\"listRooms\"", "status=\"429\""], 1.0).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{CLOSED, enter, seconds, token};
-use crate::support::{Node, assert_error, eventually, within};
+use crate::support::{Node, assert_error, within};
 
 /// Looks every 10 ms.
 const QUICK: [&str; 4] = ["--ping-interval", "200ms", "--ping-timeout", "1h"];
@@ -29,7 +29,7 @@ async fn a_session_ends_with_its_token_unless_another_came() {
     assert_eq!((answer.kind(), &answer["expiresAtMs"]), ("refreshed", &json!(later * 1000)), "{}", answer.text);
     assert_eq!(goes.close_code().await, 4401);
     assert!(seconds() >= exp, "not before its time");
-    assert!((node.metric("roomcast_closes_total", &["expired"]).await - 1.0).abs() < f64::EPSILON);
+    assert!((node.reaches("roomcast_closes_total", &["expired"], 1.0).await - 1.0).abs() < f64::EPSILON);
     stays.publish("lobby", json!("still here")).await;
 }
 
@@ -116,8 +116,5 @@ async fn refreshing_without_end_costs_the_connection() {
         ann.send(json!({"type": "refresh", "token": "bad"})).await;
     }
     assert_eq!(ann.close_code().await, 1008);
-    eventually("the close to be counted", || async {
-        (node.metric("roomcast_closes_total", &["abuse"]).await > 0.0).then_some(())
-    })
-    .await;
+    node.reaches("roomcast_closes_total", &["abuse"], 1.0).await;
 }

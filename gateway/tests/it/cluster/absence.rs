@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Client, Frame, Links, Network, Node, Proxy, Redis, eventually, get, room};
+use crate::support::{Client, Frame, Links, Network, Node, Proxy, Redis, eventually, get, room, until_logged};
 
 const LIVE: &str = "[[rooms]]\npattern = \"live-*\"\nmode = \"ephemeral\"\n";
 
@@ -206,7 +206,7 @@ async fn a_redis_that_evicts_is_refused() {
     redis.command("CONFIG SET maxmemory-policy allkeys-lru").await.expect("it runs");
     let url = redis.url();
     let node = Node::launch(&["--redis", &url, "--workers", "2"], "").await;
-    eventually("the log to say what to set", || async { node.log().contains("noeviction").then_some(()) }).await;
+    until_logged(&node, "noeviction").await;
     let told = get(node.admin, "/readyz").await;
     assert_eq!(told.status, 503);
     eventually("the reason", || async { get(node.admin, "/readyz").await.text().contains("evict").then_some(()) })

@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     sync::watch,
+    task::JoinHandle,
 };
 
 use super::{Redis, eventually, get, within};
@@ -29,6 +30,7 @@ pub struct Node {
     pub admin: SocketAddr,
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
     _dir: TempDir,
 }
 
@@ -75,7 +77,7 @@ impl Node {
         let (found, mut listening) = watch::channel(None);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = Arc::clone(&log);
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 if let Some(ports) = ports_of(&line) {
                     found.send_replace(Some(ports));
@@ -90,7 +92,7 @@ impl Node {
         let Ok((addr, admin)) = told else {
             panic!("the node ended before it listened; it wrote:\n{}", log.lock().unwrap())
         };
-        Self { addr, admin, child, log, _dir: dir }
+        Self { addr, admin, child, log, reader, _dir: dir }
     }
 
     /// A node on `redis`, named `id`.
@@ -121,6 +123,12 @@ impl Node {
             .sum()
     }
 
+    /// Waits until such a sum is `least`, and returns it: workers fold their counts in from time to time.
+    pub async fn reaches(&self, name: &str, labels: &[&str], least: f64) -> f64 {
+        let sum = || async { Some(self.metric(name, labels).await).filter(|sum| *sum >= least) };
+        eventually(&format!("{name} {labels:?} to be {least}"), sum).await
+    }
+
     /// Memory of the process in bytes: what is resident, and all that is mapped.
     pub fn memory(&self) -> (u64, u64) {
         let path = format!("/proc/{}/status", self.child.id().expect("it runs"));
@@ -141,9 +149,11 @@ impl Node {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process to end by itself; its log is whole then.
     pub async fn ended(&mut self) -> ExitStatus {
-        within("the node to exit", self.child.wait()).await.unwrap()
+        let status = within("the node to exit", self.child.wait()).await.unwrap();
+        within("the end of its log", &mut self.reader).await.unwrap();
+        status
     }
 
     /// Whether the process is still there.
