@@ -80,6 +80,7 @@ export type ErrorCode =
   // of the protocol
   | "bad_frame" | "unknown_type" | "bad_room" | "too_large" | "stale_id" | "not_joined" | "already_joined" | "room_limit"
   | "rate_limited" | "overloaded" | "broker_unavailable" | "storage_full" | "undecided" | "internal" | "name_taken" | "forbidden"
+  | "unauthorized" | "keys_unavailable"
   // of this client
   | "bad_data" | "bad_name" | "bad_url" | "closed" | "left" | "listener" | "not_connected" | "out_of_order" | "removed" | "stopped"
   | "timeout" | "token"

@@ -150,10 +150,10 @@ export class RoomView {
   // ---- who is there
 
   #presence({ event, member, was }) {
-    const here = [...this.#room.present.values()];
-    if (event === "join" && !this.#app.isMine(member.id)) this.log.system("cameIn", { name: member.name });
-    // Whoever comes back from a node that died leaves once more when its lease is over: that is no news.
-    if (event === "leave" && was && !here.some(({ name }) => name === member.name)) this.log.system("left", { name: member.name });
+    // Whoever comes back from a node that died is there twice until its lease is over: neither the one nor the other is news.
+    const twice = [...this.#room.present.values()].some(({ id, name }) => id !== member?.id && name === member?.name);
+    if (event === "join" && !twice && !this.#app.isMine(member.id)) this.log.system("cameIn", { name: member.name });
+    if (event === "leave" && !twice && was) this.log.system("left", { name: member.name });
     if (event === "leave") this.#more.delete(member.id);
     if (event === "rename" && was) this.log.system("renamed", { old: was, name: member.name });
     this.#paint();
