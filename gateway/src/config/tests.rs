@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 
 mod passwords;
+mod webhooks;
 
 fn os(text: &str) -> OsString {
     text.into()
