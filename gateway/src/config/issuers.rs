@@ -98,7 +98,7 @@ impl IssuerSettings {
         need(!self.audience.is_empty(), "expected an audience, here or as jwt_audience")?;
         need(!self.audience.iter().any(String::is_empty), "an audience is empty")?;
         need(
-            self.secret.as_ref().is_none_or(|secret| secret.reveal().len() >= SHORTEST_SECRET),
+            self.secret.as_ref().is_none_or(|secret| secret.expose().len() >= SHORTEST_SECRET),
             "secret: expected at least 32 bytes",
         )?;
         need(
@@ -156,7 +156,7 @@ impl Settings {
             need(self.jwt_audience.is_empty() || !self.issuers.is_empty(), "jwt_audience", key)?;
             return need(self.jwt_default_rooms.is_empty() || !self.issuers.is_empty(), "jwt_default_rooms", key);
         };
-        let is_long = own.secret.as_ref().is_none_or(|secret| secret.reveal().len() >= SHORTEST_SECRET);
+        let is_long = own.secret.as_ref().is_none_or(|secret| secret.expose().len() >= SHORTEST_SECRET);
         need(is_long, "jwt_secret", "at least 32 bytes, such as `openssl rand -base64 33` prints")?;
         let audience = "what tokens name as `aud`, such as roomcast: without it, tokens for others would be taken";
         need(own.audience.iter().any(|one| !one.is_empty()), "jwt_audience", audience)?;

@@ -26,11 +26,6 @@ impl Password {
         password.filter(|password| !password.0.is_empty())
     }
 
-    /// The password itself. For whoever uses it, not for whoever shows it.
-    pub fn reveal(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
     /// As a part of a URL: everything that may mean something there is escaped.
     pub(super) fn escaped(&self) -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);

@@ -94,7 +94,7 @@ impl Video {
             url: settings.livekit_url.clone()?,
             module: settings.livekit_client_url.clone(),
             key: settings.livekit_api_key.clone()?,
-            signer: EncodingKey::from_secret(secret.reveal()),
+            signer: EncodingKey::from_secret(secret.expose().as_bytes()),
             ttl: settings.livekit_token_ttl,
         })
     }
