@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod issuers;
 mod passwords;
 mod webhooks;
 
