@@ -57,7 +57,14 @@ impl Dispatcher {
         if !self.grant.is_held_by_the_same(&grant) {
             return Err(Refused::new(ErrorCode::Unauthorized, "the token is another user's"));
         }
-        self.grant = self.grant.renewed(grant);
+        let grant = self.grant.renewed(grant);
+        let name = grant.name().cloned().unwrap_or_else(|| self.peer().name());
+        let is_news = name != self.peer().name() || grant.info() != self.peer().identity().info.as_ref();
+        // Every member of every room joined is told, as of a rename. Nothing has been done yet: this may come again.
+        if is_news && self.must_wait_for_share()? {
+            return Ok(());
+        }
+        self.grant = grant;
         let (shard, peer) = (&self.floor().shard, self.peer());
         shard.tell(peer, &refreshed_frame(reference, self.mind_grant()));
         for room in peer.rooms() {
@@ -65,9 +72,8 @@ impl Dispatcher {
                 shard.expel(peer, &room, FORBIDDEN);
             }
         }
-        let info_is_new = peer.set_info(self.grant.info().cloned());
-        let name = self.grant.name().cloned().unwrap_or_else(|| peer.name());
-        if info_is_new || name != peer.name() {
+        peer.set_info(self.grant.info().cloned());
+        if is_news {
             shard.rename(peer, &name, None);
         }
         Ok(())
