@@ -262,7 +262,9 @@ impl Dispatcher {
                 self.ask(&room, question, reference)
             }
             ClientFrame::Refresh { token } => {
-                metrics.received(ReceivedKind::Refresh);
+                if !self.share.is_paid() {
+                    metrics.received(ReceivedKind::Refresh);
+                }
                 self.spend()?;
                 self.refresh(&token, reference)
             }

@@ -57,7 +57,14 @@ impl Dispatcher {
         if !self.grant.is_held_by_the_same(&grant) {
             return Err(Refused::new(ErrorCode::Unauthorized, "the token is another user's"));
         }
-        self.grant = self.grant.renewed(grant);
+        let grant = self.grant.renewed(grant);
+        let name = grant.name().filter(|name| **name != self.peer().name()).cloned();
+        let is_news = name.is_some() || grant.info() != self.peer().identity().info.as_ref();
+        // Every member of every room joined is told, as of a rename. Nothing has been done yet: this may come again.
+        if is_news && self.must_wait_for_share()? {
+            return Ok(());
+        }
+        self.grant = grant;
         let (shard, peer) = (&self.floor().shard, self.peer());
         shard.tell(peer, &refreshed_frame(reference, self.mind_grant()));
         for room in peer.rooms() {
@@ -69,8 +76,8 @@ impl Dispatcher {
         if peer.set_info(self.grant.info().cloned()) {
             shard.show(peer);
         }
-        if let Some(name) = self.grant.name().filter(|name| **name != peer.name()) {
-            shard.rename(peer, name, None);
+        if let Some(name) = name {
+            shard.rename(peer, &name, None);
         }
         Ok(())
     }

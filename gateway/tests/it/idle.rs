@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::support::{Backend, Client, Node, Raw, Redis, WRITER, eventually, get, keys, room};
 
-const IDLE: &str = "400ms";
+/// Long enough for a slow machine to start another node, and to come back, within it.
+const IDLE: &str = "2s";
 
 async fn until_another_ended() {
     let mut clock = Node::start(&["--idle-exit", IDLE]).await;
@@ -18,7 +19,7 @@ async fn until_another_ended() {
 async fn a_node_that_nobody_needs_ends() {
     let redis = Redis::start().await;
     let began = Instant::now();
-    let mut node = Node::join(&redis, "n-idle", &["--idle-exit", IDLE, "--drain-delay", "5s"]).await;
+    let mut node = Node::join(&redis, "n-idle", &["--idle-exit", "400ms", "--drain-delay", "5s"]).await;
     assert_eq!(node.ended().await.code(), Some(0));
     assert!(began.elapsed() >= Duration::from_millis(400), "not before its time");
     let log = node.log();

@@ -126,13 +126,18 @@ async fn node_with_users(redis: &Redis, id: &str, args: &[&str]) -> Node {
     node(redis, id, &all).await
 }
 
-/// A path on which `user` connects, with a token signed here and not by code of ours.
+/// A path on which `user` connects.
 fn path_of(user: &str) -> String {
-    let claims = json!({"sub": user, "aud": "quota", "exp": 4_102_444_800_u64});
+    format!("/connect?token={}", token_of(user, &json!(null)))
+}
+
+/// A token signed here and not by code of ours.
+fn token_of(user: &str, info: &serde_json::Value) -> String {
+    let claims = json!({"sub": user, "aud": "quota", "exp": 4_102_444_800_u64, "info": info});
     let signed =
         format!("{}.{}", base64url(br#"{"alg":"HS256","typ":"JWT"}"#), base64url(claims.to_string().as_bytes()));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
-    format!("/connect?token={signed}.{}", base64url(ring::hmac::sign(&key, signed.as_bytes()).as_ref()))
+    format!("{signed}.{}", base64url(ring::hmac::sign(&key, signed.as_bytes()).as_ref()))
 }
 
 fn base64url(bytes: &[u8]) -> String {
@@ -324,4 +329,23 @@ async fn a_user_who_goes_on_above_the_rate_is_closed_and_order_is_kept_until_the
     let answers = again.settle().await;
     let refused = answers.iter().filter(|frame| frame["code"] == "rate_limited").count();
     assert!(refused > 0, "15 at once, of a burst of 10");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_that_tells_the_room_something_is_a_publish() {
+    let redis = Redis::start().await;
+    let one = node_with_users(&redis, "n-one", &["--user-publish-rate", "1", "--user-publish-burst", "10"]).await;
+    let mut ann = enter_as(&one, "ann", &room()).await;
+    for (what, news) in [("the same", false), ("another each time", true)] {
+        for number in 0..25 {
+            let info = if news { json!(number) } else { json!(null) };
+            ann.send(json!({"type": "refresh", "token": token_of("ann", &info), "ref": number})).await;
+        }
+        let answers = ann.settle().await;
+        let count = |key: &str, value: &str| answers.iter().filter(|frame| frame[key] == value).count();
+        let (refreshed, refused) = (count("type", "refreshed"), count("code", "rate_limited"));
+        assert_eq!(refreshed + refused, 25, "{what}");
+        assert_eq!(refused > 0, news, "{what}: {refreshed} refreshed, {refused} refused");
+        assert!(refreshed >= 10, "{what}: what the user may do at once");
+    }
 }

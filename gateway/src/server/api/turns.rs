@@ -13,9 +13,10 @@ use crate::server::admission::{Rate, subscriber};
 
 /// Tokens a second, and at once, that the node gives out.
 const OF_NODE: u32 = 100;
-/// Tokens that one caller gets at once, and the time after which one of them comes back.
-const OF_CALLER: u32 = 10;
-const COMES_BACK: Duration = Duration::from_secs(1);
+/// Tokens that one caller gets at once, and the time after which one of them comes back. Without users many may be one
+/// caller: those of an office that enter a call together.
+const OF_CALLER: u32 = 20;
+const COMES_BACK: Duration = Duration::from_millis(200);
 /// Callers remembered. Full: the one that has the most left goes.
 const MOST_CALLERS: usize = 4096;
 

@@ -57,7 +57,7 @@ async fn a_page_or_a_socket_may_follow() {
 
 #[tokio::test]
 async fn what_is_slow_is_cut_off() {
-    let node = api_node(&["--header-read-timeout", "300ms", "--message-deadline", "300ms"]).await;
+    let node = api_node(&["--header-read-timeout", "2s", "--message-deadline", "1s"]).await;
     // The first head.
     let mut backend = Backend::connect(node.addr, ALL).await;
     backend.send("GET /api/v1/rooms HTTP/1.1\r\nhost: x\r\nauth").await;

@@ -17,7 +17,7 @@ async fn node() -> Node {
 #[tokio::test]
 async fn a_session_ends_with_its_token_unless_another_came() {
     let node = node().await;
-    let exp = seconds() + 3;
+    let exp = seconds() + 8;
     let short = token(&json!({"sub": "ann", "rooms": ["*"], "exp": exp}));
     let (mut stays, _) = enter(&node, "lobby", &short).await;
     let (mut goes, _) = enter(&node, "lobby", &short).await;
@@ -55,7 +55,7 @@ async fn an_echo_ends_with_its_token_too() {
 #[tokio::test]
 async fn who_came_by_the_leeway_has_what_is_left_of_it() {
     let node = node().await;
-    let (mut late, _) = enter(&node, "lobby", &token(&json!({"rooms": ["*"], "exp": seconds() - 27}))).await;
+    let (mut late, _) = enter(&node, "lobby", &token(&json!({"rooms": ["*"], "exp": seconds() - 22}))).await;
     late.publish("lobby", json!("in time")).await;
     assert_eq!(late.close_code().await, 4401);
 }
@@ -63,7 +63,7 @@ async fn who_came_by_the_leeway_has_what_is_left_of_it() {
 #[tokio::test]
 async fn a_bad_refresh_changes_nothing() {
     let node = node().await;
-    let exp = seconds() + 4;
+    let exp = seconds() + 8;
     let (mut ann, _) = enter(&node, "lobby", &token(&json!({"sub": "ann", "rooms": ["*"], "exp": exp}))).await;
     let bad = [
         "no token at all".to_owned(),

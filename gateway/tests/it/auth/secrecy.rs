@@ -105,7 +105,7 @@ async fn settings_are_shown_without_their_secrets() {
         assert!(!said.contains(SECRET) && !said.contains(short), "{said}");
     }
     for (text, words) in [
-        ("issuer = \"one\"\naudience = \"us\"", "secret, public_key or jwks_url"),
+        ("issuer = \"one\"\naudience = \"us\"", "secret, secret_file, public_key or jwks_url"),
         ("issuer = \"one\"\nsecret = 1234567890123456789", "a text in quotes"),
         ("issuer = \"one\"\naudience = \"us\"\nsecret = \"too-short-to-be-a-secret-of-any\"", "32 bytes"),
         ("secret = \"x\"", "missing field `issuer`"),
