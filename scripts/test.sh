@@ -9,7 +9,7 @@ scripts/need.sh cargo cc redis-server network faketime chromium python venv venv
   redis-exporter || exit 1
 
 # No variable here begins with ROOMCAST_: the gateway refuses those that are no setting.
-export NODE_PATH=$PWD/.cache/node_modules PYTHONDONTWRITEBYTECODE=1
+export PATH=$PWD/.cache/node/bin:$PATH NODE_PATH=$PWD/.cache/node_modules PYTHONDONTWRITEBYTECODE=1
 # Tests wait more than they compute: for leases, for time-outs, for processes.
 cores=$(nproc)
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((cores > 6 ? cores : 6))}

@@ -59,7 +59,8 @@ pub fn start(settings: Settings) -> Result<Node> {
     tell_limits(&settings, &metrics);
     let tracing = start_tracing(&settings, &metrics)?;
     let lifecycle = Lifecycle::new(settings.workers);
-    let access = start_access(&settings, &metrics, &lifecycle)?;
+    let outbound = outbound(&settings)?;
+    let access = start_access(&settings, &metrics, &lifecycle, &outbound)?;
     let first = listen(settings.listen)
         .with_context(|| format!("--listen (ROOMCAST_LISTEN): cannot bind {}", settings.listen))?;
     let address = first.local_addr()?;
@@ -75,7 +76,7 @@ pub fn start(settings: Settings) -> Result<Node> {
         max_connections_per_address: settings.max_connections_per_address,
         connect_rate: settings.connect_rate,
     });
-    let (rules, (events, webhooks)) = outward::start(&settings, &metrics, handshake_rules(&settings)?)?;
+    let (rules, (events, webhooks)) = outward::start(&settings, &metrics, handshake_rules(&settings)?, outbound);
     let told = (&events, &rules);
     let workers = start_workers(&settings, &metrics, &lifecycle, &access, &tracing, told, (&admission, listeners))?;
     let admin = tokio::spawn(admin::serve(
@@ -98,7 +99,12 @@ pub fn start(settings: Settings) -> Result<Node> {
 }
 
 /// Reads the keys that tokens are checked with, and begins to fetch those that are published.
-fn start_access(settings: &Settings, metrics: &Arc<Metrics>, lifecycle: &Lifecycle) -> Result<Arc<Access>> {
+fn start_access(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    lifecycle: &Lifecycle,
+    outbound: &Outbound,
+) -> Result<Arc<Access>> {
     let access = Arc::new(Access::new(settings, metrics).context("--jwt-public-key (ROOMCAST_JWT_PUBLIC_KEY)")?);
     if access.is_open() && settings.outward.authorize_url.is_none() {
         tracing::warn!(
@@ -107,9 +113,7 @@ fn start_access(settings: &Settings, metrics: &Arc<Metrics>, lifecycle: &Lifecyc
         );
     }
     if access.has_published_keys() {
-        let outbound =
-            Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
-        let keep = Arc::clone(&access).keep_keys(outbound, settings.jwks_refresh);
+        let keep = Arc::clone(&access).keep_keys(outbound.clone(), settings.jwks_refresh);
         let lifecycle = lifecycle.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -224,6 +228,11 @@ pub fn redis_options(settings: &Settings) -> Option<RedisOptions> {
         no_terms: settings.sabotage.contains(&Fault::NoTerms),
         ..RedisOptions::new(url.as_str(), settings.node_id.clone())
     })
+}
+
+/// What a node with these settings calls others with, on the runtime that it is called from.
+pub fn outbound(settings: &Settings) -> Result<Outbound> {
+    Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")
 }
 
 impl Node {

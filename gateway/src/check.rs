@@ -17,7 +17,6 @@ use crate::broker::examine::{Finding, Standing, exercise};
 use crate::broker::redis::examine;
 use crate::broker::{BrokerStats, RedisBroker, RedisOptions};
 use crate::config::Settings;
-use crate::outbound::Outbound;
 use crate::telemetry::metrics::Metrics;
 
 /// Events that the exercise may cause.
@@ -129,9 +128,7 @@ async fn access(settings: &Settings) -> Result<Vec<Finding>> {
     }
     let mut found = vec![Finding::fine("access", "nobody comes in without being asked who it is")];
     if access.has_published_keys() {
-        let outbound =
-            Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
-        for (place, keys) in access.try_keys(&outbound).await {
+        for (place, keys) in access.try_keys(&app::outbound(settings)?).await {
             let subject = format!("keys of {place}");
             found.push(match keys {
                 Ok(0) => Finding::problem(

@@ -39,13 +39,12 @@ mod users;
 
 pub use allowance::{Allowance, Spending};
 pub use identity::Identity;
-pub use joining::message_json;
 pub use mail::{Inbox, Post, Question, Sight};
 pub use orders::Carried;
 pub use peer::{Peer, Stop};
 pub use posting::{Placed, Posting, Refused};
 pub use publish::now_us;
-pub use questions::{LONGEST_PAGE, PAGE};
+pub use questions::{LONGEST_PAGE, PAGE, history_page};
 pub use shard::{Parts, Shard};
 pub use users::Seat;
 

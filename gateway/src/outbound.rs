@@ -71,13 +71,6 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Answer {
-    /// Whether the status says yes.
-    pub fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-}
-
 /// The client. Cheap to clone: clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Outbound(Client);

@@ -4,6 +4,7 @@
 mod floors;
 mod known;
 mod libraries;
+mod modules;
 mod names;
 mod proofs;
 mod size;
@@ -37,7 +38,16 @@ impl fmt::Display for Violation {
 
 /// Every violation in the tree, by path and line.
 pub fn check(tree: &Tree) -> Vec<Violation> {
-    let rules = [floors::check, known::check, libraries::check, names::check, proofs::check, size::check, text::check];
+    let rules = [
+        floors::check,
+        known::check,
+        libraries::check,
+        modules::check,
+        names::check,
+        proofs::check,
+        size::check,
+        text::check,
+    ];
     let mut found: Vec<Violation> = tree.unreadable.clone();
     found.extend(rules.iter().flat_map(|rule| rule(tree)));
     found.sort();

@@ -45,7 +45,8 @@ impl Published {
 
 impl Issuer {
     pub(super) fn new(settings: IssuerSettings) -> Result<Self, AccessError> {
-        let mut fixed: Vec<Key> = settings.secret.iter().map(|secret| Key::secret(secret.reveal())).collect();
+        let mut fixed: Vec<Key> =
+            settings.secret.iter().map(|secret| Key::secret(secret.expose().as_bytes())).collect();
         if let Some(path) = &settings.public_key {
             let broken = |problem: String| AccessError::PublicKey { path: path.clone(), problem };
             let text = std::fs::read(path).map_err(|error| broken(error.to_string()))?;

@@ -25,7 +25,7 @@ pub fn mint(settings: &Settings, options: &TokenArgs) -> Result<String, AccessEr
         let secret = issuer.and_then(|issuer| issuer.secret.as_ref());
         let nothing = "nothing to sign with: give --jwt-secret (ROOMCAST_JWT_SECRET), or --key with a private key";
         let secret = secret.ok_or_else(|| AccessError::Mint(nothing.to_owned()))?;
-        (Algorithm::HS256, EncodingKey::from_secret(secret.reveal()), issuer)
+        (Algorithm::HS256, EncodingKey::from_secret(secret.expose().as_bytes()), issuer)
     };
     let mut header = Header::new(algorithm);
     header.kid.clone_from(&options.kid);

@@ -2,8 +2,6 @@
 //!
 //! All of it runs on main's runtime, not on the workers': their threads are for clients.
 
-use anyhow::{Context as _, Result};
-
 use crate::config::Settings;
 use crate::events::{Events, WebhookOptions, Webhooks};
 use crate::outbound::Outbound;
@@ -15,9 +13,9 @@ pub(super) fn start(
     settings: &Settings,
     metrics: &Metrics,
     rules: HandshakeRules,
-) -> Result<(HandshakeRules, (Events, Webhooks))> {
+    outbound: Outbound,
+) -> (HandshakeRules, (Events, Webhooks)) {
     let outward = &settings.outward;
-    let outbound = Outbound::new(settings.outbound_ca.as_deref()).context("--outbound-ca (ROOMCAST_OUTBOUND_CA)")?;
     let options = WebhookOptions {
         node: settings.node_id.clone(),
         timeout: outward.webhook_timeout,
@@ -40,5 +38,5 @@ pub(super) fn start(
         }
         _ => None,
     };
-    Ok((HandshakeRules { authorizer, ..rules }, told))
+    (HandshakeRules { authorizer, ..rules }, told)
 }

@@ -42,6 +42,8 @@ pub struct IssuerTable {
     #[serde(default, deserialize_with = "password")]
     secret: Option<Password>,
     #[serde(default)]
+    secret_file: Option<PathBuf>,
+    #[serde(default)]
     public_key: Option<PathBuf>,
     #[serde(default)]
     jwks_url: Option<String>,
@@ -93,12 +95,12 @@ impl IssuerSettings {
         need(self.name.as_ref().is_none_or(|name| !name.is_empty()), "issuer is empty")?;
         need(
             self.secret.is_some() || self.public_key.is_some() || self.jwks_url.is_some(),
-            "expected secret, public_key or jwks_url",
+            "expected secret, secret_file, public_key or jwks_url",
         )?;
         need(!self.audience.is_empty(), "expected an audience, here or as jwt_audience")?;
         need(!self.audience.iter().any(String::is_empty), "an audience is empty")?;
         need(
-            self.secret.as_ref().is_none_or(|secret| secret.reveal().len() >= SHORTEST_SECRET),
+            self.secret.as_ref().is_none_or(|secret| secret.expose().len() >= SHORTEST_SECRET),
             "secret: expected at least 32 bytes",
         )?;
         need(
@@ -121,7 +123,11 @@ pub(super) fn tables(path: &Path, entries: Vec<Value>) -> Result<Vec<IssuerTable
         if entry.get("secret").is_some_and(|secret| !secret.is_str()) {
             return Err(broken(index + 1, "secret: expected a text in quotes".to_owned()));
         }
-        entry.try_into().map_err(|error: toml::de::Error| broken(index + 1, error.message().to_owned()))
+        let table: Result<IssuerTable, toml::de::Error> = entry.try_into();
+        let mut table = table.map_err(|error| broken(index + 1, error.message().to_owned()))?;
+        table.secret = Password::or_of_file(table.secret.take(), table.secret_file.as_deref(), path)
+            .map_err(|problem| broken(index + 1, problem))?;
+        Ok(table)
     };
     entries.into_iter().enumerate().map(read).collect()
 }
@@ -156,7 +162,7 @@ impl Settings {
             need(self.jwt_audience.is_empty() || !self.issuers.is_empty(), "jwt_audience", key)?;
             return need(self.jwt_default_rooms.is_empty() || !self.issuers.is_empty(), "jwt_default_rooms", key);
         };
-        let is_long = own.secret.as_ref().is_none_or(|secret| secret.reveal().len() >= SHORTEST_SECRET);
+        let is_long = own.secret.as_ref().is_none_or(|secret| secret.expose().len() >= SHORTEST_SECRET);
         need(is_long, "jwt_secret", "at least 32 bytes, such as `openssl rand -base64 33` prints")?;
         let audience = "what tokens name as `aud`, such as roomcast: without it, tokens for others would be taken";
         need(own.audience.iter().any(|one| !one.is_empty()), "jwt_audience", audience)?;

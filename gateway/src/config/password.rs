@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 /// What stands for a password wherever settings are shown.
@@ -26,9 +27,21 @@ impl Password {
         password.filter(|password| !password.0.is_empty())
     }
 
-    /// The password itself. For whoever uses it, not for whoever shows it.
-    pub fn reveal(&self) -> &[u8] {
-        self.0.as_bytes()
+    /// The `secret` of a table, or what stands in its `secret_file`, which is looked for beside `table_file`. A new line at
+    /// the end is the editor's.
+    pub(super) fn or_of_file(
+        secret: Option<Self>,
+        secret_file: Option<&Path>,
+        table_file: &Path,
+    ) -> Result<Option<Self>, String> {
+        let Some(name) = secret_file else { return Ok(secret) };
+        if secret.is_some() {
+            return Err("expected secret or secret_file, not both".to_owned());
+        }
+        let path = table_file.parent().unwrap_or(Path::new("")).join(name);
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|error| format!("secret_file {}: {error}", path.display()))?;
+        Ok(Some(Self::new(text.trim_end_matches(['\n', '\r']).to_owned())))
     }
 
     /// As a part of a URL: everything that may mean something there is escaped.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::*;
 
+mod issuers;
 mod passwords;
+mod webhooks;
 
 fn os(text: &str) -> OsString {
     text.into()

@@ -126,19 +126,9 @@ fn checked(path: &Path, number: usize, raw: Raw) -> Result<Entry, String> {
     if !(1..=32).contains(&name.len()) || !name.chars().all(word) {
         return Err(format!("name is {name:?}: expected 1 to 32 of the characters A-Z a-z 0-9 _ . -"));
     }
-    let secret = match (raw.secret, raw.secret_file) {
-        (Some(_), Some(_)) => return Err("expected secret or secret_file, not both".to_owned()),
-        (Some(secret), None) => Some(secret),
-        (None, Some(file)) => {
-            // Beside the file that names it, wherever the node is started.
-            let file = path.parent().unwrap_or(Path::new("")).join(file);
-            let text = std::fs::read_to_string(&file);
-            let text = text.map_err(|error| format!("secret_file {}: {error}", file.display()))?;
-            Some(text.trim_end_matches(['\n', '\r']).to_owned())
-        }
-        (None, None) => None,
-    };
-    if secret.as_ref().is_some_and(|secret| secret.len() < MIN_SECRET) {
+    let secret = raw.secret.map(Password::new);
+    let secret = Password::or_of_file(secret, raw.secret_file.as_deref(), path)?;
+    if secret.as_ref().is_some_and(|secret| secret.expose().len() < MIN_SECRET) {
         return Err(format!("secret: expected at least {MIN_SECRET} bytes"));
     }
     let events = raw.events.map(|events| events.iter().map(|event| event.parse()).collect()).transpose();
@@ -146,7 +136,7 @@ fn checked(path: &Path, number: usize, raw: Raw) -> Result<Entry, String> {
     Ok(Entry {
         name,
         url: raw.url.parse().map_err(|expected| format!("url: {expected}"))?,
-        secret: secret.map(Password::new),
+        secret,
         events: events.map_err(|expected: String| format!("events: {expected}"))?,
         rooms: rooms.map_err(|expected: String| format!("rooms: {expected}"))?,
     })

@@ -24,7 +24,7 @@ pub(super) fn head_of<'a>(
 }
 
 /// One stored message as the JSON of a `message` frame.
-pub fn message_json(room: &RoomName, message: &Sequenced) -> Vec<u8> {
+pub(super) fn message_json(room: &RoomName, message: &Sequenced) -> Vec<u8> {
     let record = &message.record;
     let position = Some((&message.term, message.seq));
     let head = head_of(room, record, position, message.ts);

@@ -49,7 +49,8 @@ impl Shard {
                     (None, None) => Range::Latest { limit },
                 };
                 let history = self.history_of(room, range).await?;
-                Ok(self.history_page(room, reference, &history, after.is_some()))
+                let (list, next) = history_page(room, &history, after.is_some(), self.replay_bytes());
+                Ok(history_frame(reference, room, &list, next))
             }
         }
     }
@@ -65,27 +66,27 @@ impl Shard {
             _ => Ok(history),
         }
     }
+}
 
-    /// A page that fits a frame; what does not is left for the next page, so `next` follows what was really sent.
-    fn history_page(&self, room: &RoomName, reference: Option<&str>, history: &History, forward: bool) -> Vec<u8> {
-        let all: Vec<(u64, Vec<u8>)> =
-            history.messages.iter().map(|message| (message.seq, message_json(room, message))).collect();
-        let mut bytes = 0;
-        let mut fits = |(_, json): &&(u64, Vec<u8>)| {
-            bytes += json.len() + 1;
-            bytes <= self.replay_bytes().max(json.len() + 1)
-        };
-        let kept = if forward {
-            &all[..all.iter().take_while(&mut fits).count()]
-        } else {
-            &all[all.len() - all.iter().rev().take_while(&mut fits).count()..]
-        };
-        let next = match (kept.first(), kept.last()) {
-            (_, Some((last, _))) if forward && *last < history.top => Some(*last),
-            (Some((first, _)), _) if !forward && *first > history.first => Some(*first),
-            _ => None,
-        };
-        let list = message_list(kept.iter().map(|(_, json)| json.as_slice()));
-        history_frame(reference, room, &list, next)
-    }
+/// A JSON list of messages that takes `most_bytes` at most, but for one message that is longer by itself, and where the
+/// next page begins. What does not fit is left for that, so `next` follows what is really there.
+pub fn history_page(room: &RoomName, history: &History, forward: bool, most_bytes: usize) -> (Vec<u8>, Option<u64>) {
+    let all: Vec<(u64, Vec<u8>)> =
+        history.messages.iter().map(|message| (message.seq, message_json(room, message))).collect();
+    let mut bytes = 0;
+    let mut fits = |(_, json): &&(u64, Vec<u8>)| {
+        bytes += json.len() + 1;
+        bytes <= most_bytes.max(json.len() + 1)
+    };
+    let kept = if forward {
+        &all[..all.iter().take_while(&mut fits).count()]
+    } else {
+        &all[all.len() - all.iter().rev().take_while(&mut fits).count()..]
+    };
+    let next = match (kept.first(), kept.last()) {
+        (_, Some((last, _))) if forward && *last < history.top => Some(*last),
+        (Some((first, _)), _) if !forward && *first > history.first => Some(*first),
+        _ => None,
+    };
+    (message_list(kept.iter().map(|(_, json)| json.as_slice())), next)
 }

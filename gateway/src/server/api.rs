@@ -13,6 +13,7 @@ mod rooms;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod video;
 
 use std::borrow::Cow;
@@ -111,6 +112,8 @@ struct Asked<'a> {
     /// The `{...}` of its path.
     path: &'a [Cow<'a, str>],
     parts: &'a Parts,
+    /// Who calls, as far as proxies are believed.
+    client: IpAddr,
     /// Of endpoints that need one.
     key: Option<&'a ApiKey>,
 }
@@ -230,14 +233,14 @@ impl Api {
     ) -> (bool, Response<Full<Bytes>>) {
         let key = match endpoint.needs {
             Needs::Nothing | Needs::Token => Ok(None),
-            Needs::Key(scope) => self.gate.check(&parts.headers, scope, client).map(Some),
+            Needs::Key(scope) => self.gate.check(&parts.headers, scope, client, Instant::now().into_std()).map(Some),
         };
         let key = match key {
             Ok(key) => key,
             // Who asks too fast has a key, and keeps the connection.
             Err(problem) => return (problem.code == Code::RateLimited, problem.response()),
         };
-        let asked = Asked { path, parts, key };
+        let asked = Asked { path, parts, client, key };
         let result = self.carry_out(endpoint.call, &asked, body).await;
         let is_cut = matches!(&result, Err(problem) if matches!(problem.code, Code::Timeout | Code::TooLarge));
         let response = result.map_or_else(|problem| problem.response(), |done| json(done.status, done.body));

@@ -1,6 +1,6 @@
 //! What backends look at: rooms, who is in them, what was said, and the nodes that serve them.
 
-use roomcast_protocol::{Mode, RoomName};
+use roomcast_protocol::{Mode, RoomName, member_list};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -8,7 +8,7 @@ use super::body::Query;
 use super::problem::{Code, Problem};
 use super::{Api, Asked, Done};
 use crate::broker::{History, Member, NodeReport, Range, RoomsQuestion};
-use crate::hub::{LONGEST_PAGE, PAGE, message_json};
+use crate::hub::{LONGEST_PAGE, PAGE, history_page};
 
 /// Bytes of messages in one answer, but for one message that is longer by itself.
 const MOST_BYTES: usize = 1024 * 1024;
@@ -38,24 +38,14 @@ struct RoomJson<'a> {
 
 #[derive(Serialize)]
 struct MembersJson<'a> {
-    members: Vec<MemberJson<'a>>,
+    members: &'a RawValue,
     online: u64,
     next: Option<String>,
 }
 
 #[derive(Serialize)]
-struct MemberJson<'a> {
-    id: String,
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    info: Option<&'a RawValue>,
-}
-
-#[derive(Serialize)]
 struct MessagesJson<'a> {
-    messages: Vec<&'a RawValue>,
+    messages: &'a RawValue,
     next: Option<u64>,
 }
 
@@ -84,17 +74,6 @@ impl<'a> From<&'a NodeReport> for NodeJson<'a> {
             rooms: node.rooms,
             load: node.load,
             version: node.version.as_deref(),
-        }
-    }
-}
-
-impl<'a> From<&'a Member> for MemberJson<'a> {
-    fn from(member: &'a Member) -> Self {
-        Self {
-            id: member.id.to_string(),
-            name: &member.name,
-            user: member.user.as_deref(),
-            info: member.info.as_deref().and_then(|info| serde_json::from_str(info).ok()),
         }
     }
 }
@@ -129,8 +108,8 @@ impl Api {
         let query = Query::read(asked.parts.uri.query(), &["cursor", "limit"])?;
         let room = asked.room()?;
         let page = self.shard.members_of(&room, query.text("cursor"), page(&query)?).await?;
-        let members = page.members.iter().map(MemberJson::from).collect();
-        Done::ok(&MembersJson { members, online: page.online, next: page.next })
+        let (list, _) = member_list(page.members.iter().map(Member::fields), usize::MAX);
+        Done::ok(&MembersJson { members: raw(&list)?, online: page.online, next: page.next })
     }
 
     pub(super) async fn history(&self, asked: &Asked<'_>) -> Result<Done, Problem> {
@@ -167,29 +146,14 @@ fn room_name(key: &str, text: &str) -> Result<RoomName, Problem> {
     RoomName::new(text).map_err(|error| Problem::new(Code::BadRoom, format!("{key}: {error}")))
 }
 
-/// A page that is not too large; what does not fit is left for the next one, so `next` follows what is really there.
 fn messages(room: &RoomName, history: &History, forward: bool) -> Result<Done, Problem> {
-    let all: Vec<(u64, Vec<u8>)> =
-        history.messages.iter().map(|message| (message.seq, message_json(room, message))).collect();
-    let mut bytes = 0;
-    let mut fits = |(_, json): &&(u64, Vec<u8>)| {
-        bytes += json.len();
-        bytes <= MOST_BYTES.max(json.len())
-    };
-    let kept = if forward {
-        &all[..all.iter().take_while(&mut fits).count()]
-    } else {
-        &all[all.len() - all.iter().rev().take_while(&mut fits).count()..]
-    };
-    let next = match (kept.first(), kept.last()) {
-        (_, Some((last, _))) if forward && *last < history.top => Some(*last),
-        (Some((first, _)), _) if !forward && *first > history.first => Some(*first),
-        _ => None,
-    };
-    let raw = |(_, json): &'_ (u64, Vec<u8>)| serde_json::from_slice::<Box<RawValue>>(json);
-    let messages: Result<Vec<Box<RawValue>>, _> = kept.iter().map(raw).collect();
-    let messages = messages.map_err(|_| Problem::new(Code::Internal, "a stored message is no JSON"))?;
-    Done::ok(&MessagesJson { messages: messages.iter().map(|message| &**message).collect(), next })
+    let (list, next) = history_page(room, history, forward, MOST_BYTES);
+    Done::ok(&MessagesJson { messages: raw(&list)?, next })
+}
+
+/// A list that is written as the wire protocol has it.
+fn raw(list: &[u8]) -> Result<&RawValue, Problem> {
+    serde_json::from_slice(list).map_err(|_| Problem::new(Code::Internal, "what is stored is no JSON"))
 }
 
 #[cfg(test)]

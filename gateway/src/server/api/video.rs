@@ -2,7 +2,7 @@
 //!
 //! A token is for one room, for one member, and for a short time. LiveKit itself is never called.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::body::Incoming;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::body::object;
 use super::problem::{Code, Problem};
+use super::turns::Caller;
 use super::{Api, Asked, Done, SMALL_BODY_BYTES};
 use crate::access::{Denied, Grant, Right};
 use crate::config::{PageModule, Settings, SocketUrl};
@@ -94,7 +95,7 @@ impl Video {
             url: settings.livekit_url.clone()?,
             module: settings.livekit_client_url.clone(),
             key: settings.livekit_api_key.clone()?,
-            signer: EncodingKey::from_secret(secret.reveal()),
+            signer: EncodingKey::from_secret(secret.expose().as_bytes()),
             ttl: settings.livekit_token_ttl,
         })
     }
@@ -159,7 +160,7 @@ impl Api {
         if !grant.may(Right::Join, &room) {
             return Err(Problem::new(Code::Forbidden, "this token does not let its holder into the room"));
         }
-        self.gate.video_turn()?;
+        self.gate.video.take(Caller::new(grant.user(), asked.client), Instant::now())?;
         let member = self.shard.member_of(&room, client).await?;
         let member =
             member.ok_or_else(|| Problem::new(Code::NotJoined, "the client is not a member of the room now"))?;
