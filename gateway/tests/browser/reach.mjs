@@ -168,6 +168,8 @@ try {
           await page.locator("#name").evaluate((field) => field.removeAttribute("maxlength"));
           await rename(page, "x".repeat(70));
           await page.locator("#name-problem").waitFor();
+          await enter(page, "no room!");
+          await page.locator("#notice").waitFor();
           same(await faults(page), []);
           await picture(page, name);
           same(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "wider than the screen");
