@@ -344,8 +344,8 @@ fn more_connections_than_the_rate_are_refused() {
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         assert_eq!(server.outcome().await, Outcome::Accepted);
         // So many at once that some have no turn, however slow the machine is.
-        let waiting: Vec<_> =
-            futures_util::future::join_all((0..20).map(|_| server.connect(get("/ws/a").as_bytes()))).await;
+        let request = get("/ws/a");
+        let waiting = futures_util::future::join_all((0..20).map(|_| server.connect(request.as_bytes()))).await;
         while server.outcome().await != Outcome::ConnectRate {}
         let mut answer = String::new();
         for mut stream in waiting {
