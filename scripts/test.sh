@@ -5,14 +5,17 @@
 # A suite outside cargo prints `N passed, N failed` as its last line.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-scripts/need.sh cargo cc redis-server network faketime chromium python venv venv-api node node_modules prometheus \
+scripts/need.sh cargo cc redis-server network faketime chromium python venv venv-api node node_modules prometheus openssl \
   redis-exporter || exit 1
 
 # No variable here begins with ROOMCAST_: the gateway refuses those that are no setting.
-export NODE_PATH=$PWD/.cache/node_modules PYTHONDONTWRITEBYTECODE=1
+export PATH=$PWD/.cache/node/bin:$PATH NODE_PATH=$PWD/.cache/node_modules PYTHONDONTWRITEBYTECODE=1
+# Tests wait more than they compute: for leases, for time-outs, for processes.
+cores=$(nproc)
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((cores > 6 ? cores : 6))}
 logs=.cache/logs
 mkdir -p "$logs"
-passed=0 failed=0 broken=()
+passed=0 failed=0 broken=() took=
 
 # count LOG: "passed failed ignored" over cargo's result lines and a suite's own last line.
 count() {
@@ -24,11 +27,12 @@ count() {
 }
 
 suite() { # name command...
-  local name=$1 log=$logs/$1.log status p f s
+  local name=$1 log=$logs/$1.log began=$SECONDS status p f s
   shift
   echo "== $name: $*"
   "$@" 2>&1 | tee "$log"
   status=${PIPESTATUS[0]}
+  took+="  $name $((SECONDS - began)) s"
   read -r p f s <<<"$(count "$log")"
   passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0}))
   if [ "$status" != 0 ] && [ "${f:-0}" = 0 ]; then
@@ -55,5 +59,6 @@ suite report node loadtest/tests/browser/report.mjs target/debug/loadtest
 suite chart scripts/chart-test.sh
 
 for words in ${broken[@]+"${broken[@]}"}; do echo "test: $words"; done
+echo "test: took$took"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -5,7 +5,7 @@ mod activity;
 mod api_metrics;
 mod cluster_metrics;
 mod export;
-pub mod limit_metrics;
+mod limit_metrics;
 pub mod logs;
 pub mod metrics;
 mod process;

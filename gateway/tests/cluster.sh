@@ -23,7 +23,7 @@ trap finish EXIT
 # await WORDS PATTERN FILE: until the file holds the pattern, at most 30 s.
 await() {
   local end=$((SECONDS + 30))
-  until grep -qE "$2" "$3"; do
+  until grep -qsE "$2" "$3"; do
     ((SECONDS < end)) || { echo "cluster: deadline passed: $1" >&2; exit 1; }
     sleep 0.05
   done

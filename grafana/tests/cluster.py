@@ -1,7 +1,7 @@
 """A cluster under load with a Prometheus that scrapes it, for the tests of dashboards and alerts.
 
-Three gateways, a redis-server, its exporter, Prometheus with the project's rules, and load testers: all on free ports
-of the loopback, all ended when the block is left. Knows nothing of dashboards.
+Three gateways, a redis-server, its exporter, a backend, Prometheus with the project's rules, and load testers: all on free
+ports of the loopback, all ended when the block is left. Knows nothing of dashboards.
 """
 
 import json
@@ -17,13 +17,26 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from backend import AUDIENCE, JWT_SECRET, KEY_ID, Backend
+
 DEADLINE = 60
 # Programs that scripts/need.sh did not install but unpack.
 TOOLS = Path(__file__).resolve().parents[2] / ".cache/tools/bin"
 NODES = 3
-ROOMS = '[[rooms]]\npattern = "cursor-*"\nmode = "ephemeral"\n'
-# A lease of seconds lets a takeover happen within a test, and a low limit lets handshakes be refused.
-SETTINGS = {"lease-beat": "500ms", "lease-expiry": "2s", "max-connections": "150", "log-format": "json"}
+ROOMS = """
+[[rooms]]
+pattern = "cursor-*"
+mode = "ephemeral"
+[[rooms]]
+pattern = "narrow"
+publish_rate = 2
+"""
+# A lease of seconds lets a takeover happen within a test, and low limits, which load testers do not reach, let clients be
+# refused.
+SETTINGS = {
+    "lease-beat": "500ms", "lease-expiry": "2s", "max-connections": "150", "log-format": "json", "publish-rate": "40",
+    "publish-burst": "40", "user-publish-rate": "20", "user-publish-burst": "20", "max-connections-per-user": "5",
+}  # fmt: skip
 
 
 def free_port():
@@ -55,7 +68,7 @@ def fetch(url, **query):
 class Cluster:
     def __init__(self, programs, rules):
         self.programs, self.rules = programs, Path(rules).resolve()
-        self.started = []
+        self.started, self.backend = [], None
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory(prefix="roomcast-dashboards-")
@@ -75,6 +88,8 @@ class Cluster:
         for process in self.started:
             process.kill()
             process.wait()
+        if self.backend:
+            self.backend.close()
         self.directory.cleanup()
 
     def run(self, name, *command):
@@ -88,6 +103,20 @@ class Cluster:
         self.started.append(process)
         return process
 
+    def output(self, *command):
+        """What a program prints that ends at once."""
+        done = subprocess.run(
+            list(map(str, command)), cwd=self.work, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=DEADLINE
+        )
+        if done.returncode:
+            raise RuntimeError(f"{command}: {done.stderr}")
+        return done.stdout
+
+    def token(self, *claims):
+        """A token signed with the published key."""
+        key = ["--key", self.backend.key, "--kid", KEY_ID]
+        return self.output(self.programs["gateway"], "token", *self.flags, *key, *claims).split()[-1]
+
     def log(self, name):
         return (self.work / f"{name}.log").read_text()
 
@@ -100,18 +129,25 @@ class Cluster:
         self.redis = self.run("redis", *self.redis_command)
         until("redis-server answers", lambda: "Ready to accept connections" in self.log("redis"))
         (self.work / "rooms.toml").write_text(ROOMS)
+        self.backend = Backend(self.work)
+        self.api_key, line = [
+            line for line in self.output(self.programs["gateway"], "key", "shop", "--scopes", "read,publish,admin").splitlines()
+            if not line.startswith("#")
+        ]  # fmt: skip
+        settings = {**SETTINGS, **self.backend.settings(), "api-keys": line}
+        self.flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
         self.nodes, self.urls, self.admin = [], [], []
-        flags = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
         for number in range(NODES):
             name = f"node-{number}"
             self.nodes.append(self.run(
                 name, self.programs["gateway"], "--node-id", name, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
-                "--config", "rooms.toml", "--redis", f"redis://127.0.0.1:{redis}", *flags,
+                "--config", "rooms.toml", "--redis", f"redis://127.0.0.1:{redis}", *self.flags,
             ))  # fmt: skip
             line = until(f"{name} listens", lambda name=name: re.search(r'.*"message": *"listening".*', self.log(name)))
             public, private = re.findall(r'127\.0\.0\.1:\d+', line.group())
             self.urls.append(f"ws://{public}")
             self.admin.append(private)
+        self.api = self.urls[0].replace("ws:", "http:")
         exporter = f"127.0.0.1:{free_port()}"
         self.run("exporter", "prometheus-redis-exporter", "-redis.addr", f"redis://127.0.0.1:{redis}", "-web.listen-address", exporter)
         self.start_prometheus({"chat": self.admin, "redis": [exporter]})
@@ -133,7 +169,8 @@ class Cluster:
 
     def load(self, name, *arguments, nodes=None):
         targets = [word for url in nodes or self.urls for word in ("--target", url)]
-        return self.run(name, self.programs["loadtest"], *arguments, *targets)
+        tokens = ["--jwt-secret", JWT_SECRET, "--jwt-audience", AUDIENCE, "--jwt-claims", '{"rooms":["*"]}']
+        return self.run(name, self.programs["loadtest"], *arguments, *targets, *tokens)
 
     def kill(self, node):
         self.nodes[node].send_signal(signal.SIGKILL)

@@ -57,7 +57,7 @@ export type PresenceEvent =
   | { event: "count" | "list"; member?: undefined; was?: undefined; online: number };
 
 export interface LeftEvent {
-  /** `left` by `leave()`, `removed` by the server, or the code of the error that refused the join. */
+  /** `left` by `leave()`, `removed` by the server, `forbidden` by a new token, or the code of the error that refused the join. */
   reason: string;
 }
 
@@ -80,6 +80,7 @@ export type ErrorCode =
   // of the protocol
   | "bad_frame" | "unknown_type" | "bad_room" | "too_large" | "stale_id" | "not_joined" | "already_joined" | "room_limit"
   | "rate_limited" | "overloaded" | "broker_unavailable" | "storage_full" | "undecided" | "internal" | "name_taken" | "forbidden"
+  | "unauthorized" | "keys_unavailable"
   // of this client
   | "bad_data" | "bad_name" | "bad_url" | "closed" | "left" | "listener" | "not_connected" | "out_of_order" | "removed" | "stopped"
   | "timeout" | "token"
@@ -121,7 +122,7 @@ export interface SocketLike {
 }
 
 export interface RoomcastOptions {
-  /** Display name, 1 to 64 bytes. Without it the server gives one. */
+  /** Display name, 1 to 64 bytes without control characters. Without it the server gives one. */
   name?: string;
   /** A JWT, or a function that fetches one: called before each connection and before the token ends. */
   token?: string | (() => string | Promise<string>);

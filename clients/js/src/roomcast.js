@@ -24,7 +24,6 @@ const MOST_HELD = 1000; // messages behind one that may be ours
 const MOST_READS = 100;
 const LONGEST_FRAME = 16 * 2 ** 20; // characters
 const SYNC_BELOW = 100; // members that one page holds
-const UNDECIDED = "the connection broke: it may have been taken or not";
 
 const DEFAULTS = {
   name: undefined, token: undefined, autoConnect: true, maxDelayMs: 30_000, stableMs: 10_000, connectTimeoutMs: 15_000,
@@ -100,11 +99,18 @@ const hex = (count) => Array.from(globalThis.crypto.getRandomValues(new Uint8Arr
 const isText = (value) => typeof value === "string";
 const isSeq = (value) => Number.isSafeInteger(value) && value >= 0;
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isName = (value) => isText(value) && value !== "" && byteLength(value) <= 64 && !/\p{Cc}/u.test(value);
 const isMember = (value) => isObject(value) && isText(value.id) && isText(value.name);
 const isMessage = (value) => isObject(value) && isText(value.id) && isMember(value.from) && "data" in value
   && (value.seq === undefined || (isSeq(value.seq) && value.seq > 0 && isText(value.term)));
 const isPosition = (value) => isObject(value) && isSeq(value.seq) && (value.term === null || isText(value.term));
+const badName = () => new RoomcastError("bad_name", "a name has 1 to 64 bytes and no control characters");
 const nothing = (..._) => {};
+
+function addUpTo(most, set, value) { // the oldest goes
+  set.add(value);
+  if (set.size > most) set.delete(set.values().next().value);
+}
 
 function uuid() { // crypto.randomUUID is missing on pages without TLS
   const digits = [...hex(16)];
@@ -142,9 +148,9 @@ function addressesOf(url) {
 }
 
 // Promises that may be rejected without anybody listening.
-function refusal(code, words, more) {
+function refusal(error) {
   const { promise, reject } = deferred();
-  reject(typeof code === "string" ? new RoomcastError(code, words, more) : code);
+  reject(error);
   return promise;
 }
 
@@ -166,11 +172,12 @@ class Link {
     this.WebSocket = this.options.WebSocket ?? globalThis.WebSocket;
     if (!this.WebSocket) throw new TypeError("no WebSocket here: pass one as an option, such as that of the package ws");
     this.name = this.options.name;
+    if (this.name !== undefined && !isName(this.name)) throw badName();
+    this.goodName = this.name; // the last that was not refused
     this.status = { state: "waiting", attempt: 0 };
     this.lines = new Map(); // room id -> Line
     this.mine = new Set(); // the client ids this client has had, the last 16
-    this.refs = new Map(); // ref -> what to do with the answer
-    this.onLoss = new Set(); // what to call when the connection is lost, once
+    this.refs = new Map(); // ref -> what to do with the answer, and without one when the connection is lost
     this.timers = new Set();
     this.counter = 0;
     this.attempts = 0;
@@ -274,11 +281,9 @@ class Link {
     this.era += 1;
     for (const timer of [this.deadline, this.watch, this.refreshing, this.pumping, this.retry]) this.cancel(timer);
     this.pumping = undefined;
+    const unanswered = [...this.refs.values()];
     this.refs.clear();
-    this.flying = { count: 0, bytes: 0 };
-    const losses = [...this.onLoss];
-    this.onLoss.clear();
-    for (const run of losses) run();
+    for (const { lost } of unanswered) lost();
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
     socket.onerror = nothing; // some implementations throw where nobody listens
@@ -296,8 +301,8 @@ class Link {
     }
     const asked = this.comeBackAt;
     this.comeBackAt = undefined;
-    this.forget(dead);
     if (code === 1009) this.dropLongest();
+    this.forget(dead);
     for (const line of [...this.lines.values()]) line.disconnected();
     if (this.ended) return;
     const unauthorized = code === 4401;
@@ -397,11 +402,16 @@ class Link {
     if (this.socket?.readyState === 1) this.socket.send(text);
   }
 
-  // Sends a request; `answer` gets the frame with its ref, unless the connection is lost before.
-  ask(frame, answer = nothing) {
+  // Sends a request; `answer` gets the frame with its ref, or `lost` is called when the connection is lost before.
+  ask(frame, answer = nothing, lost = nothing) {
+    const ref = this.expect(answer, lost);
+    this.write(JSON.stringify({ ...frame, ref }));
+  }
+
+  expect(answer, lost) {
     this.counter += 1;
-    this.refs.set(this.counter, answer);
-    this.write(JSON.stringify({ ...frame, ref: this.counter }));
+    this.refs.set(this.counter, { answer, lost });
+    return this.counter;
   }
 
   receive(text) {
@@ -417,9 +427,9 @@ class Link {
     if (!isObject(frame) || !isText(frame.type)) return this.bad("no frame of the protocol");
     if (frame.type === "welcome") return this.welcomed(frame);
     if (this.welcomedAt === undefined) return this.bad(`${frame.type} before welcome`);
-    const answer = this.refs.get(frame.ref);
+    const asked = this.refs.get(frame.ref);
     this.refs.delete(frame.ref);
-    if (answer) return answer(frame);
+    if (asked) return asked.answer(frame);
     if (frame.type === "error") return this.report(fromFrame(frame));
     if (frame.type === "reconnect") return this.sentAway(frame);
     const line = this.lines.get(frame.room);
@@ -437,8 +447,7 @@ class Link {
     if (!isText(frame.clientId) || !isText(frame.nodeId) || this.welcomedAt !== undefined) return this.bad("welcome");
     this.cancel(this.deadline);
     this.welcomedAt = Date.now();
-    this.mine.add(frame.clientId);
-    if (this.mine.size > 16) this.mine.delete(this.mine.values().next().value);
+    addUpTo(16, this.mine, frame.clientId);
     this.limits = isObject(frame.limits) ? frame.limits : {};
     // A little slower than allowed, since what is sent evenly does not arrive evenly. What may be sent at once is not told.
     const rate = isSeq(this.limits.publishRate) ? this.limits.publishRate * 0.9 : 0;
@@ -447,6 +456,7 @@ class Link {
     this.planRefresh(timeLeft(this.token) ?? timeUntil(frame.expiresAtMs));
     // Whoever was given a name keeps it when they come back, unless their token says who they are.
     if (this.token === undefined && isText(frame.name)) this.name ??= frame.name;
+    this.goodName = this.name;
     const { era } = this;
     this.show("open", { nodeId: frame.nodeId, clientId: frame.clientId, name: frame.name });
     for (const line of [...this.lines.values()]) if (era === this.era) line.enter();
@@ -476,8 +486,9 @@ class Link {
     this.fetchToken((token) => {
       this.planRefresh(timeLeft(token));
       this.ask({ type: "refresh", token }, (frame) => {
-        if (frame.type === "error") failed(fromFrame(frame));
-        else if (timeLeft(token) === undefined) this.planRefresh(timeUntil(frame.expiresAtMs));
+        if (frame.type === "error") return failed(fromFrame(frame));
+        for (const line of this.lines.values()) line.unseeing = false;
+        if (timeLeft(token) === undefined) this.planRefresh(timeUntil(frame.expiresAtMs));
       });
     }, failed);
   }
@@ -540,27 +551,26 @@ class Link {
   }
 
   rename(name) {
-    if (!isText(name) || name === "" || byteLength(name) > 64) return refusal("bad_name", "a name has 1 to 64 bytes");
-    if (this.ended) return refusal("closed", "the client was closed");
-    const before = this.name;
+    if (!isName(name)) return refusal(badName());
+    if (this.ended) return refusal(new RoomcastError("closed", "the client was closed"));
     this.name = name;
     if (this.status.state !== "open") return Promise.resolve(); // it goes with the next handshake
     this.take();
     const { promise, resolve, reject } = deferred();
+    let refused = false;
     this.ask({ type: "rename", name }, (frame) => {
       if (frame.type !== "error") return;
-      if (this.name === name) this.name = before;
+      refused = true;
+      if (this.name === name) this.name = this.goodName;
       reject(fromFrame(frame));
     });
     // There is no answer to wait for but that of something behind it.
     const joined = [...this.lines.values()].find((line) => line.state === "joined");
     const fence = joined ? { type: "members", room: joined.id, limit: 1 } : { type: "ping" };
-    const done = () => {
-      this.onLoss.delete(done);
+    this.ask(fence, () => {
+      if (!refused) this.goodName = name;
       resolve();
-    };
-    this.ask(fence, done);
-    this.onLoss.add(done); // the next handshake takes the name along
+    }, () => resolve()); // the next handshake takes the name along
     return promise;
   }
 }
@@ -592,7 +602,7 @@ class Line {
     this.gone = undefined; // why it is over
     this.takenAt = undefined; // since when another has our name
     this.syncing = false;
-    this.unseeing = false;
+    this.unseeing = false; // whether its members are not for us to see
     this.mendedAt = undefined; // the seq behind which something is missing and was asked for
     this.renumber();
     this.ready = deferred();
@@ -601,6 +611,22 @@ class Line {
   renumber() {
     this.producer = hex(16);
     this.number = 0;
+  }
+
+  error(code, words, more) {
+    return new RoomcastError(code, words, { ...more, room: this.id });
+  }
+
+  tooLarge() {
+    return this.error("too_large", `the server takes ${this.link.limits.messageBytes} bytes`);
+  }
+
+  undecided() {
+    return this.error("undecided", "no answer will come: it may be stored or not");
+  }
+
+  notConnected() {
+    return this.error("not_connected", "ephemeral messages do not wait", { retryable: true });
   }
 
   emit(event, value) {
@@ -669,6 +695,7 @@ class Line {
     this.again = true;
     this.tries = 0;
     this.takenAt = undefined;
+    this.unseeing = false;
     if (recovery !== "resumed") this.mendedAt = undefined;
     this.held = [];
     this.skips.clear();
@@ -757,8 +784,7 @@ class Line {
     const { seq } = this.place();
     if (this.mendedAt !== seq) {
       this.mendedAt = seq;
-      this.report(new RoomcastError("out_of_order", `message ${frame.seq} came after ${seq}: asking for what is missing`,
-        { retryable: true, room: this.id }));
+      this.report(this.error("out_of_order", `message ${frame.seq} came after ${seq}: asking for what is missing`, { retryable: true }));
       if (this.state === "joined") this.mend();
       return;
     }
@@ -824,7 +850,9 @@ class Line {
   }
 
   setPresent(members) {
-    if (Array.isArray(members)) this.present = new Map(members.filter(isMember).map((member) => [member.id, member]));
+    if (!Array.isArray(members)) return;
+    this.present.clear();
+    for (const member of members.filter(isMember)) this.present.set(member.id, member);
   }
 
   presence(frame) {
@@ -859,10 +887,10 @@ class Line {
     const { link } = this;
     const gone = this.gone ?? link.stopped;
     if (gone) return refusal(gone);
-    if (this.reads.size >= MOST_READS) return refusal("overloaded", "too many questions at a time", { retryable: true });
+    if (this.reads.size >= MOST_READS) return refusal(this.error("overloaded", "too many questions at a time", { retryable: true }));
     const { promise, resolve, reject } = deferred();
     const read = { frame: { type, room: this.id, before, after, cursor, limit } };
-    const timer = link.later(link.options.timeoutMs, () => read.settle(new RoomcastError("timeout", "no answer in time", { retryable: true })));
+    const timer = link.later(link.options.timeoutMs, () => read.settle(this.error("timeout", "no answer in time", { retryable: true })));
     read.settle = (error, value) => {
       link.cancel(timer);
       this.reads.delete(read);
@@ -895,7 +923,7 @@ class Line {
         return read.settle(undefined, { members: answer.members.filter(isMember), online: this.online,
           next: isText(next) ? next : undefined });
       }
-      return read.settle(new RoomcastError("bad_frame", "an answer of another kind"));
+      return read.settle(this.error("bad_frame", "an answer of another kind"));
     });
   }
 
@@ -904,28 +932,29 @@ class Line {
   publish(data, { id = undefined, echo = true, timeoutMs = this.link.options.timeoutMs } = {}) {
     const { link } = this;
     const { maxQueuedMessages, maxQueuedBytes } = link.options;
-    const refuse = (code, words, retryable = false) => refusal(code, words, { retryable, room: this.id });
-    let json;
+    let json, cause;
     try {
       json = JSON.stringify(data);
-    } catch (cause) {
-      return refusal("bad_data", "data is no JSON", { room: this.id, cause });
+    } catch (thrown) {
+      cause = thrown;
     }
-    if (json === undefined) return refuse("bad_data", "data is no JSON");
-    if (id !== undefined && (!isText(id) || id === "" || byteLength(id) > 128)) return refuse("bad_data", "an id has 1 to 128 bytes");
+    if (json === undefined) return refusal(this.error("bad_data", "data is no JSON", { cause }));
+    if (id !== undefined && (!isText(id) || id === "" || byteLength(id) > 128)) {
+      return refusal(this.error("bad_data", "an id has 1 to 128 bytes"));
+    }
     const gone = this.gone ?? link.stopped;
     if (gone) return refusal(gone);
-    if (this.mode === "ephemeral" && this.state !== "joined") return refuse("not_connected", "ephemeral messages do not wait", true);
+    if (this.mode === "ephemeral" && this.state !== "joined") return refusal(this.notConnected());
     const bytes = byteLength(json) + 200; // about what the frame has
-    if (bytes - 200 > link.limits.messageBytes) return refuse("too_large", `the server takes ${link.limits.messageBytes} bytes`);
+    if (bytes - 200 > link.limits.messageBytes) return refusal(this.tooLarge());
     if (link.queued.count >= maxQueuedMessages || link.queued.bytes + bytes > maxQueuedBytes) {
-      return refuse("overloaded", "too many messages wait to be sent", true);
+      return refusal(this.error("overloaded", "too many messages wait to be sent", { retryable: true }));
     }
     const { promise, resolve, reject } = deferred();
     const entry = { json, id, ownId: id !== undefined, quiet: !echo, bytes, tries: 0, sent: false, doubt: false,
       until: Date.now() + timeoutMs };
-    const late = () => new RoomcastError("timeout", entry.doubt || entry.sent ? "no answer in time: it may be stored or not"
-      : "not sent in time", { retryable: true, room: this.id });
+    const late = () => this.error("timeout", entry.doubt || entry.sent ? "no answer in time: it may be stored or not"
+      : "not sent in time", { retryable: true });
     const timer = Number.isFinite(timeoutMs) ? link.later(timeoutMs, () => entry.settle(late())) : undefined;
     entry.expire = () => Date.now() >= entry.until && (entry.settle(late()), true);
     entry.settle = (error, value) => {
@@ -952,13 +981,10 @@ class Line {
 
   send(entry) {
     const { link } = this;
-    const ref = link.counter + 1;
     const id = entry.id ?? `${this.producer}#${this.number}`;
-    const text = `{"type":"publish","room":${JSON.stringify(this.id)},"id":${JSON.stringify(id)},"ref":${ref}${entry.quiet ? ',"echo":false' : ""
-    },"data":${entry.json}}`;
-    if (byteLength(text) > link.limits.messageBytes) {
-      return entry.settle(new RoomcastError("too_large", `the server takes ${link.limits.messageBytes} bytes`, { room: this.id }));
-    }
+    const text = `{"type":"publish","room":${JSON.stringify(this.id)},"id":${JSON.stringify(id)},"ref":${link.counter + 1}${
+      entry.quiet ? ',"echo":false' : ""},"data":${entry.json}}`;
+    if (byteLength(text) > link.limits.messageBytes) return entry.settle(this.tooLarge());
     if (entry.id === undefined) this.number += 1;
     entry.id = id;
     entry.sent = true;
@@ -966,21 +992,31 @@ class Line {
     link.flying.bytes += entry.bytes;
     if (entry.quiet) {
       this.quietFlying += 1;
-      this.quiet.add(entry.id);
-      if (this.quiet.size > MOST_HELD) this.quiet.delete(this.quiet.values().next().value);
+      addUpTo(MOST_HELD, this.quiet, entry.id);
     }
-    link.counter = ref;
-    link.refs.set(ref, (frame) => this.answered(entry, frame));
+    link.expect((frame) => this.answered(entry, frame), () => this.unanswered(entry));
     link.write(text);
+  }
+
+  // It is no longer under way.
+  landed(entry) {
+    const { flying } = this.link;
+    flying.count -= 1;
+    flying.bytes -= entry.bytes;
+    entry.sent = false;
+    if (entry.quiet) this.quietFlying -= 1;
+  }
+
+  unanswered(entry) {
+    this.landed(entry);
+    entry.doubt = true;
+    if (this.mode === "ephemeral" || this.state === "left") entry.settle(this.undecided());
   }
 
   answered(entry, frame) {
     const { link } = this;
     const { seq, term, code } = frame;
-    link.flying.count -= 1;
-    link.flying.bytes -= entry.bytes;
-    entry.sent = false;
-    if (entry.quiet) this.quietFlying -= 1;
+    this.landed(entry);
     if (frame.type === "ack") {
       link.hasten();
       if (entry.quiet && isSeq(seq) && isText(term) && this.state === "joined" && seq > this.place().seq) {
@@ -1023,26 +1059,20 @@ class Line {
     this.paused = this.syncing = false;
     this.held = [];
     this.skips.clear();
-    this.quietFlying = 0;
-    for (const entry of [...this.outbox]) {
-      if (entry.sent) entry.doubt = true;
-      if (this.mode === "ephemeral") {
-        entry.settle(entry.sent ? new RoomcastError("undecided", UNDECIDED, { room: this.id })
-          : new RoomcastError("not_connected", "ephemeral messages do not wait", { retryable: true, room: this.id }));
-      }
-      entry.sent = false;
-    }
+    if (this.mode === "ephemeral") for (const { settle } of [...this.outbox]) settle(this.notConnected());
   }
 
   // All that waits is told why it will not be.
   fail(error) {
-    this.disconnected();
     for (const { settle } of [...this.outbox, ...this.reads]) settle(error);
+    this.disconnected();
   }
 
-  // The room is over for this client.
+  // The room is over for this client, by its own wish or, which is told, by the server's.
   end(error, tell = false) {
     this.gone ??= error;
+    // What was sent before may have been stored before.
+    if (tell) for (const { sent, settle } of [...this.outbox]) if (sent) settle(this.undecided());
     this.fail(error);
     this.state = "left";
     this.ready.reject(error);
@@ -1055,39 +1085,21 @@ class Line {
   removed(frame) {
     if (this.state !== "joined") return;
     const reason = isText(frame.reason) ? frame.reason : "removed";
-    // What was sent before may have been stored before.
-    for (const { sent, settle } of [...this.outbox]) {
-      if (sent) settle(new RoomcastError("undecided", UNDECIDED, { room: this.id }));
-    }
-    this.end(new RoomcastError(reason, "the server removed this client from the room", { room: this.id }), true);
+    this.end(this.error(reason, "the server removed this client from the room"), true);
   }
 
   leave() {
     const { link } = this;
     if (this.state === "left") return Promise.resolve();
     const { promise, resolve } = deferred();
-    if (link.status.state === "open") {
-      const done = () => {
-        link.onLoss.delete(done);
-        resolve();
-      };
-      link.ask({ type: "leave", room: this.id }, done);
-      link.onLoss.add(done);
-      // What was sent before is answered before, and keeps its place in the order.
-      for (const entry of this.outbox.filter(({ sent }) => sent)) {
-        const { settle } = entry;
-        const lose = () => settle(new RoomcastError("undecided", UNDECIDED, { room: this.id }));
-        entry.settle = (...answer) => {
-          link.onLoss.delete(lose);
-          settle(...answer);
-        };
-        link.onLoss.add(lose);
-      }
-      this.outbox = this.outbox.filter(({ sent }) => !sent);
-    } else resolve();
-    this.end(new RoomcastError("left", "the room was left", { room: this.id }));
+    const done = () => resolve();
+    if (link.status.state === "open") link.ask({ type: "leave", room: this.id }, done, done);
+    else done();
+    // What was sent before is answered before, and keeps its place in the order.
+    this.outbox = this.outbox.filter(({ sent }) => !sent);
+    this.end(this.error("left", "the room was left"));
     this.emit("left", { reason: "left" });
-    return promise.then(nothing);
+    return promise;
   }
 }
 

@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../../.." || exit 1
 GATEWAY_UNDER_TEST=$(realpath "${1:-target/debug/gateway}") || exit 1
-export GATEWAY_UNDER_TEST NODE_PATH=$PWD/.cache/node_modules
+export GATEWAY_UNDER_TEST PATH=$PWD/.cache/node/bin:$PATH NODE_PATH=$PWD/.cache/node_modules
 scripts/need.sh node node_modules redis-server chromium || exit 1
 log=.cache/logs/client-js.log
 mkdir -p "${log%/*}"

@@ -45,6 +45,7 @@ impl Access {
 
     async fn keep_keys_of(&self, index: usize, outbound: &Outbound, refresh: Duration) {
         let Some(published) = &self.issuers[index].published else { return };
+        let meter = self.metrics.as_ref().map(|metrics| metrics.access.keys_of(index + 1));
         let mut failures = 0;
         loop {
             match fetch(published, outbound).await {
@@ -52,13 +53,17 @@ impl Access {
                     if failures > 0 {
                         tracing::info!(url = %published.url, keys = keys.len(), "published keys are back");
                     }
-                    self.count_fetch("ok", index, Some(keys.len()));
+                    if let Some(meter) = &meter {
+                        meter.fetched(keys.len());
+                    }
                     published.set(keys);
                     failures = 0;
                 }
                 Err(problem) => {
                     failures += 1;
-                    self.count_fetch("failed", index, None);
+                    if let Some(meter) = &meter {
+                        meter.failed();
+                    }
                     tracing::warn!(
                         url = %published.url, %problem, failures,
                         "published keys cannot be fetched; those there are go on being used"
@@ -66,18 +71,6 @@ impl Access {
                 }
             }
             tokio::time::sleep(pause(failures, refresh)).await;
-        }
-    }
-
-    fn count_fetch(&self, outcome: &str, index: usize, keys: Option<usize>) {
-        let Some(metrics) = &self.metrics else { return };
-        metrics.access.jwks_fetches.with_label_values(&[outcome]).inc();
-        if let Some(keys) = keys {
-            metrics
-                .access
-                .jwks_keys
-                .with_label_values(&[&(index + 1).to_string()])
-                .set(i64::try_from(keys).unwrap_or(i64::MAX));
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn start(
         (Some(url), Some(secret)) => {
             let options = AuthorizeOptions {
                 node: settings.node_id.clone(),
-                url: url.to_string(),
+                url: url.as_str().to_owned(),
                 secret: secret.expose().to_owned(),
                 timeout: outward.authorize_timeout,
                 cache: outward.authorize_cache,

@@ -1,4 +1,4 @@
-//! Whether a broker does what a node asks of it: every kind of call once, in a room that nobody else knows and that is
+//! Whether a broker does what a node asks of it: every kind of call once but an order, in a room that nobody else knows and that is
 //! gone a second later. Called by `gateway check`; says what it found in words for people.
 
 use std::fmt;
@@ -11,10 +11,10 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Answer, Beat, Broker, BrokerError, Event, Farewell, Incarnation, Member, NodeNote, OrderId, PresenceCall,
-    PresenceOp, Range, Record, RoomsQuestion, Subject,
+    Answer, Beat, Broker, BrokerError, Bucket, Claim, Event, Farewell, Incarnation, Member, NodeNote, OrderId,
+    PresenceCall, PresenceOp, Range, Record, RoomsQuestion, Subject,
 };
-use crate::config::RoomPolicy;
+use crate::config::{Rate, RoomPolicy};
 
 /// How often it is looked whether the broker is there.
 const LOOK: Duration = Duration::from_millis(20);
@@ -141,6 +141,10 @@ async fn live(
         most_claims: 0,
     };
     broker.beat(&beat).await.map_err(step("beat"))?;
+    let user = stranger();
+    broker.take(&Bucket::User(user), Rate { per_second: 1000, burst: 1 }, 1).await.map_err(step("take"))?;
+    broker.claim(life, Claim { user, own: 0, wanted: 1, most: 1 }).await.map_err(step("claim"))?;
+    broker.set_users(life, &[(user, 1), (stranger(), 0)]).await.map_err(step("set_users"))?;
     let client = ClientId::random();
     let member = Member { id: client, name: "check".into(), user: None, info: None };
     let enter = [PresenceOp::Enter(member.clone())];
@@ -184,11 +188,16 @@ async fn live(
     }
 }
 
+/// A user that nobody else is.
+fn stranger() -> Subject {
+    Subject::of(&Uuid::new_v4().to_string())
+}
+
 fn record(from: ClientId, id: &str) -> Record {
     Record {
         id: id.into(),
         idempotent: true,
-        subject: Subject::of(&Uuid::new_v4().to_string()),
+        subject: stranger(),
         from,
         name: "check".into(),
         user: None,

@@ -5,9 +5,11 @@
 //! `canary` shows that they work together. It must run inside a tokio `LocalRuntime` or `LocalSet`.
 //!
 //! Keys of a room, which share one hash slot: `<prefix>:{<room>}` and `:m` meta, `:s` stream, `:i:<subject>:<id>` a
-//! remembered id, `:n:<subject>:<producer>` remembered numbers, `:p` members, `:pv` their version, `:pn` their names where names are unique; the channel is `<prefix>:{<room>}`, that
-//! of a canary `<prefix>:canary:<random>`. Keys of the cluster, which share another slot: `<prefix>:{!}:leases`, `:nodes`
-//! `:rooms:<incarnation>` and `:answers:<order>`; the channel of the orders is `<prefix>:{!}:orders`.
+//! remembered id, `:n:<subject>:<producer>` remembered numbers, `:p` members, `:pv` their version, `:pn` their names where
+//! names are unique, `:r` its publish rate; the channel is `<prefix>:{<room>}`, that of a canary `<prefix>:canary:<random>`.
+//! Keys of the cluster, which share another slot: `<prefix>:{!}:leases`, `:nodes`, `:rooms:<incarnation>`,
+//! `:users:<incarnation>` and `:answers:<order>`; the channel of the orders is `<prefix>:{!}:orders`. A user's publish rate
+//! has a slot of its own: `<prefix>:{u:<subject>}:r`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -74,8 +74,8 @@ pub struct Settings {
     #[arg(long)]
     pub config: Option<PathBuf>,
 
-    /// Origins whose pages may connect, comma-separated. None: same origin only. `*`: any. Clients that send no
-    /// Origin are not browsers and always may
+    /// Origins whose pages may connect, comma-separated; the list holds for the node's own page, too. None: same origin
+    /// only. `*`: any. Clients that send no Origin are not browsers and always may
     #[arg(long, value_delimiter = ',', value_parser = origin)]
     pub allowed_origins: Vec<String>,
 

@@ -133,11 +133,13 @@ impl Allowance {
             self.refused_until.set(now + taken.retry_after);
         }
     }
+}
 
-    fn kind(&self) -> &'static str {
-        match self.bucket {
-            Bucket::Room(_) => "room",
-            Bucket::User(_) => "user",
+impl Home {
+    /// So many of its publishes were sent off.
+    pub(super) fn spent(&self, count: usize) {
+        if let Some(allowance) = &self.allowance {
+            allowance.use_up(u32::try_from(count).unwrap_or(u32::MAX));
         }
     }
 }
@@ -188,7 +190,7 @@ impl Shard {
             Left::Some(count) => count as usize,
             Left::None => {
                 let requests = state.take_all_pending();
-                self.parts.totals.limits.refused(allowance.kind(), requests.len() as u64);
+                self.parts.totals.limits.refused(kind(&allowance.bucket), requests.len() as u64);
                 self.parts.metrics.published(home.policy.mode, PublishOutcome::Refused, requests.len() as u64);
                 for request in requests {
                     self.settle(request, Err((ErrorCode::RateLimited, ROOM_IS_FULL)));
@@ -204,19 +206,12 @@ impl Shard {
         }
     }
 
-    /// So many of a room's were sent off.
-    pub(super) fn spent(home: &Home, count: usize) {
-        if let Some(allowance) = &home.allowance {
-            allowance.use_up(u32::try_from(count).unwrap_or(u32::MAX));
-        }
-    }
-
     /// Whether a room that is not open here takes one more. There is nothing that could be taken ahead for it.
     pub(super) async fn takes_one(&self, room: &RoomName, rate: Rate) -> bool {
-        let allowance = Allowance::new(Bucket::Room(room.clone()), rate);
-        let is_granted = self.take(&allowance, 1).await.granted > 0;
+        let bucket = Bucket::Room(room.clone());
+        let is_granted = self.take(&bucket, rate, 1, self.postings.alone_until()).await.granted > 0;
         if !is_granted {
-            self.parts.totals.limits.refused(allowance.kind(), 1);
+            self.parts.totals.limits.refused(kind(&bucket), 1);
         }
         is_granted
     }
@@ -229,7 +224,8 @@ impl Shard {
         let (shard, allowance) = (Rc::clone(self), Rc::clone(allowance));
         tokio::task::spawn_local(async move {
             let wanted = allowance.wish(Instant::now(), wanted);
-            let taken = shard.take(&allowance, wanted).await;
+            let Allowance { bucket, rate, alone_until, .. } = &*allowance;
+            let taken = shard.take(bucket, *rate, wanted, alone_until).await;
             allowance.answered(taken, wanted, Instant::now());
             allowance.asking.set(false);
             let waiting = std::mem::take(&mut *allowance.waiting.borrow_mut());
@@ -242,19 +238,26 @@ impl Shard {
         });
     }
 
-    /// Takes from the broker, or, if that does not answer, from what this node may have alone.
-    async fn take(&self, allowance: &Allowance, wanted: u32) -> Taken {
-        let Allowance { bucket, rate, alone_until, .. } = allowance;
+    /// Takes from the broker, or, if that does not answer and until it is asked again, from what this node may have alone.
+    async fn take(&self, bucket: &Bucket, rate: Rate, wanted: u32, alone_until: &Cell<Instant>) -> Taken {
         if Instant::now() >= alone_until.get() {
-            match self.parts.broker.take(bucket, *rate, wanted).await {
+            match self.parts.broker.take(bucket, rate, wanted).await {
                 Ok(taken) => return taken,
                 Err(error) => {
-                    tracing::debug!(%error, kind = allowance.kind(), "a rate holds for this node alone");
+                    tracing::debug!(%error, kind = kind(bucket), "a rate holds for this node alone");
                     alone_until.set(Instant::now() + REST);
                 }
             }
         }
-        self.parts.totals.limits.alone.with_label_values(&[allowance.kind()]).inc();
-        self.parts.post.alone().take(bucket, *rate, wanted, now_us())
+        self.parts.totals.limits.alone.with_label_values(&[kind(bucket)]).inc();
+        self.parts.post.alone().take(bucket, rate, wanted, now_us())
+    }
+}
+
+/// For the metrics.
+fn kind(bucket: &Bucket) -> &'static str {
+    match bucket {
+        Bucket::Room(_) => "room",
+        Bucket::User(_) => "user",
     }
 }

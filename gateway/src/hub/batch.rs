@@ -1,5 +1,7 @@
 //! Frames of one room that travel together: encoded once, shared by every member.
 
+use std::cell::LazyCell;
+
 use bytes::{Bytes, BytesMut};
 use roomcast_protocol::{ClientId, MessageHead, message_frame};
 
@@ -25,15 +27,6 @@ enum Kept {
     Unseeing,
 }
 
-impl Omission {
-    fn concerns(&self, client: ClientId, sees: bool) -> bool {
-        match self.from {
-            Kept::Sender(sender) => sender == client,
-            Kept::Unseeing => !sees,
-        }
-    }
-}
-
 /// When a message entered the cluster, and whether on another node.
 #[derive(Debug)]
 pub(super) struct Stamp {
@@ -55,14 +48,20 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// What `client` gets: the shared bytes, or its own cut of them. `sees` says whether it may know who is there.
-    pub(super) fn for_client(&self, client: ClientId, sees: bool) -> Bytes {
-        if !self.omissions.iter().any(|part| part.concerns(client, sees)) {
+    /// What `client` gets: the shared bytes, or its own cut of them. `sees` says whether it may know who is there; it is
+    /// asked once at most, and not at all by a batch that tells nobody so.
+    pub(super) fn for_client(&self, client: ClientId, sees: impl FnOnce() -> bool) -> Bytes {
+        let sees = LazyCell::new(sees);
+        let concerns = |part: &&Omission| match part.from {
+            Kept::Sender(sender) => sender == client,
+            Kept::Unseeing => !*sees,
+        };
+        if !self.omissions.iter().any(|part| concerns(&part)) {
             return self.frames.clone();
         }
         let mut own = BytesMut::with_capacity(self.frames.len());
         let mut from = 0;
-        for part in self.omissions.iter().filter(|part| part.concerns(client, sees)) {
+        for part in self.omissions.iter().filter(concerns) {
             own.extend_from_slice(&self.frames[from..part.start]);
             own.extend_from_slice(&part.instead);
             from = part.end;
@@ -188,8 +187,9 @@ mod tests {
             let value: serde_json::Value = serde_json::from_slice(json).expect("whole JSON");
             value["seq"] == *seq
         }));
-        assert_eq!(batch.for_client(bob, true), batch.frames);
-        let own = batch.for_client(alice, true);
+        let asked = || panic!("nothing here tells who is there");
+        assert_eq!(batch.for_client(bob, asked), batch.frames);
+        let own = batch.for_client(alice, asked);
         let text = String::from_utf8_lossy(&own);
         assert!(text.contains("\"seq\":1") && !text.contains("\"seq\":2") && text.contains("\"seq\":3"));
         assert!(builder.seal(|_, _| ()).is_none(), "a sealed builder is empty");
@@ -206,8 +206,8 @@ mod tests {
         }
         let batch = builder.seal(|_, _| ()).expect("not empty");
         let client = ClientId::random();
-        assert_eq!(batch.for_client(client, true), batch.frames);
-        let cut = batch.for_client(client, false);
+        assert_eq!(batch.for_client(client, || true), batch.frames);
+        let cut = batch.for_client(client, || false);
         assert_eq!(
             String::from_utf8_lossy(&cut),
             "\u{81}\u{6}counts\u{81}\u{5}other\u{81}\u{4}less".replace('\u{81}', "\u{fffd}")

@@ -1,6 +1,7 @@
 //! What those who have no session ask: about the cluster as a whole, and about rooms that need not be open here.
 //!
-//! The server calls it, on any worker. All of it goes to the broker and nothing is kept. It must not know who may ask.
+//! The server calls it, on any worker, and members' questions end here, too. All of it goes to the broker and nothing is
+//! kept. It must not know who may ask.
 
 use roomcast_protocol::{ClientId, ErrorCode, RoomName};
 

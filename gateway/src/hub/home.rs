@@ -7,18 +7,19 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use roomcast_protocol::{ClientId, Mode, RoomName};
+use roomcast_protocol::{Mode, RoomName};
 use tokio::sync::oneshot;
 
 use super::allowance::Allowance;
 use super::batch::{Batch, Builder};
 use super::mail::{Address, JoinRequest, PublishRequest};
 use super::naming::Claimed;
+use super::news::Doubts;
 use super::recent::Recent;
 use super::room::Room;
 use super::sabotage::Spoiled;
 use super::sequencer::Sequencer;
-use crate::broker::{BrokerError, Bucket, Envelope, MessageId, PresenceOp, Record, Top};
+use crate::broker::{BrokerError, Bucket, Envelope, PresenceOp, Record, Top};
 use crate::config::RoomPolicy;
 use crate::events::RoomEvents;
 
@@ -130,8 +131,8 @@ pub(super) struct State {
     pub(super) resuming: u32,
     /// The tick at which the last member went.
     pub(super) empty_since: Option<u32>,
-    /// Messages that may have been stored without an answer, with their authors.
-    pub(super) doubted: VecDeque<(MessageId, ClientId)>,
+    /// Of messages, whether they were stored.
+    pub(super) doubts: Doubts,
     /// Only on a node with `--sabotage`.
     pub(super) spoiled: Option<Box<Spoiled>>,
 }
@@ -190,7 +191,7 @@ impl Home {
             swept: None,
             resuming: 0,
             empty_since: None,
-            doubted: VecDeque::new(),
+            doubts: Doubts::default(),
             spoiled: None,
         };
         let (due, waits, held) = (Cell::new(false), Cell::new(false), Cell::new(0));

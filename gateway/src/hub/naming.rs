@@ -23,7 +23,12 @@ pub(super) type Claimed = Result<Moved, BrokerError>;
 pub(super) const NAME_TAKEN: &str = "another member of this room has that name";
 
 impl Shard {
-    /// Changes the display name, in every room joined, and shows what else is new about the client. Nothing is answered, but `error` when it cannot be had.
+    /// Shows what is new about a client besides its name, in every room joined.
+    pub fn show(&self, peer: &Peer) {
+        self.tell_name(peer, &peer.name(), peer.rooms());
+    }
+
+    /// Changes the display name, in every room joined. Nothing is answered, but `error` when it cannot be had.
     pub fn rename(self: &Rc<Self>, peer: &Rc<Peer>, name: &Arc<str>, reference: Option<&str>) {
         let is_unique = |room: &RoomName| self.parts.settings.rooms.policy(room).unique_names;
         let (unique, free): (Vec<_>, Vec<_>) = peer.rooms().into_iter().partition(is_unique);

@@ -4,16 +4,58 @@
 //! A call that was not answered leaves a doubt. Comings and goings are told to the broker again until it answers, and
 //! then show whether the first try took effect; a message shows when it comes back over the bus or is read.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use roomcast_protocol::{ClientId, MemberFields, RoomName, Term};
+use tokio::time::Instant;
 
 use super::home::{Doubt, Home, Movement, State};
 use super::mail::PublishRequest;
 use super::shard::Shard;
-use crate::broker::{BrokerError, Evicted, Moved, Outcome, PresenceOp, PresenceReply, Published, Record, Sequenced};
+use crate::broker::{
+    BrokerError, Evicted, MessageId, Moved, Outcome, PresenceOp, PresenceReply, Published, Record, Sequenced,
+};
 use crate::events::{EventKind, Message, Position, RoomEvents};
 
 /// Messages of one room whose storing may still show.
 const MOST_DOUBTED: usize = 1024;
+/// How long it may take to show: longer than clients retry, and than most outages last.
+const LONGEST_DOUBT: Duration = Duration::from_hours(1);
+
+/// Messages of one room that may have been stored without an answer, the oldest first.
+#[derive(Default)]
+pub(super) struct Doubts(VecDeque<Doubted>);
+
+struct Doubted {
+    from: ClientId,
+    id: MessageId,
+    since: Instant,
+}
+
+impl Doubts {
+    /// However often a message was tried, it is in doubt once.
+    fn add(&mut self, record: &Record) {
+        self.clear(record);
+        if self.0.len() >= MOST_DOUBTED {
+            self.0.pop_front();
+        }
+        self.0.push_back(Doubted { from: record.from, id: record.id.clone(), since: Instant::now() });
+    }
+
+    /// Whether a message was in doubt; it no longer is.
+    fn clear(&mut self, record: &Record) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        while self.0.front().is_some_and(|oldest| now.duration_since(oldest.since) >= LONGEST_DOUBT) {
+            self.0.pop_front();
+        }
+        let found = self.0.iter().position(|doubted| doubted.from == record.from && doubted.id == record.id);
+        found.is_some_and(|at| self.0.remove(at).is_some())
+    }
+}
 
 impl Shard {
     /// Tells whom this node removed behind a dead one.
@@ -80,7 +122,7 @@ impl Home {
         if !self.events.wants(EventKind::MessagePublished) {
             return;
         }
-        let was_doubted = self.state.borrow_mut().clear_doubt(record);
+        let was_doubted = self.state.borrow_mut().doubts.clear(record);
         match outcome {
             Outcome::Stored { seq } => self.tell_message(record, Some((&published.term, *seq)), published.ts),
             Outcome::Duplicate { term, seq } if was_doubted => {
@@ -93,34 +135,18 @@ impl Home {
 
     /// Remembers a message that may have been stored, if the error says so.
     pub(super) fn doubt(&self, record: &Record, error: &BrokerError) {
-        if !matches!(error, BrokerError::Undecided(_)) || !self.events.wants(EventKind::MessagePublished) {
-            return;
+        if matches!(error, BrokerError::Undecided(_)) && self.events.wants(EventKind::MessagePublished) {
+            self.state.borrow_mut().doubts.add(record);
         }
-        let doubted = &mut self.state.borrow_mut().doubted;
-        if doubted.len() >= MOST_DOUBTED {
-            doubted.pop_front();
-        }
-        doubted.push_back((record.id.clone(), record.from));
     }
 
     /// A message that is in the room's order: had it been in doubt, it is told now.
     pub(super) fn tell_if_doubted(&self, state: &mut State, message: &Sequenced, own: bool) {
         // Of what no session sent only the node can say whose try it was.
         let may_be_ours = own || message.record.from != ClientId::NOBODY;
-        if may_be_ours && state.clear_doubt(&message.record) {
+        if may_be_ours && state.doubts.clear(&message.record) {
             self.tell_message(&message.record, Some((&message.term, message.seq)), message.ts);
         }
-    }
-}
-
-impl State {
-    /// Whether a message was in doubt; it no longer is.
-    fn clear_doubt(&mut self, record: &Record) -> bool {
-        if self.doubted.is_empty() {
-            return false;
-        }
-        let found = self.doubted.iter().position(|(id, from)| *id == record.id && *from == record.from);
-        found.is_some_and(|at| self.doubted.remove(at).is_some())
     }
 }
 
@@ -160,5 +186,57 @@ fn tell_late(events: &RoomEvents, movements: &[Movement], reply: &PresenceReply)
     }
     if !went.is_empty() && reply.before == 0 {
         events.vacated(reply.version);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::broker::Subject;
+
+    fn record(from: ClientId, id: &str) -> Record {
+        Record {
+            id: id.into(),
+            idempotent: true,
+            subject: Subject::NOBODY,
+            from,
+            name: "n".into(),
+            user: None,
+            echo: true,
+            accepted_at_us: 0,
+            trace: None,
+            data: Bytes::from_static(b"1"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_was_tried_often_is_told_once() {
+        let (ann, bob) = (ClientId::random(), ClientId::random());
+        let mut doubts = Doubts::default();
+        for _ in 0..3 {
+            doubts.add(&record(ann, "m"));
+        }
+        assert!(!doubts.clear(&record(bob, "m")) && !doubts.clear(&record(ann, "other")));
+        assert!(doubts.clear(&record(ann, "m")));
+        assert!(!doubts.clear(&record(ann, "m")), "it is known now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn doubts_are_few_and_lapse() {
+        let ann = ClientId::random();
+        let mut doubts = Doubts::default();
+        for number in 0..=MOST_DOUBTED {
+            doubts.add(&record(ann, &number.to_string()));
+        }
+        assert!(!doubts.clear(&record(ann, "0")) && doubts.clear(&record(ann, "1")), "the oldest went");
+        advance(LONGEST_DOUBT / 2).await;
+        doubts.add(&record(ann, "later"));
+        advance(LONGEST_DOUBT / 2).await;
+        assert!(!doubts.clear(&record(ann, "2")));
+        assert_eq!(doubts.0.len(), 1, "what lapsed is forgotten");
+        assert!(doubts.clear(&record(ann, "later")));
     }
 }

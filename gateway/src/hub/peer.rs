@@ -175,9 +175,11 @@ impl Peer {
         Identity { user: self.user.clone(), info: self.info.borrow().clone() }
     }
 
-    /// Changes what is told about it. A [`Shard::rename`](super::Shard::rename) has to follow, which shows it to others.
-    pub fn set_info(&self, info: Option<Arc<str>>) {
-        self.info.replace(info);
+    /// Changes what is told about it. False if it was told before; else a [`Shard::show`](super::Shard::show) has to follow,
+    /// which tells others.
+    pub fn set_info(&self, info: Option<Arc<str>>) -> bool {
+        let old = self.info.replace(info);
+        old != *self.info.borrow()
     }
 
     /// The client as a member.

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roomcast_protocol::{ClientId, ErrorCode, Mode, RoomName, Term};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::allowance::ROOM_IS_FULL;
 use super::mail::{Mail, PublishRequest, Publisher};
 use super::publish::{MOST_PENDING_BYTES, Settled, TOO_MUCH, now_us, refusal, settled};
 use super::shard::Shard;
-use crate::broker::{BrokerError, MessageId, Record, Subject};
-use crate::config::Fault;
+use crate::broker::{BrokerError, MessageId, Published, Record, Subject};
+use crate::config::{Fault, RoomPolicy};
 use crate::telemetry::metrics::PublishOutcome;
 use crate::telemetry::trace::Span;
 
@@ -90,11 +91,12 @@ impl Placed {
 pub(super) struct Postings {
     turns: Semaphore,
     bytes: Cell<usize>,
+    alone_until: Cell<Instant>,
 }
 
 impl Default for Postings {
     fn default() -> Self {
-        Self { turns: Semaphore::new(MOST_CALLS), bytes: Cell::new(0) }
+        Self { turns: Semaphore::new(MOST_CALLS), bytes: Cell::new(0), alone_until: Cell::new(Instant::now()) }
     }
 }
 
@@ -102,6 +104,11 @@ impl Postings {
     /// Whether none is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.bytes.get() == 0
+    }
+
+    /// Until when the broker, which did not answer, is not asked about rooms' rates.
+    pub(super) fn alone_until(&self) -> &Cell<Instant> {
+        &self.alone_until
     }
 }
 
@@ -151,21 +158,8 @@ impl Shard {
         let shard = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let turn = shard.postings.turns.acquire().await;
-            if let Some(rate) = policy.publish_rate
-                && !shard.takes_one(&request.room, rate).await
-            {
-                shard.postings.bytes.set(shard.postings.bytes.get() - size);
-                shard.parts.metrics.published(policy.mode, PublishOutcome::Refused, 1);
-                return shard.settle(request, Err((ErrorCode::RateLimited, ROOM_IS_FULL)));
-            }
-            let records = std::slice::from_ref(&request.record);
-            let spans = shard.broker_spans(records);
-            let broker = &shard.parts.broker;
-            let published = match policy.mode {
-                Mode::Durable => broker.publish(&request.room, &policy, records).await.map(Some),
-                Mode::Ephemeral => broker.broadcast(&request.room, records).await.map(|()| None),
-            };
-            drop((spans, turn));
+            let published = shard.post_within_rate(&request, &policy).await;
+            drop(turn);
             let waiting = &shard.postings.bytes;
             waiting.set(waiting.get() - size);
             match published {
@@ -182,12 +176,31 @@ impl Shard {
                     let ts = Some(request.record.accepted_at_us / 1000);
                     shard.settle(request, Ok(Settled { position: None, duplicate: false, ts }));
                 }
-                Err(error) => {
-                    let (code, outcome, words) = refusal(&error);
+                Err((code, outcome, words)) => {
                     shard.parts.metrics.published(policy.mode, outcome, 1);
                     shard.settle(request, Err((code, words)));
                 }
             }
         });
+    }
+
+    /// What the broker said of one message, if the room takes it; none where nothing is stored.
+    async fn post_within_rate(
+        &self,
+        request: &PublishRequest,
+        policy: &RoomPolicy,
+    ) -> Result<Option<Published>, (ErrorCode, PublishOutcome, &'static str)> {
+        if let Some(rate) = policy.publish_rate
+            && !self.takes_one(&request.room, rate).await
+        {
+            return Err((ErrorCode::RateLimited, PublishOutcome::Refused, ROOM_IS_FULL));
+        }
+        let (broker, records) = (&self.parts.broker, std::slice::from_ref(&request.record));
+        let _spans = self.broker_spans(records);
+        let published = match policy.mode {
+            Mode::Durable => broker.publish(&request.room, policy, records).await.map(Some),
+            Mode::Ephemeral => broker.broadcast(&request.room, records).await.map(|()| None),
+        };
+        published.map_err(|error| refusal(&error))
     }
 }

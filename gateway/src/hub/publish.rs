@@ -177,7 +177,7 @@ impl Shard {
             return;
         }
         let requests = state.take_pending(most);
-        Self::spent(home, requests.len());
+        home.spent(requests.len());
         if home.is_durable() {
             state.publishing = true;
             drop(state);

@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use roomcast_protocol::{ErrorCode, RoomName, history_frame, member_list, members_frame, message_list};
+use roomcast_protocol::{RoomName, history_frame, member_list, members_frame, message_list};
 
 use super::joining::message_json;
 use super::mail::{Address, Mail, Question};
-use super::publish::refusal;
+use super::posting::Refused;
 use super::shard::{Shard, text_frame};
 use crate::broker::{BrokerError, History, Member, Range};
 
@@ -25,31 +25,18 @@ impl Shard {
     ) {
         let shard = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let has_cursor = matches!(question, Question::Members { cursor: Some(_), .. });
             let frame = match shard.answer(&room, reference.as_deref(), question).await {
                 Ok(json) => text_frame(&json),
-                Err(BrokerError::Rejected(_)) if has_cursor => {
-                    shard.error(reference.as_deref(), ErrorCode::BadFrame, "`cursor` is not the `next` of a page")
-                }
-                Err(error) => {
-                    let (code, _, words) = refusal(&error);
-                    shard.error(reference.as_deref(), code, words)
-                }
+                Err(Refused { code, words }) => shard.error(reference.as_deref(), code, words),
             };
             shard.send(from.worker, Mail::Answer { to: from, frame });
         });
     }
 
-    async fn answer(
-        &self,
-        room: &RoomName,
-        reference: Option<&str>,
-        question: Question,
-    ) -> Result<Vec<u8>, BrokerError> {
-        let broker = &self.parts.broker;
+    async fn answer(&self, room: &RoomName, reference: Option<&str>, question: Question) -> Result<Vec<u8>, Refused> {
         match question {
             Question::Members { cursor, limit } => {
-                let page = broker.members(room, cursor.as_deref(), limit).await?;
+                let page = self.members_of(room, cursor.as_deref(), limit).await?;
                 // Any member fits: settings allow no queue so short that half of it would be too little.
                 let (list, fit) = member_list(page.members.iter().map(Member::fields), self.replay_bytes());
                 let cut = page.members.get(fit).and(page.members[..fit].last()).map(|last| last.id.to_string());
@@ -61,7 +48,7 @@ impl Shard {
                     (Some(seq), None) => Range::Before { seq, limit },
                     (None, None) => Range::Latest { limit },
                 };
-                let history = self.read_on(room, range).await?;
+                let history = self.history_of(room, range).await?;
                 let (list, next) = history_page(room, &history, after.is_some(), self.replay_bytes());
                 Ok(history_frame(reference, room, &list, next))
             }

@@ -192,14 +192,12 @@ impl Shard {
 
     /// Gives up a seat; `left` is queued.
     pub fn leave(&self, peer: &Rc<Peer>, room: &RoomName, reference: Option<&str>) {
-        self.unseat(peer, room);
-        self.tell(peer, &left_frame(reference, room, None));
+        self.remove(peer, room, &left_frame(reference, room, None));
     }
 
     /// Takes a seat away; `left` with the reason is queued.
     pub fn expel(&self, peer: &Rc<Peer>, room: &RoomName, reason: &str) {
-        self.unseat(peer, room);
-        self.tell(peer, &left_frame(None, room, Some(reason)));
+        self.remove(peer, room, &left_frame(None, room, Some(reason)));
     }
 
     /// Publishes; `ack` or `error` follows if `reference` is given.

@@ -243,7 +243,7 @@ impl Shard {
         let frames = if batch.is_uniform() {
             &batch.frames
         } else {
-            own = batch.for_client(peer.id, peer.bounds.sees(&room.name));
+            own = batch.for_client(peer.id, || peer.bounds.sees(&room.name));
             if own.is_empty() {
                 return Delivered::Written;
             }

@@ -70,7 +70,7 @@ impl Shard {
         self.parts.post.send(COUNTER, vec![Mail::Sit { user, answer }]);
         let seat = seat.await.ok();
         if seat.is_none() {
-            self.parts.totals.limits.refused("connections", 1);
+            self.parts.totals.limits.seats_refused.inc();
         }
         seat
     }

@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Response};
 
@@ -15,6 +16,9 @@ use super::api::Video;
 /// Nothing but our own files and sockets; current browsers count a socket to the same host as `'self'`.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
                       frame-ancestors 'none'; form-action 'none'";
+
+/// The client library. Pages of other origins import it, too, and browsers do that with CORS alone.
+const CLIENT: &str = "/roomcast.js";
 
 /// The file at `path` with its content type.
 pub fn page(path: &str) -> Option<(&'static str, &'static [u8])> {
@@ -30,7 +34,7 @@ pub fn page(path: &str) -> Option<(&'static str, &'static [u8])> {
         "/words.js" => (SCRIPT, include_bytes!("page/words.js")),
         "/english.js" => (SCRIPT, include_bytes!("page/english.js")),
         "/russian.js" => (SCRIPT, include_bytes!("page/russian.js")),
-        "/roomcast.js" => (SCRIPT, include_bytes!("../../../clients/js/src/roomcast.js")),
+        CLIENT => (SCRIPT, include_bytes!("../../../clients/js/src/roomcast.js")),
         _ => return None,
     })
 }
@@ -66,6 +70,9 @@ pub(super) fn response(method: &Method, path: &str, policy: &HeaderValue) -> Opt
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
+    if path == CLIENT {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
     Some(response)
 }
 
@@ -83,6 +90,18 @@ mod tests {
             part.unwrap_or_else(|| panic!("{name} in {policy}")).trim().to_owned()
         };
         (part("script-src"), part("connect-src"))
+    }
+
+    #[test]
+    fn the_client_may_be_imported_from_anywhere_and_the_page_may_not() {
+        let open = |path: &str| {
+            let answer = response(&Method::GET, path, &policy(None)).expect("a file");
+            answer.headers().get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|origin| origin.to_str().expect("text").to_owned())
+        };
+        assert_eq!(open("/roomcast.js").as_deref(), Some("*"));
+        for path in ["/", "/style.css", "/app.js"] {
+            assert_eq!(open(path), None, "{path}");
+        }
     }
 
     #[test]

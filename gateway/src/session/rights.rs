@@ -58,8 +58,8 @@ impl Dispatcher {
             return Err(Refused::new(ErrorCode::Unauthorized, "the token is another user's"));
         }
         let grant = self.grant.renewed(grant);
-        let name = grant.name().cloned().unwrap_or_else(|| self.peer().name());
-        let is_news = name != self.peer().name() || grant.info() != self.peer().identity().info.as_ref();
+        let name = grant.name().filter(|name| **name != self.peer().name()).cloned();
+        let is_news = name.is_some() || grant.info() != self.peer().identity().info.as_ref();
         // Every member of every room joined is told, as of a rename. Nothing has been done yet: this may come again.
         if is_news && self.must_wait_for_share()? {
             return Ok(());
@@ -72,8 +72,11 @@ impl Dispatcher {
                 shard.expel(peer, &room, FORBIDDEN);
             }
         }
-        peer.set_info(self.grant.info().cloned());
-        if is_news {
+        // By itself: the new name may be taken, or have to wait for the broker.
+        if peer.set_info(self.grant.info().cloned()) {
+            shard.show(peer);
+        }
+        if let Some(name) = name {
             shard.rename(peer, &name, None);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Metrics of tokens and of the keys that they are checked with. Part of `metrics`; counted by `access`.
 
-use prometheus::{IntCounterVec, IntGaugeVec};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::register::Registrar;
 
@@ -10,9 +10,19 @@ pub struct AccessMetrics {
     /// By `outcome`.
     pub tokens: IntCounterVec,
     /// By `outcome`: `ok`, `failed`.
-    pub jwks_fetches: IntCounterVec,
+    jwks_fetches: IntCounterVec,
     /// By `issuer`, by its place among those configured.
-    pub jwks_keys: IntGaugeVec,
+    jwks_keys: IntGaugeVec,
+    /// The same.
+    jwks_up: IntGaugeVec,
+}
+
+/// One issuer's published set.
+#[derive(Debug)]
+pub struct KeysMeter {
+    fetches: IntCounterVec,
+    keys: IntGauge,
+    up: IntGauge,
 }
 
 impl AccessMetrics {
@@ -29,6 +39,39 @@ impl AccessMetrics {
                 "Usable keys of an issuer's published set, by its place among the issuers from 1; 0 before the first fetch.",
                 &["issuer"],
             ),
+            jwks_up: r.gauges(
+                "jwks_up",
+                "1 if the latest fetch of an issuer's published set went well; 0 before the first, too.",
+                &["issuer"],
+            ),
         }
+    }
+
+    /// The meter of an issuer's set, by its place from 1; everything at zero.
+    pub fn keys_of(&self, issuer: usize) -> KeysMeter {
+        for outcome in ["ok", "failed"] {
+            self.jwks_fetches.with_label_values(&[outcome]);
+        }
+        let issuer = &*issuer.to_string();
+        KeysMeter {
+            fetches: self.jwks_fetches.clone(),
+            keys: self.jwks_keys.with_label_values(&[issuer]),
+            up: self.jwks_up.with_label_values(&[issuer]),
+        }
+    }
+}
+
+impl KeysMeter {
+    /// A set came.
+    pub fn fetched(&self, keys: usize) {
+        self.fetches.with_label_values(&["ok"]).inc();
+        self.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+        self.up.set(1);
+    }
+
+    /// None came; what is there goes on being used.
+    pub fn failed(&self) {
+        self.fetches.with_label_values(&["failed"]).inc();
+        self.up.set(0);
     }
 }

@@ -1,6 +1,6 @@
 //! What was refused, and what was decided without the broker. Part of the node's metrics.
 
-use prometheus::IntCounterVec;
+use prometheus::{IntCounter, IntCounterVec};
 
 use super::register::Registrar;
 
@@ -9,8 +9,8 @@ use super::register::Registrar;
 pub struct LimitMetrics {
     /// Publishes and renames, by `limit`: `client`, `user`, `room`.
     rate_limited: IntCounterVec,
-    /// Connections, by `limit`: `connections`.
-    seats_refused: prometheus::IntCounter,
+    /// Connections of users who had as many as there may be.
+    pub seats_refused: IntCounter,
     /// Decisions for which the broker was not there, by `limit`: `user`, `room`, `connections`.
     pub alone: IntCounterVec,
 }
@@ -37,11 +37,8 @@ impl LimitMetrics {
         }
     }
 
-    /// So many were refused by a limit.
-    pub fn refused(&self, limit: &str, count: u64) {
-        match limit {
-            "connections" => self.seats_refused.inc_by(count),
-            limit => self.rate_limited.with_label_values(&[limit]).inc_by(count),
-        }
+    /// So many publishes or renames were refused by a rate: that of the `client`, its `user` or the `room`.
+    pub fn refused(&self, limit: &'static str, count: u64) {
+        self.rate_limited.with_label_values(&[limit]).inc_by(count);
     }
 }

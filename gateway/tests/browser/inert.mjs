@@ -86,6 +86,7 @@ try {
     for (const id of ["<img src=x onerror=alert(1)>", "a b", "../../etc/passwd", "ж", "a".repeat(129), "\u202Ea", "javascript:alert(1)", "a%00b"]) {
       await enter(ana, id);
       await ana.locator("#notice").getByText("cannot be a room").waitFor();
+      await ana.locator("#notice-close").click();
       await ana.evaluate((text) => { location.hash = `room=${encodeURIComponent(text)}`; }, id);
       await until("the address is looked at", () => ana.evaluate(() => !document.querySelector("#notice").hidden));
       same(await ana.locator(".room").count(), 1, `${id} was entered`);

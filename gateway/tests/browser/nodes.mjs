@@ -8,7 +8,7 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-const DEADLINE = 30_000;
+const DEADLINE = 60_000; // ms
 
 export async function until(what, holds, within = DEADLINE) {
   const end = Date.now() + within;

@@ -2,7 +2,7 @@
 //
 //   node rooms.mjs target/debug/gateway
 
-import { check, connected, enter, finish, holds, member, online, open, person, rename, room, said, same, showPeople, texts,
+import { check, connected, enter, finish, holds, member, online, open, people, person, publish, rename, room, said, same, showPeople, texts,
   told, unforeseen, write } from "./support.mjs";
 import { Cluster, until } from "./nodes.mjs";
 
@@ -18,15 +18,6 @@ pattern = "cursor-*"
 mode = "ephemeral"
 `;
 const cluster = await Cluster.start(process.argv[2], 2, { config, args: ["--lease-beat", "500ms", "--lease-expiry", "3s"] });
-
-// Another client of the same library, in a page that shows none of it.
-const publish = (page, id, count, from = 0) => page.evaluate(async ([id, count, from]) => {
-  const { Roomcast } = await import("/roomcast.js");
-  const client = new Roomcast(`ws://${location.host}/connect`, { name: "Robot" });
-  const joined = client.join(id);
-  await Promise.all(Array.from({ length: count }, (_, number) => joined.publish({ text: `line ${from + number}` })));
-  await client.close();
-}, [id, count, from]);
 
 try {
   const [first, second] = [await cluster.balancer(0, 1), await cluster.balancer(1, 0)];
@@ -149,14 +140,64 @@ try {
     same(await ana.locator("#name").inputValue(), "Anna");
   });
 
+  await check("a room is chosen from the list, also when a message comes while the pointer is down", async () => {
+    await ana.setViewportSize({ width: 700, height: 680 }); // one room at a time
+    await enter(bo, "busy");
+    await enter(ana, "busy");
+    await online(ana, 2, "busy");
+    const listed = (id) => ana.getByRole("list", { name: "Joined rooms" }).getByRole("button", { name: id });
+    await listed("past").click();
+    await room(ana, "busy").waitFor({ state: "hidden" });
+    await listed("busy").hover();
+    await ana.mouse.down();
+    await write(bo, "now", "busy");
+    await listed("busy").getByText("1 new", { exact: true }).waitFor();
+    await ana.mouse.up();
+    await room(ana, "busy").waitFor({ state: "visible" });
+    await ana.setViewportSize({ width: 1100, height: 680 });
+  });
+
+  await check("members stand in order, oneself in front", async () => {
+    const here = await bo.evaluate(async () => {
+      const { Roomcast } = await import("/roomcast.js");
+      window.others = ["item 10", "Äpfel", "item 9", "zoe"].map((name) => new Roomcast(`ws://${location.host}/connect`, { name }));
+      await Promise.all(window.others.map((client) => client.join("busy").ready));
+    });
+    same(here, undefined);
+    await online(ana, 6, "busy");
+    await showPeople(ana, "busy");
+    await until("in order", async () => (await people(ana, "busy")).join() === "Anna (you),Äpfel,Bo,item 9,item 10,zoe");
+    await bo.evaluate(() => Promise.all(window.others.map((client) => client.close())));
+  });
+
+  await check("a name that is taken away comes back, and one that cannot be keeps nobody out", async () => {
+    await ana.locator("#name").fill("");
+    await ana.locator("#name").press("Enter");
+    same(await ana.locator("#name").inputValue(), "Anna");
+    const cleo = await person();
+    await cleo.addInitScript(() => localStorage.setItem("name", "п".repeat(40)));
+    await open(cleo, `${first}/#room=busy`);
+    await write(cleo, "I am in");
+    await said(ana, "I am in", "busy").waitFor();
+    await cleo.context().close();
+  });
+
   await check("a link is copied, or shown where the browser does not let", async () => {
     await ana.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await ana.evaluate(() => { // it is said for a few seconds only
+      window.noticed = [];
+      new MutationObserver(() => window.noticed.push(document.querySelector("#notice").textContent.trim()))
+        .observe(document.querySelector("#notice"), { childList: true, subtree: true });
+    });
     await room(ana, "past").getByRole("button", { name: "Copy link" }).click();
-    await ana.getByText("Link copied").waitFor();
+    await until("it is said", async () => (await ana.evaluate(() => window.noticed)).includes("Link copied"));
+    await ana.locator("#notice").waitFor({ state: "hidden" });
     same(await ana.evaluate(() => navigator.clipboard.readText()), `${first}/#room=past`);
     await ana.evaluate(() => { navigator.clipboard.writeText = () => Promise.reject(new Error("no")); });
     await room(ana, "past").getByRole("button", { name: "Copy link" }).click();
     await ana.getByText(`Copy this link: ${first}/#room=past`).waitFor();
+    await ana.locator("#notice").getByRole("button", { name: "Close" }).click();
+    await ana.locator("#notice").waitFor({ state: "hidden" });
   });
 
   await check("no error in any console", async () => {

@@ -203,7 +203,7 @@ try {
       document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) => violations.push(effectiveDirective));
       await import(`${other}/evil.mjs`).catch(() => {});
       await fetch(`${other}/evil`).catch(() => {});
-      const end = Date.now() + 5000; // both are told a little later
+      const end = Date.now() + 60_000; // both are told a little later
       while (violations.length < 2 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 10));
       return violations.map((name) => name.replace("-elem", ""));
     }, "http://127.0.0.1:9");

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::support::{Client, Node, Receiver, SECRET, room, within};
+use crate::support::{Client, Node, Receiver, SECRET, eventually, room, within};
 
 /// Everything, and without waiting for company.
 const ALL: &str = "room_occupied,room_vacated,member_joined,member_left,message_published";
@@ -158,6 +158,21 @@ async fn what_is_not_signed_with_the_same_secret_is_not_taken() {
     assert_eq!((calls[0].status, receiver.events().len()), (401, 0));
 }
 
+/// The port that a process listens at, once it does.
+fn listens_at(pid: u32) -> Option<u16> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let own: BTreeSet<String> =
+        links.filter_map(|link| Some(link.ok()?.path().read_link().ok()?.to_str()?.to_owned())).collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    table.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // 0A is for listening; the tenth word is the inode.
+        let is_own = words.get(3) == Some(&"0A") && own.contains(&format!("socket:[{}]", words.get(9)?));
+        let (_, port) = words.get(1)?.split_once(':')?;
+        u16::from_str_radix(port, 16).ok().filter(|_| is_own)
+    })
+}
+
 /// The receivers that docs/webhooks.md shows check signatures as they should, in both languages.
 #[tokio::test]
 async fn the_documented_receivers_work() {
@@ -167,14 +182,15 @@ async fn the_documented_receivers_work() {
         let (_, rest) = text.split_once(&format!("<!-- tested: {file} -->")).expect("it is marked");
         let (_, rest) = rest.split_once('\n').unwrap().1.split_once('\n').expect("a block");
         let (code, _) = rest.split_once("```").expect("its end");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         assert!(code.contains("9000"));
         let path = directory.path().join(file);
-        std::fs::write(&path, code.replace("9000", &port.to_string())).unwrap();
+        std::fs::write(&path, code.replace("9000", "0")).unwrap();
         let mut command = tokio::process::Command::new(program);
         command.arg(&path).stdout(std::process::Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let pid = process.id().expect("it runs");
+        let port = eventually("it to listen", || async { listens_at(pid) }).await;
 
         let url = format!("http://127.0.0.1:{port}/");
         let args =

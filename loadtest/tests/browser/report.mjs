@@ -8,12 +8,10 @@
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createRequire } from "node:module"; // unlike `import`, it heeds NODE_PATH
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-
-const { chromium } = createRequire(import.meta.url)("playwright-core");
+import { check, finish, holds, person } from "../../../gateway/tests/browser/support.mjs";
 
 const options = process.argv.slice(2).filter((word) => word.startsWith("--"));
 const [loadtest] = process.argv.slice(2).filter((word) => !word.startsWith("--"));
@@ -24,27 +22,9 @@ if (!loadtest) {
 }
 
 const RUN_DEADLINE = 90_000;
-const DEADLINE = 15_000;
 // Smallest ratio of luminances for text of normal size (WCAG 2, AA).
 const CONTRAST = 4.5;
 const SECTIONS = ["Thresholds", "Over time", "What happened", "Latency", "Audit", "Errors", "Command", "Load tester"];
-let passed = 0;
-const failures = [];
-
-async function check(what, run) {
-  try {
-    await run();
-    passed += 1;
-    console.log(`ok   ${what}`);
-  } catch (error) {
-    failures.push(what);
-    console.log(`FAIL ${what}\n     ${String(error.message ?? error).split("\n").slice(0, 6).join("\n     ")}`);
-  }
-}
-
-function holds(truth, words) {
-  if (!truth) throw new Error(words);
-}
 
 const folder = mkdtempSync(join(tmpdir(), "roomcast-report-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
@@ -61,19 +41,9 @@ await check("a storm of four seconds writes a page", async () => {
   }
 });
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
-});
-
 async function opened(options) {
-  const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(DEADLINE);
-  page.complaints = [];
+  const page = await person({ viewport: { width: 1200, height: 800 }, ...options });
   page.requests = [];
-  page.on("pageerror", (error) => page.complaints.push(String(error)));
-  page.on("console", (line) => ["error", "warning"].includes(line.type()) && page.complaints.push(line.text()));
   page.on("request", (request) => page.requests.push(request.url()));
   await page.addInitScript(() => {
     window.violations = [];
@@ -179,6 +149,4 @@ await check("light and dark differ", async () => {
   holds(light && dark && light[0] !== dark[0] && light[1] !== dark[1], JSON.stringify(colours));
 });
 
-await browser.close();
-console.log(`${passed} passed, ${failures.length} failed`);
-process.exit(failures.length ? 1 : 0);
+await finish();

@@ -197,7 +197,7 @@ for (const [whose, options, start] of [["the package ws", [], PACKAGE], ["Node's
     room.publish("on its way");
     room.history();
     await Promise.all([client.close(), lost.close()]);`;
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, [...options, "--input-type=module", "-e", text], { timeout: 30_000 });
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [...options, "--input-type=module", "-e", text], { timeout: 60_000 });
     assert.equal(stdout, "1\n");
     assert.equal(stderr, "");
   });

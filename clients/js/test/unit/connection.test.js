@@ -52,6 +52,12 @@ describe("the address", () => {
     if (!globalThis.WebSocket) assert.throws(() => new Roomcast("ws://a.example"), /pass one as an option/);
   });
 
+  test("so is a name that no server takes: it would be refused for ever", () => {
+    for (const name of ["", "é".repeat(33), "a\nb", 5]) {
+      assert.throws(() => new Roomcast("ws://a.example", { WebSocket: class {}, name, autoConnect: false }), { code: "bad_name" });
+    }
+  });
+
   test("autoConnect: false waits for connect()", async (t) => {
     const { client, server } = await start(t, { autoConnect: false });
     await pass(60_000);

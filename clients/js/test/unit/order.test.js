@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { inLobby, joined, message, pass, record, settle, start } from "../fake.js";
+import { START, inLobby, joined, message, pass, record, settle, start, watch } from "../fake.js";
 
 const seqs = (events) => events.message.map(({ seq }) => seq);
 
@@ -275,6 +275,16 @@ describe("order", () => {
     assert.equal(await sent, "undecided");
   });
 
+  test("so is one on its way while the room is joined again, and joining is refused", async (t) => {
+    const { socket, room, events } = await inLobby(t);
+    const sent = room.publish("on its way").catch(({ code }) => code);
+    socket.say(message(13)); // a hole: leaves and joins
+    const waiting = room.publish("not sent").catch(({ code }) => code);
+    socket.say({ type: "error", ref: socket.all("join")[1].ref, code: "forbidden", message: "no", retryable: false });
+    assert.deepEqual([await sent, await waiting], ["undecided", "forbidden"]);
+    assert.deepEqual(events.left, [{ reason: "forbidden" }]);
+  });
+
   test("several of them, mixed with those of others, in a new term", async (t) => {
     const { socket, events, room } = await inLobby(t);
     const all = [1, 2, 3].map((data) => room.publish(data, { echo: false }));
@@ -531,6 +541,37 @@ describe("who is there", () => {
     assert.equal(room.online, 64);
   });
 
+  test("is not asked for again by who may not see it, until the connection or the token is another", async (t) => {
+    const all = await inLobby(t, { alive: true, answer: { online: 3 }, token: async () => "t", welcome: { expiresAtMs: START + 100_000 } });
+    const asked = async (socket) => {
+      const before = socket.all("members").length;
+      socket.say({ type: "presence", room: "lobby", event: "count", online: 4 });
+      await pass(5_000);
+      const found = socket.all("members");
+      if (found.length > before) socket.say({ type: "error", ref: found.at(-1).ref, code: "forbidden", message: "no", retryable: false });
+      await settle();
+      return found.length;
+    };
+    assert.deepEqual([await asked(all.socket), await asked(all.socket)], [1, 1]);
+    await pass(80_000);
+    all.socket.say({ type: "refreshed", ref: all.socket.only("refresh").ref, expiresAtMs: null });
+    assert.deepEqual([await asked(all.socket), await asked(all.socket)], [2, 2]);
+    const { socket, join } = await comeBack(all);
+    socket.say(joined(join, { term: "t1", seq: 10 }));
+    assert.deepEqual([await asked(socket), await asked(socket)], [1, 1]);
+    assert.deepEqual(all.seen.errors, []);
+  });
+
+  test("is one map all the time", async (t) => {
+    const all = await inLobby(t, { answer: { members: [ann] } });
+    const { present } = all.room;
+    assert.deepEqual([...present.keys()], ["a"]);
+    const { socket, join } = await comeBack(all);
+    socket.say(joined(join, { term: "t1", seq: 10, members: [bob] }));
+    assert.equal(all.room.present, present);
+    assert.deepEqual([...present.keys()], ["b"]);
+  });
+
   test("a large one is not", async (t) => {
     const { socket } = await inLobby(t);
     socket.say({ type: "presence", room: "lobby", event: "count", online: 5000 });
@@ -592,6 +633,34 @@ describe("leave()", () => {
     await pass(client.status.retryInMs);
     server.last.welcome();
     assert.equal(server.last.sent.length, 0);
+  });
+
+  test("is answered once, however the connection fares", async (t) => {
+    const all = await inLobby(t);
+    const other = all.client.join("other");
+    all.socket.say(joined(all.socket.all("join")[1]));
+    const sent = [1, 2].map((data) => watch(all.room.publish(data)));
+    const left = all.room.leave();
+    const { ref, id } = all.socket.all("publish")[0];
+    all.socket.say({ type: "ack", ref, id, room: "lobby", seq: 11, term: "t1" });
+    const kept = watch(other.publish(3));
+    all.server.last.drop();
+    await left;
+    await pass(all.client.status.retryInMs);
+    all.server.last.welcome();
+    all.server.last.say(joined(all.server.last.only("join")));
+    assert.deepEqual(all.server.last.all("publish").map(({ data }) => data), [3]);
+    assert.deepEqual([...sent, kept].map(({ state, code }) => code ?? state), ["resolved", "undecided", "pending"]);
+  });
+
+  test("in an ephemeral room rejects what was not sent with left, too", async (t) => {
+    const { socket, room } = await inLobby(t, { answer: { mode: "ephemeral", term: null, seq: null },
+      welcome: { limits: { publishRate: 10, messageBytes: 65_536 } } });
+    const outcomes = [1, 2].map((data) => watch(room.publish(data)));
+    assert.equal(socket.only("publish").data, 1, "the other waits for its turn");
+    room.leave();
+    await settle();
+    assert.deepEqual(outcomes.map(({ state, code }) => code ?? state), ["pending", "left"]);
   });
 
   test("and what was sent before is undecided when the connection breaks", async (t) => {
@@ -680,7 +749,20 @@ describe("rename()", () => {
     await assert.rejects(renamed, { code: "name_taken" });
     assert.equal(all.client.name, "ann");
     await assert.rejects(all.client.rename(""), { code: "bad_name" });
-    await assert.rejects(all.client.rename("é".repeat(33)), { code: "bad_name" });
+    for (const name of ["é".repeat(33), "a\tb", "\u0085", 5]) await assert.rejects(all.client.rename(name), { code: "bad_name" });
+  });
+
+  test("of several on their way, the last that was good stays", async (t) => {
+    const all = await inLobby(t, { name: "ann" });
+    const outcomes = ["good", "bad", "worse"].map((name) => all.client.rename(name).catch(({ code }) => code));
+    const [good, ...others] = all.socket.all("rename");
+    assert.equal(good.name, "good");
+    all.socket.say({ type: "members", ref: all.socket.all("members")[0].ref, room: "lobby", members: [], online: 1 });
+    for (const { ref } of others) all.socket.say({ type: "error", ref, code: "name_taken", message: "no", retryable: false });
+    assert.deepEqual(await Promise.all(outcomes), [undefined, "name_taken", "name_taken"]);
+    assert.equal(all.client.name, "good");
+    const { socket } = await comeBack(all);
+    assert.equal(socket.url.searchParams.get("name"), "good");
   });
 
   test("without a connection it goes with the next", async (t) => {

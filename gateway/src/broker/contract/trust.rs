@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use super::*;
 use crate::broker::redis::ACL_COMMANDS;
 use crate::broker::redis::test_tls::Authority;
-use crate::broker::{Answer, Beat, BrokerError, Farewell, Order, Range, RoomsQuestion, Target, Task};
+use crate::broker::{
+    Answer, Beat, BrokerError, Bucket, Claim, Farewell, Order, Quotas, Range, RoomsQuestion, Target, Task,
+};
+use crate::config::Rate;
 
 /// Every kind of call once.
 pub(super) async fn works(options: &RedisOptions) {
@@ -36,6 +39,12 @@ pub(super) async fn works(options: &RedisOptions) {
         most_claims: 1,
     };
     a.beat(&beat).await.expect("beat");
+    let (ann, bob) = (Subject::of("ann"), Subject::of("bob"));
+    for bucket in [Bucket::User(ann), Bucket::Room(room.clone())] {
+        a.take(&bucket, Rate { per_second: 9, burst: 9 }, 1).await.expect("taken");
+    }
+    assert_eq!(a.claim(&life, Claim { user: ann, own: 0, wanted: 1, most: 1 }).await, Ok(1));
+    a.set_users(&life, &[(ann, 1), (bob, 0)]).await.expect("set");
     a.beat(&Beat { number: 2, answered: 9, ..beat }).await.expect("beat");
     a.evict(&room, &life, None).await.expect("evict");
     assert_eq!(a.member(&room, client).await.expect("member"), None);

@@ -174,22 +174,28 @@ fn operation(kind: u8, rest: &[u8]) -> DecodeError {
 
 #[test]
 fn users_and_infos_that_break_their_rules_are_refused() {
-    assert_eq!(operation(4, b""), DecodeError::Record, "no kind");
-    assert_eq!(operation(1 | 32, b""), DecodeError::Record, "a flag that nobody knows");
-    assert_eq!(operation(1 | 8, b""), DecodeError::Record);
-    assert_eq!(operation(1 | 8, b"\x05ann"), DecodeError::Record, "shorter than it says");
-    assert_eq!(operation(1 | 8, b"\x00"), DecodeError::Name);
-    assert_eq!(operation(1 | 8, b"\x03a\nb"), DecodeError::Name);
-    assert_eq!(operation(1 | 8, b"\x02\xff\xff"), DecodeError::Name);
-    assert_eq!(operation(1 | 8, &[&[200][..], &[b'u'; 200]].concat()), DecodeError::Name);
-    assert_eq!(operation(1 | 8, b"\x01a{}"), DecodeError::Length, "an info without its flag");
-    assert_eq!(operation(1 | 16, b"\x02"), DecodeError::Record);
-    assert_eq!(operation(1 | 16, b"\xff\xff{}"), DecodeError::Record, "shorter than it says");
-    assert_eq!(operation(1 | 16, b"\x00\x00"), DecodeError::Json);
-    assert_eq!(operation(1 | 16, b"\x02\x001}"), DecodeError::Json);
-    assert_eq!(operation(1 | 16, b"\x03\x00\"\xff\""), DecodeError::Json);
-    let long = format!("\"{}\"", "i".repeat(1023));
-    assert_eq!(operation(1 | 16, &[&1025_u16.to_le_bytes()[..], long.as_bytes()].concat()), DecodeError::Json);
+    let long_user = [&[200][..], &[b'u'; 200]].concat();
+    let long_info = [&1025_u16.to_le_bytes()[..], b"\"", &[b'i'; 1023], b"\""].concat();
+    let cases: [(u8, &[u8], DecodeError); 15] = [
+        (4, b"", DecodeError::Record),      // no kind
+        (1 | 32, b"", DecodeError::Record), // a flag that nobody knows
+        (1 | 8, b"", DecodeError::Record),
+        (1 | 8, b"\x05ann", DecodeError::Record), // shorter than it says
+        (1 | 8, b"\x00", DecodeError::Name),
+        (1 | 8, b"\x03a\nb", DecodeError::Name),
+        (1 | 8, b"\x02\xff\xff", DecodeError::Name),
+        (1 | 8, &long_user, DecodeError::Name),
+        (1 | 8, b"\x01a{}", DecodeError::Length), // an info without its flag
+        (1 | 16, b"\x02", DecodeError::Record),
+        (1 | 16, b"\xff\xff{}", DecodeError::Record), // shorter than it says
+        (1 | 16, b"\x00\x00", DecodeError::Json),
+        (1 | 16, b"\x02\x001}", DecodeError::Json),
+        (1 | 16, b"\x03\x00\"\xff\"", DecodeError::Json),
+        (1 | 16, &long_info, DecodeError::Json),
+    ];
+    for (kind, rest, expected) in cases {
+        assert_eq!(operation(kind, rest), expected, "{kind} {:?}", &rest[..rest.len().min(9)]);
+    }
     for user in ["", "a\u{1f}b", &"u".repeat(129)] {
         let payload = durable(&[Record { user: Some(user.into()), ..record() }]);
         assert_eq!(error(payload), DecodeError::Name, "{user:?}");

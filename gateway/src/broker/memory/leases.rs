@@ -102,13 +102,17 @@ impl Leases {
         after: Option<&RoomName>,
         limit: usize,
     ) -> (Vec<RoomName>, bool) {
-        let from = after.max(question.after).map_or(Bound::Unbounded, Bound::Excluded);
+        let after = after.max(question.after);
+        let from = match (after, question.prefix) {
+            (after, Some(prefix)) if after.is_none_or(|after| after < prefix) => Bound::Included(prefix),
+            (Some(after), _) => Bound::Excluded(after),
+            (None, _) => Bound::Unbounded,
+        };
         let leased = self.rooms.iter().filter(|(life, _)| self.lives.contains_key(life.as_str()));
         // As many of each as are wanted in all: what is cut off lies behind them.
         let some = leased.flat_map(|(_, rooms)| {
             let rest = rooms.range((from, Bound::Unbounded));
-            let mine = rest.skip_while(|name| !question.is_about(name)).take_while(|name| question.is_about(name));
-            mine.take(limit + 1)
+            rest.take_while(|name| question.is_about(name)).take(limit + 1)
         });
         let names: BTreeSet<&RoomName> = some.collect();
         let more = names.len() > limit;

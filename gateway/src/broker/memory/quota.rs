@@ -1,5 +1,8 @@
 //! What a room or a user may take, on the memory broker. Part of it.
 
+use std::sync::PoisonError;
+use std::time::Instant;
+
 use async_trait::async_trait;
 
 use super::{MemoryBroker, now_us};
@@ -7,8 +10,6 @@ use crate::broker::quota::{Bucket, Claim, Quotas, Taken};
 use crate::broker::stats::Command;
 use crate::broker::{BrokerError, Incarnation, MAX_PAGE, Subject};
 use crate::config::Rate;
-use std::sync::PoisonError;
-use std::time::Instant;
 
 #[async_trait(?Send)]
 impl Quotas for MemoryBroker {

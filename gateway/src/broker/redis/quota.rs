@@ -73,29 +73,23 @@ async fn set_users(
     if counts.len() > MAX_PAGE {
         return Err(BrokerError::Rejected("at most 512 users in one call".into()));
     }
+    if counts.is_empty() {
+        return Ok(());
+    }
     let key = users_key(broker, incarnation.as_str());
-    let (mut set, mut gone) = (cmd("HSET"), cmd("HDEL"));
-    set.arg(&key);
-    gone.arg(&key);
-    let mut any = (false, false);
-    for (user, count) in counts {
-        if *count > 0 {
+    let (there, gone): (Vec<_>, Vec<_>) = counts.iter().partition(|(_, count)| *count > 0);
+    let mut both = pipe();
+    if !there.is_empty() {
+        let set = both.cmd("HSET").arg(&key);
+        for (user, count) in there {
             set.arg(user.tag()).arg(count);
-            any.0 = true;
-        } else {
-            gone.arg(user.tag());
-            any.1 = true;
         }
     }
-    let mut both = pipe();
-    if any.0 {
-        both.add_command(set);
-    }
-    if any.1 {
-        both.add_command(gone);
-    }
-    if any == (false, false) {
-        return Ok(());
+    if !gone.is_empty() {
+        let forget = both.cmd("HDEL").arg(&key);
+        for (user, _) in gone {
+            forget.arg(user.tag());
+        }
     }
     broker.topology.query_all::<Vec<i64>>(WHOLE, both).await.map(|_| ())
 }

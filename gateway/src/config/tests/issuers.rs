@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{Action, Settings};
+use super::super::{Action, Password, Settings};
 use super::{load, load_in};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -21,7 +21,7 @@ fn a_secret_may_stand_in_a_file_of_its_own() {
     let settings = from_file("[[issuers]]\nissuer = \"a\"\nsecret_file = \"key\"\n", &format!("{SECRET}\n"));
     let issuers = settings.expect("valid").issuers();
     let [issuer] = &issuers[..] else { panic!("{issuers:?}") };
-    assert_eq!(issuer.secret.as_ref().map(|secret| secret.expose()), Some(SECRET));
+    assert_eq!(issuer.secret.as_ref().map(Password::expose), Some(SECRET));
     assert!(!format!("{issuers:?}").contains(SECRET));
 }
 

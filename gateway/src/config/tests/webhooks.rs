@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{Action, EventKind, Settings};
+use super::super::{Action, EventKind, RoomPattern, Settings};
 use super::{load, load_in};
 
 const SECRET: &str = "0123456789abcdef";
@@ -25,7 +25,7 @@ fn one_receiver_is_made_of_settings() {
     let [webhook] = &settings.outward.webhooks[..] else { panic!("{settings:?}") };
     assert_eq!((&*webhook.name, webhook.url.as_str(), webhook.secret.expose()), ("default", "https://h/x?k=v", SECRET));
     assert_eq!(webhook.events, [EventKind::MemberLeft, EventKind::MessagePublished]);
-    let rooms: Vec<&str> = webhook.rooms.iter().map(|room| room.as_str()).collect();
+    let rooms: Vec<&str> = webhook.rooms.iter().map(RoomPattern::as_str).collect();
     assert_eq!(rooms, ["a*", "b?"]);
     assert!(!format!("{settings:?}").contains(SECRET));
 }

@@ -61,8 +61,8 @@ async fn others_see_who_somebody_is_on_every_worker() {
         away.rename(&ann.peer, &"Zoë".into(), None);
         assert_eq!(near.expect("presence").await["member"], shown(ann, "Zoë"));
         // Under a newer token something else may be told.
-        ann.peer.set_info(None);
-        away.rename(&ann.peer, &"Zoë".into(), None);
+        assert!(!ann.peer.set_info(Some(INFO.into())) && ann.peer.set_info(None));
+        away.show(&ann.peer);
         let without = json!({"id": ann.peer.id.to_string(), "name": "Zoë", "user": "u-\"ann\""});
         assert_eq!(near.expect("presence").await["member"], without);
         ann.peer.set_info(Some(INFO.into()));
@@ -168,6 +168,29 @@ async fn a_name_that_is_given_back_takes_nothing_along() {
         until("all to be told", all_told).await;
         assert_eq!(members(broker, &first).await, [ann.peer.member()]);
         assert!(members(broker, &second).await.contains(&ann.peer.member()));
+    })
+    .await;
+}
+
+/// Where names are unique, too: nobody has to be asked for what is no name.
+#[tokio::test]
+async fn what_is_new_about_somebody_is_shown_once_the_broker_is_back() {
+    local(async {
+        let node = Node::start(1, with_rooms("[[rooms]]\npattern = \"*\"\nunique_names = true\n"));
+        let (shard, room, broker) = (node.shard(), node.room(0), &node.workers[0].broker);
+        let mut ann = Client::connect_as(shard, "Ann", identity()).await;
+        shard.join(&ann.peer, room.clone(), None, Sight::FULL, None);
+        ann.expect("joined").await;
+        broker.presence_fails.replace(Some(BrokerError::Unavailable("away".into())));
+        assert!(ann.peer.set_info(Some("\"new\"".into())));
+        shard.show(&ann.peer);
+        let home = shard.home(&room).expect("open");
+        until("the broker to have failed", || home.state.borrow().roll.resting).await;
+        broker.presence_fails.replace(None);
+        until("all to be told", || home.state.borrow().roll.movements.is_empty()).await;
+        until("the answer", || !home.state.borrow().roll.calling).await;
+        assert_eq!(members(broker, &room).await, [ann.peer.member()]);
+        assert_eq!(ann.peer.member().info.as_deref(), Some("\"new\""));
     })
     .await;
 }

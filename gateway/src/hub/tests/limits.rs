@@ -97,12 +97,14 @@ async fn an_allowance_spares_the_broker_most_calls() {
         let node = Node::start(1, limited_room(10_000, 10_000));
         let (broker, room) = (&node.workers[0].broker, node.room(0));
         let mut client = Client::enter(node.shard(), &room).await;
+        let began = std::time::Instant::now();
         for number in 0..500 {
             publish(&client, &room, &number.to_string());
             assert_eq!(answers(&mut client, 1).await.1, [""; 0]);
         }
-        // Each asks for twice as much as the last; a machine that sleeps for long may let some of it lapse.
-        assert!(broker.calls.get() < 50, "{} calls for 500 publishes", broker.calls.get());
+        // Each asks for twice as much as the last: nine for 500, and nine again for each that a slow machine lets lapse.
+        let lapsed = began.elapsed().as_millis() as usize / 250;
+        assert!(broker.calls.get() <= 9 + 9 * lapsed, "{} calls for 500 publishes", broker.calls.get());
     })
     .await;
 }
@@ -203,7 +205,9 @@ async fn without_an_answer_the_rate_holds_for_the_node_alone() {
             }
         }
         assert!((5..=5 + began.elapsed().as_secs() + 1).contains(&acked), "{acked} of a burst of 5");
-        assert_eq!(node.workers[0].broker.calls.get(), 1, "who does not answer is not asked by each");
+        let calls = node.workers[0].broker.calls.get();
+        let most = 1 + began.elapsed().as_secs() as usize;
+        assert!((1..=most).contains(&calls), "{calls} calls: who does not answer is not asked by each");
     })
     .await;
 }
@@ -356,6 +360,25 @@ async fn what_no_session_sends_counts_as_what_members_send() {
         }
         let most = 5 + began.elapsed().as_secs() + 1;
         assert!(taken <= most, "{taken} of a burst of 5");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn postings_do_not_each_ask_a_broker_that_does_not_answer() {
+    local(async {
+        let node = Node::start(1, limited_room(1, 5));
+        let broker = &node.workers[0].broker;
+        broker.quotas_fail.set(true);
+        let began = std::time::Instant::now();
+        for number in 0..20 {
+            let data = bytes::Bytes::from_static(b"1");
+            let posting = Posting { id: None, subject: Subject::NOBODY, name: "b".into(), user: None, data };
+            let placed = node.shard().publish_for(&node.room(0), posting).await;
+            assert!(placed.is_ok(), "{number}: each room has its own rate: {placed:?}");
+        }
+        let most = 1 + began.elapsed().as_secs() as usize;
+        assert!((1..=most).contains(&broker.calls.get()), "{} calls", broker.calls.get());
     })
     .await;
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use roomcast_protocol::{ErrorCode, NodeId, RoomName};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::super::peer::Stop;
 use super::{Client, DEADLINE, Node, local, until};
 use crate::broker::{
-    Answer, Beat, Broker, BrokerStats, Event, Incarnation, MemoryBroker, NodeNote, Order, Orders as _, Target, Task,
+    Answer, Beat, Broker, BrokerStats, Directory as _, Event, Incarnation, MemoryBroker, NodeNote, Order, Orders as _,
+    Target, Task,
 };
 use crate::config::Settings;
 use crate::hub::{Carried, Identity, Shard, Sight};
@@ -184,13 +185,19 @@ async fn a_dead_node_counts_until_its_lease_runs_out() {
     local(async {
         let node = Node::start(1, Settings::default());
         lives(&node).await;
-        let _dead = Other::start_for(&node, "dead", Duration::from_millis(1500)).await;
+        let _dead = Other::start_for(&node, "dead", Duration::from_secs(4)).await;
         let give = async || {
             let nobody = Target::User("nobody".into());
             node.shard().disconnect_everywhere(nobody, true, None).await.expect("given")
         };
         assert_eq!(give().await, Carried { nodes: 2, answered: 1, refused: 0, hit: 0 });
-        assert_eq!(give().await, done(1, 0), "2 s later");
+        let alone = async {
+            while node.workers[0].broker.nodes().await.expect("nodes").len() > 1 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(DEADLINE, alone).await.expect("the lease to run out");
+        assert_eq!(give().await, done(1, 0));
     })
     .await;
 }

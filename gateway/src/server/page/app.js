@@ -11,6 +11,7 @@ import { say, tell } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const wide = matchMedia("(min-width: 761px)"); // on a phone, focus would bring up the keyboard unasked
 const COLUMN = 380; // px that a room needs to stand beside another
+const COPIED = 5000; // ms that it is said
 const ROOM_ID = /^[A-Za-z0-9_.~-]{1,128}$/;
 
 const rooms = new Map(); // room id -> RoomView, in the order of the list
@@ -48,7 +49,8 @@ const app = {
 function connect() {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   const name = $("name").value.trim() || undefined;
-  const made = new Roomcast(`${scheme}//${location.host}/connect`, { name, token: thisTab.get("token") ?? undefined });
+  const made = new Roomcast(`${scheme}//${location.host}/connect`, { token: thisTab.get("token") ?? undefined });
+  if (name) made.rename(name); // one that cannot be is left out
   client = made;
   made.on("status", (now) => made === client && status(now));
   made.on("error", () => {}); // told by status, or by the room it happened in
@@ -133,8 +135,10 @@ function enter(id) {
   let view = rooms.get(id);
   if (!view) {
     view = new RoomView(app, id);
+    view.tab = tabOf(view);
     rooms.set(id, view);
     $("rooms").append(view.root);
+    $("tabs").append(view.tab.item);
     if (video) view.call = new Call(video, view);
   }
   front(view);
@@ -148,6 +152,7 @@ function front(view, focus = true) {
   const hash = view ? `#room=${encodeURIComponent(view.id)}` : "";
   if (location.hash !== hash) history.replaceState(null, "", location.pathname + location.search + hash);
   arrange();
+  view?.tab.item.scrollIntoView({ block: "nearest", inline: "nearest" });
   if (view && focus && wide.matches && !$("settings").open) view.focusable.focus();
 }
 
@@ -168,34 +173,39 @@ function forget(view) {
   rooms.delete(view.id);
   recent = recent.filter((other) => other !== view);
   view.root.remove();
+  view.tab.item.remove();
   front(recent[0] ?? null);
   if (!recent.length) $("join-room").focus();
 }
 
+// A room's place in the list. It is there as long as the room, so that a message does not take it from under the pointer.
+function tabOf(view) {
+  const [item, button, badge] = [element("li"), element("button"), element("span", "badge")];
+  Object.assign(button, { type: "button", title: view.id, onclick: () => front(view) });
+  button.append(element("span", "label", view.id));
+  item.append(button);
+  return { item, button, badge };
+}
+
 function list() {
   const shown = visible();
-  const held = $("tabs").contains(document.activeElement);
   $("tabs").hidden = rooms.size === 0;
-  $("tabs").replaceChildren(...[...rooms.values()].map((view) => {
-    const item = element("li");
-    const button = element("button", shown.includes(view) ? "beside" : "");
-    Object.assign(button, { type: "button", title: view.id, onclick: () => front(view) });
+  for (const view of rooms.values()) {
+    const { button, badge } = view.tab;
+    button.classList.toggle("beside", shown.includes(view));
     button.tabIndex = view === current ? 0 : -1;
-    if (view === current) button.ariaCurrent = "true";
-    button.append(element("span", "label", view.id));
-    if (view.unread) {
-      const badge = element("span", "badge");
-      tell(badge, "unread", { count: view.unread });
-      button.append(badge);
-    }
-    item.append(button);
-    return item;
-  }));
-  if (held) inList();
+    button.ariaCurrent = view === current ? "true" : null;
+    if (view.unread) tell(badge, "unread", { count: view.unread });
+    if (view.unread && !badge.isConnected) button.append(badge);
+    if (!view.unread) badge.remove();
+  }
+  if ($("tabs").contains(document.activeElement)) inList();
   const unread = [...rooms.values()].reduce((sum, view) => sum + view.unread, 0);
   document.title = `${unread ? `(${unread}) ` : ""}${current ? `${current.id} · ` : ""}Roomcast`;
 }
 
+// Where the focus belongs when it has no other place.
+const home = () => (current?.focusable ?? $("join-room")).focus();
 const inList = () => $("tabs").querySelector("[aria-current]")?.focus();
 
 function step(by) {
@@ -208,10 +218,13 @@ function step(by) {
 
 // ---- what is said on the page's own behalf
 
+let fading;
 function notice(key, values, good = false) {
+  clearTimeout(fading);
   $("notice").hidden = !key;
   $("notice").classList.toggle("good", good);
-  if (key) tell($("notice"), key, values);
+  if (key) tell($("notice-text"), key, values);
+  if (key === "copied") fading = setTimeout(notice, COPIED);
 }
 
 // For those who listen: one sentence at a time, and none for what they did themselves.
@@ -232,7 +245,7 @@ function heard(view, message) {
 function readOut() {
   const here = burst.filter(([view]) => view === current);
   const [view, message] = burst[0];
-  if (burst.length > 3 || (burst.length > 1 && !here.length)) announce(say("heardMany", { count: burst.length }));
+  if (burst.length > 3 || (burst.length > 1 && !here.length)) announce(say("newMessages", { count: burst.length }));
   else if (here.length) announce(here.map(([, { from, data }]) => say("heard", { name: from.name, text: textOf(data).slice(0, 300) })).join(". "));
   else announce(say("heardIn", { room: view.id, name: message.from.name }));
   burst = [];
@@ -259,14 +272,18 @@ function nameProblem(key, values) {
   } else $("name").removeAttribute("aria-describedby");
 }
 
+function asItWas() {
+  $("name").value = always.get("name") ?? "";
+  nameProblem();
+}
+
 async function rename() {
   const name = $("name").value.trim();
-  if (!name) return;
+  if (!name) return asItWas();
   const own = app.name;
   try {
-    if (new TextEncoder().encode(name).length > 64) throw Object.assign(new Error(name), { code: "bad_name" });
+    await client.rename(name);
     if (client.status.state === "closed") connectAnew(); // which takes the name from the field
-    else await client.rename(name);
   } catch (error) {
     nameProblem({ name_taken: "nameTaken", forbidden: "nameFixed", rate_limited: "nameFast", bad_name: "nameBad" }[error.code] ?? "nameOther", { name, own });
     return setTimeout(() => $("name").focus()); // after whatever else the key that was pressed does
@@ -292,12 +309,16 @@ $("columns").onclick = () => {
 $("name").onchange = rename;
 $("name-form").onsubmit = (event) => {
   event.preventDefault();
-  (current?.focusable ?? $("join-room")).focus(); // leaving the field is what changes the name
+  home(); // leaving the field is what changes the name
 };
 $("retry").onclick = () => client.connect();
+$("notice-close").onclick = () => {
+  notice();
+  if (wide.matches) home();
+};
 $("skip").onclick = (event) => {
   event.preventDefault();
-  (current?.focusable ?? $("join-room")).focus();
+  home();
 };
 $("tabs").onkeydown = (event) => {
   const by = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
@@ -314,12 +335,9 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     $("settings").showModal();
   } else if (event.key === "Escape") {
-    if (document.activeElement === $("name")) { // as it was
-      $("name").value = always.get("name") ?? "";
-      nameProblem();
-    }
+    if (document.activeElement === $("name")) asItWas();
     if (document.activeElement === current?.focusable) inList();
-    else (current?.focusable ?? $("join-room")).focus();
+    else home();
   }
 });
 addEventListener("hashchange", () => {
@@ -342,7 +360,7 @@ const said = address();
 if (said.token) thisTab.set("token", said.token);
 $("name").value = always.get("name") ?? "";
 $("columns").ariaPressed = String(always.get("columns") !== "off");
-settings({ retold: () => client && list(), token: useToken });
+settings(useToken);
 connect();
 for (const id of [...thisTab.list("rooms"), ...said.rooms]) enter(id);
 if (said.rooms.length) front(rooms.get(said.rooms.at(-1)) ?? current);

@@ -152,7 +152,12 @@ export class Log {
   // so it takes its place now, and what comes later only corrects the time.
   stored(key, { seq, duplicate }) {
     const line = this.#pending.get(key);
-    if (!line || (seq === undefined && !duplicate)) return;
+    if (!line) return;
+    if (seq === undefined && !duplicate) { // of an ephemeral room: if the message itself is lost on the way, it was sent
+      line.classList.remove("waiting");
+      line.querySelector(".state").hidden = true;
+      return;
+    }
     this.#forgetPending(key);
     if (seq === undefined || this.#bySeq.has(seq)) return;
     const placed = this.#line({ ...line.message, seq, ts: Date.now() }, true);
@@ -274,7 +279,7 @@ export class Log {
   #mark(unseen) {
     this.#unseen = unseen;
     this.#below.hidden = !unseen;
-    if (unseen) tell(this.#below, "newBelow", { count: unseen });
+    if (unseen) tell(this.#below, "newMessages", { count: unseen });
   }
 
   name(room) {

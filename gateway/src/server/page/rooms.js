@@ -2,15 +2,19 @@
 // client library and knows nothing of other rooms; what concerns the page goes to `app`.
 
 import { element, Log, tone } from "./log.js";
-import { label, retell, say, tell } from "./words.js";
+import { compare, label, retell, say, tell } from "./words.js";
 
 const PATIENCE = 120_000; // ms that a message may wait for a connection; its id is remembered for longer
 const SLOW = 3000; // ms after which a message on its way says so
 const PAGE = 50; // messages or members loaded at a time
 
 // Why a message was not sent, why a room cannot be entered: by the protocol's codes and those of the client library.
-const WHY = { too_large: "whyTooLarge", forbidden: "whyForbidden", storage_full: "whyFull", timeout: "whyTime", not_connected: "whyTime" };
+const WHY = { too_large: "whyTooLarge", forbidden: "whyForbidden", storage_full: "whyFull", timeout: "whyTime", not_connected: "whyTime",
+  stopped: "whyTime", closed: "whyTime" };
 const REFUSED = { forbidden: "refusedForbidden", room_limit: "refusedLimit", name_taken: "refusedName", removed: "removed" };
+
+const PARTS = { title: "h2", online: ".online", call: ".call", copy: ".copy", leave: ".leave", stage: ".stage", notice: ".room-notice",
+  people: ".people", list: ".people ul", more: ".more", form: ".composer", text: "textarea" };
 
 export class RoomView {
   #app; #room; #parts;
@@ -26,12 +30,7 @@ export class RoomView {
     const root = document.getElementById("room-template").content.firstElementChild.cloneNode(true);
     retell(root);
     this.root = root;
-    const part = (name) => root.querySelector(name);
-    this.#parts = {
-      ...{ title: part("h2"), online: part(".online"), copy: part(".copy"), leave: part(".leave"), notice: part(".room-notice") },
-      ...{ people: part(".people"), list: part(".people ul"), more: part(".more"), form: part(".composer"), text: part("textarea") },
-      ...{ call: part(".call"), stage: part(".stage") },
-    };
+    this.#parts = Object.fromEntries(Object.entries(PARTS).map(([name, selector]) => [name, root.querySelector(selector)]));
     this.log = new Log(root, () => this.#loadOlder());
     this.#dress();
     this.#act();
@@ -151,10 +150,10 @@ export class RoomView {
   // ---- who is there
 
   #presence({ event, member, was }) {
-    const here = [...this.#room.present.values()];
-    if (event === "join" && !this.#app.isMine(member.id)) this.log.system("cameIn", { name: member.name });
-    // Whoever comes back from a node that died leaves once more when its lease is over: that is no news.
-    if (event === "leave" && was && !here.some(({ name }) => name === member.name)) this.log.system("left", { name: member.name });
+    // Whoever comes back from a node that died is there twice until its lease is over: neither the one nor the other is news.
+    const twice = [...this.#room.present.values()].some(({ id, name }) => id !== member?.id && name === member?.name);
+    if (event === "join" && !twice && !this.#app.isMine(member.id)) this.log.system("cameIn", { name: member.name });
+    if (event === "leave" && !twice && was) this.log.system("left", { name: member.name });
     if (event === "leave") this.#more.delete(member.id);
     if (event === "rename" && was) this.log.system("renamed", { old: was, name: member.name });
     this.#paint();
@@ -164,7 +163,9 @@ export class RoomView {
     const { online, people, list, more } = this.#parts;
     const known = new Map([...this.#more, ...this.#room.present]);
     tell(online, "online", { count: this.#room.online });
-    list.replaceChildren(...[...known.values()].map(({ id, name, user }) => {
+    const me = known.get(this.#app.me);
+    const others = [...known.values()].filter((member) => member !== me).sort((a, b) => compare(a.name, b.name));
+    list.replaceChildren(...[...(me ? [me] : []), ...others].map(({ id, name, user }) => {
       const item = element("li", tone({ user, name }));
       if (user) item.title = user;
       const words = element("span");

@@ -74,7 +74,7 @@ export const russian = {
   copyLabel: "Ссылка: {room}",
   messagesOf: "Сообщения в комнате {room}",
   messageTo: "Сообщение в комнату {room}",
-  write: "Напишите сообщение",
+  write: "Сообщение",
   send: "Отправить",
   older: "Более ранние",
   olderLoaded: {
@@ -85,7 +85,7 @@ export const russian = {
   },
   nothingOlder: "Более ранних сообщений нет",
   historyGone: "Не удалось загрузить более ранние сообщения. Попробуйте ещё раз.",
-  newBelow: {
+  newMessages: {
     one: "{count} новое сообщение",
     few: "{count} новых сообщения",
     many: "{count} новых сообщений",
@@ -102,7 +102,6 @@ export const russian = {
   discard: "Удалить",
   whyTooLarge: "слишком длинное",
   whyForbidden: "писать сюда нельзя",
-  refusedName: "Ваше имя здесь уже занято. Чтобы войти, выберите другое.",
   whyNotIn: "вы не в комнате",
   whyTime: "не было связи",
   whyOther: "сервер отказал ({code})",
@@ -122,21 +121,15 @@ export const russian = {
   entering: "Входим…",
   refusedForbidden: "Входить в эту комнату вам нельзя.",
   refusedLimit: "Больше комнат открыть нельзя. Сначала выйдите из какой-нибудь.",
+  refusedName: "Ваше имя здесь уже занято. Чтобы войти, выберите другое.",
   refused: "Войти в комнату нельзя ({code}).",
   refusedOther: "Сейчас в комнату не войти ({code}). Пробуем снова.",
   failed: "Не получилось: {message} ({code})",
 
   heard: "{name}: {text}",
-  heardMany: {
-    one: "{count} новое сообщение",
-    few: "{count} новых сообщения",
-    many: "{count} новых сообщений",
-    other: "{count} нового сообщения",
-  },
   heardIn: "Новое сообщение в комнате {room}, автор {name}",
 
   call: "Видеозвонок",
-  callLabel: "Видеозвонок",
   callLeave: "Выйти из звонка",
   callJoining: "Подключаемся к звонку…",
   callMute: "Выключить звук",

@@ -46,10 +46,10 @@ function theme(wanted) {
   else delete document.documentElement.dataset.theme;
 }
 
-// `retold`: the language is another now. `token`: one was given.
-export function settings({ retold, token }) {
+// `useToken` is called with one that was given.
+export function settings(useToken) {
   const dialog = $("settings");
-  for (const [id, apply] of [["language", (value) => { speak(value); retold(); }], ["theme", theme]]) {
+  for (const [id, apply] of [["language", speak], ["theme", theme]]) {
     $(id).value = always.get(id) ?? "";
     apply($(id).value);
     $(id).onchange = () => {
@@ -65,7 +65,7 @@ export function settings({ retold, token }) {
     const given = $("token").value.trim();
     $("token").value = "";
     dialog.close();
-    if (given) token(given);
+    if (given) useToken(given);
   };
 }
 

@@ -13,6 +13,7 @@ let words = english;
 let plural = new Intl.PluralRules("en");
 let locale = "en"; // the language, as it is spoken where the browser is
 let number = new Intl.NumberFormat("en");
+let collator = new Intl.Collator("en", { numeric: true });
 
 // The wanted language, or without one the first of the browser's that the page has.
 export function speak(wanted) {
@@ -22,6 +23,7 @@ export function speak(wanted) {
   words = LANGUAGES[language];
   plural = new Intl.PluralRules(language);
   number = new Intl.NumberFormat(locale);
+  collator = new Intl.Collator(locale, { numeric: true });
   document.documentElement.lang = language;
   retell(document);
 }
@@ -34,6 +36,8 @@ function pattern(key, values) {
 
 const parts = (key, values) => pattern(key, values).split(/\{(\w+)\}/);
 const shown = (value) => (typeof value === "number" ? number.format(value) : String(value));
+
+export const compare = (a, b) => collator.compare(a, b); // which of two texts comes first
 
 // As a string, for titles, attributes and what is read out.
 export function say(key, values = {}) {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::nodes;
 use crate::support::{Client, Links, Network, Node, Proxy, Redis, eventually, room};
@@ -13,6 +13,7 @@ use crate::support::{Client, Links, Network, Node, Proxy, Redis, eventually, roo
 const PROMISE: Duration = Duration::from_secs(20);
 /// Leases that a test can wait for and that a busy machine can keep.
 const SHORT: [&str; 4] = ["--lease-beat", "500ms", "--lease-expiry", "3s"];
+const EXPIRY: Duration = Duration::from_secs(3);
 
 /// Who is in a room, as a client's node lists them, and how many it says they are.
 async fn members(client: &mut Client, room: &str) -> (BTreeSet<String>, u64) {
@@ -220,7 +221,7 @@ async fn members_are_back_when_redis_forgot_them() {
 #[tokio::test]
 async fn an_outage_of_redis_removes_nobody() {
     let mut redis = Redis::start_durable().await;
-    let nodes = nodes(&redis, 2, &["--lease-beat", "500ms", "--lease-expiry", "1500ms"]).await;
+    let nodes = nodes(&redis, 2, &SHORT).await;
     let name = room();
     let (mut ana, _) = Client::enter(&nodes[0], &name).await;
     let (mut bo, _) = Client::enter(&nodes[1], &name).await;
@@ -228,11 +229,12 @@ async fn an_outage_of_redis_removes_nobody() {
     ana.presence("join").await;
     for _ in 0..2 {
         redis.stop().await;
+        let stopped = Instant::now();
         for node in &nodes {
             node.wait_ready(false).await;
         }
-        // Only time makes leases run out.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        // No lease was given later.
+        sleep_until(stopped + EXPIRY).await;
         redis.resume().await;
         for node in &nodes {
             node.wait_ready(true).await;

@@ -16,7 +16,8 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
-    task::JoinHandle,
+    sync::{Notify, watch},
+    task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -25,6 +26,9 @@ use super::{eventually, within};
 /// What signs the calls of every test.
 pub const SECRET: &str = "a secret of the tests";
 
+/// Where it is called, to the letter; elsewhere there is nothing.
+const PATH: &str = "/hook?of=tests";
+
 /// How a call is answered.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -32,6 +36,8 @@ pub enum Reply {
     Status(u16, Vec<(&'static str, String)>, String),
     /// The same, after a while.
     Late(Duration, u16),
+    /// With 200, once the test says so.
+    Held(Arc<Notify>),
     /// Never.
     Never,
     /// With 200 and a body that does not end.
@@ -76,7 +82,7 @@ pub struct Receiver {
     scheme: &'static str,
     tls: Option<TlsAcceptor>,
     state: Arc<Mutex<State>>,
-    task: Option<JoinHandle<()>>,
+    task: Option<(JoinHandle<()>, watch::Sender<bool>)>,
 }
 
 impl Receiver {
@@ -101,30 +107,39 @@ impl Receiver {
 
     fn listen(&mut self, listener: TcpListener) {
         let (state, tls) = (Arc::clone(&self.state), self.tls.clone());
-        self.task = Some(tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
+        let (stop, stopped) = watch::channel(false);
+        let serve_all = async move {
+            let mut connections = JoinSet::new();
+            let mut over = stopped.clone();
             loop {
-                let Ok((stream, peer)) = listener.accept().await else { continue };
-                let (state, tls) = (Arc::clone(&state), tls.clone());
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = over.wait_for(|over| *over) => break,
+                };
+                let Ok((stream, peer)) = accepted else { continue };
+                let (state, tls, stopped) = (Arc::clone(&state), tls.clone(), stopped.clone());
                 connections.spawn(async move {
                     match tls {
-                        None => serve(stream, peer, state).await,
+                        None => serve(stream, peer, state, stopped).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, peer, state).await;
+                                serve(stream, peer, state, stopped).await;
                             }
                         }
                     }
                 });
             }
-        }));
+            drop(listener);
+            while connections.join_next().await.is_some() {}
+        };
+        self.task = Some((tokio::spawn(serve_all), stop));
     }
 
-    /// Nobody is there any more; connections break.
+    /// Nobody is there any more. What was taken is answered first: whoever called would else call again.
     pub async fn stop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            let _ = task.await;
+        if let Some((task, stop)) = self.task.take() {
+            stop.send_replace(true);
+            within("the last calls to be answered", task).await.unwrap();
         }
     }
 
@@ -142,7 +157,7 @@ impl Receiver {
 
     pub fn url(&self) -> String {
         let host = if self.tls.is_some() { "localhost".to_owned() } else { self.addr.ip().to_string() };
-        format!("{}://{host}:{}/hook", self.scheme, self.addr.port())
+        format!("{}://{host}:{}{PATH}", self.scheme, self.addr.port())
     }
 
     /// How the next calls are answered, one each; then all is taken again.
@@ -200,7 +215,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
+        if let Some((task, _)) = &self.task {
             task.abort();
         }
     }
@@ -210,12 +225,18 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     state: Arc<Mutex<State>>,
+    mut stopped: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |request| {
         let state = Arc::clone(&state);
         async move { Ok::<_, Infallible>(take(request, peer, state).await) }
     });
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let mut connection = std::pin::pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
 
 /// One that is counted as open.
@@ -242,6 +263,7 @@ async fn take(
     state: Arc<Mutex<State>>,
 ) -> Response<BoxBody<Bytes, Infallible>> {
     let _open = Open::new(&state);
+    let is_here = request.uri() == PATH;
     let signature =
         request.headers().get("roomcast-signature").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let Ok(body) = request.into_body().collect().await else { return answered(400, &[], String::new()) };
@@ -251,6 +273,7 @@ async fn take(
     let reply = {
         let mut state = state.lock().unwrap();
         let reply = match state.next.pop_front() {
+            _ if !is_here => Reply::status(404),
             _ if !is_signed => Reply::status(401),
             Some(reply) => reply,
             None => state.answering.as_mut().map_or(Reply::status(200), |answering| answering(&json)),
@@ -258,7 +281,7 @@ async fn take(
         let status = match &reply {
             Reply::Status(status, ..) | Reply::Late(_, status) => *status,
             Reply::Never => 0,
-            Reply::Endless => 200,
+            Reply::Held(_) | Reply::Endless => 200,
         };
         state.calls.push(Taken { body: json, status, at: Instant::now(), peer });
         reply
@@ -268,6 +291,10 @@ async fn take(
         Reply::Late(time, status) => {
             tokio::time::sleep(time).await;
             answered(status, &[], String::new())
+        }
+        Reply::Held(until) => {
+            until.notified().await;
+            answered(200, &[], String::new())
         }
         Reply::Never => std::future::pending().await,
         Reply::Endless => {

@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
 
 use super::{args, assert_unique};
 use crate::support::{Client, Links, Network, Node, Proxy, Receiver, Redis, room, within};
 
 /// Leases that a test can wait for and that a busy machine can keep.
 const SHORT: [&str; 4] = ["--lease-beat", "500ms", "--lease-expiry", "3s"];
+const EXPIRY: Duration = Duration::from_secs(3);
 
 async fn join(url: &str, id: &str, receiver: &Receiver, more: &[&str]) -> Node {
     let args = args(receiver);
@@ -153,11 +155,12 @@ async fn an_outage_of_redis_is_no_news() {
     let (_bo, _) = Client::enter(&two, &name).await;
     receiver.until_count(3).await;
     redis.stop().await;
+    let stopped = Instant::now();
     for node in [&one, &two] {
         node.wait_ready(false).await;
     }
-    // Only time makes leases run out.
-    tokio::time::sleep(Duration::from_millis(3500)).await;
+    // No lease was given later.
+    sleep_until(stopped + EXPIRY).await;
     ana.send(json!({"type": "rename", "name": "Anna"})).await;
     redis.resume().await;
     for node in [&one, &two] {

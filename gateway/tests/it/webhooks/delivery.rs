@@ -1,6 +1,12 @@
 //! What becomes of events whose receiver is away, slow or hostile.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
@@ -9,6 +15,7 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::{assert_unique, start};
 use crate::support::{Client, Node, Receiver, Reply, room, until_logged};
@@ -68,7 +75,9 @@ async fn who_asks_for_time_gets_it_and_what_failed_comes_again() {
     let first = &calls[0].body["events"][0]["id"];
     assert!(calls[..5].iter().all(|call| call.body["events"][0]["id"] == *first), "the same event, under one id");
     assert!(calls[3].at - calls[2].at >= Duration::from_secs(2), "two seconds were asked for");
-    for (outcome, count) in [("taken", 1.0), ("later", 4.0), ("refused", 0.0)] {
+    // The second event travels with the first, or behind it.
+    let taken = calls.iter().filter(|call| call.status == 200).count() as f64;
+    for (outcome, count) in [("taken", taken), ("later", 4.0), ("refused", 0.0)] {
         let label = format!("outcome=\"{outcome}\"");
         let counted = node.reaches("roomcast_webhook_calls_total", &[&label], count).await;
         assert!(counted < count + 0.5, "{outcome}: {counted}");
@@ -105,7 +114,8 @@ async fn what_is_refused_is_dropped_and_redirects_are_not_followed() {
 async fn a_hostile_receiver_costs_nothing_but_its_own_events() {
     let receiver = Receiver::start().await;
     receiver.answer_next([Reply::Endless, Reply::Never, Reply::Endless]);
-    let node = start(&receiver, &["--webhook-timeout", "500ms", "--webhook-batch", "1"]).await;
+    // Long enough for all that are answered, however busy the machine is.
+    let node = start(&receiver, &["--webhook-timeout", "3s", "--webhook-batch", "1"]).await;
     let name = room();
     let (mut ana, _) = Client::enter(&node, &name).await;
     let (before, _) = node.memory();
@@ -122,16 +132,16 @@ async fn a_hostile_receiver_costs_nothing_but_its_own_events() {
 #[tokio::test]
 async fn a_full_queue_drops_the_oldest_and_counts() {
     let receiver = Receiver::start().await;
-    let gate = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let open = std::sync::Arc::clone(&gate);
-    receiver.answer(move |_| Reply::status(if open.load(std::sync::atomic::Ordering::Relaxed) { 200 } else { 503 }));
+    let gate = Arc::new(AtomicBool::new(false));
+    let open = Arc::clone(&gate);
+    receiver.answer(move |_| Reply::status(if open.load(Ordering::Relaxed) { 200 } else { 503 }));
     let node = start(&receiver, &["--webhook-queue", "10", "--webhook-batch", "5"]).await;
     let name = room();
     let (mut ana, _) = Client::enter(&node, &name).await;
     receiver.until_calls(1).await;
     publish(&mut ana, &name, 0..100).await;
     assert!(node.metric("roomcast_webhook_queue_events", &[]).await < 10.5);
-    gate.store(true, std::sync::atomic::Ordering::Relaxed);
+    gate.store(true, Ordering::Relaxed);
     let events = receiver
         .until("the last one", |events| events.last().is_some_and(|event| event["message"]["data"] == 99))
         .await;
@@ -166,14 +176,16 @@ async fn what_fails_for_too_long_is_given_up() {
 #[tokio::test]
 async fn many_events_travel_together() {
     let receiver = Receiver::start().await;
-    receiver.answer_next([Reply::Late(Duration::from_millis(300), 200)]);
+    let gate = Arc::new(Notify::new());
+    receiver.answer_next([Reply::Held(Arc::clone(&gate))]);
     let node = start(&receiver, &[]).await;
     let name = room();
     let (mut ana, _) = Client::enter(&node, &name).await;
     publish(&mut ana, &name, 0..60).await;
+    gate.notify_one();
     receiver.until_count(62).await;
     let calls = receiver.calls();
-    assert!(calls.len() < 40, "{} calls for 62 events", calls.len());
+    assert!(calls.len() <= 2, "{} calls for 62 events", calls.len());
     assert!(calls.iter().all(|call| call.peer == calls[0].peer), "over one connection");
 }
 

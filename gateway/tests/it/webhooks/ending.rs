@@ -5,7 +5,20 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{assert_unique, facts, start};
-use crate::support::{Client, Receiver, Reply, room};
+use crate::support::{Client, Node, Receiver, Reply, room};
+
+/// A node whose receiver went away with the first two events, and a client that published five messages since.
+async fn left_alone(receiver: &mut Receiver, args: &[&str]) -> (Node, Client) {
+    let node = start(receiver, &[&["--drain-window", "0s"], args].concat()).await;
+    let name = room();
+    let (mut client, _) = Client::enter(&node, &name).await;
+    receiver.until_count(2).await;
+    receiver.stop().await;
+    for number in 0..5 {
+        client.publish(&name, json!(number)).await;
+    }
+    (node, client)
+}
 
 #[tokio::test]
 async fn a_drain_sends_everything_first() {
@@ -38,15 +51,7 @@ async fn a_drain_sends_everything_first() {
 #[tokio::test]
 async fn a_receiver_that_is_away_does_not_keep_the_node() {
     let mut receiver = Receiver::start().await;
-    let args = ["--drain-window", "0s", "--shutdown-timeout", "3s"];
-    let mut node = start(&receiver, &args).await;
-    let name = room();
-    let (mut ana, _) = Client::enter(&node, &name).await;
-    receiver.until_count(2).await;
-    receiver.stop().await;
-    for number in 0..5 {
-        ana.publish(&name, json!(number)).await;
-    }
+    let (mut node, _ana) = left_alone(&mut receiver, &["--shutdown-timeout", "3s"]).await;
     node.terminate();
     assert_eq!(node.ended().await.code(), Some(0));
     let log = node.log();
@@ -58,14 +63,7 @@ async fn a_receiver_that_is_away_does_not_keep_the_node() {
 #[tokio::test]
 async fn a_receiver_that_comes_back_during_the_drain_gets_the_rest() {
     let mut receiver = Receiver::start().await;
-    let mut node = start(&receiver, &["--drain-window", "0s"]).await;
-    let name = room();
-    let (mut ana, _) = Client::enter(&node, &name).await;
-    receiver.until_count(2).await;
-    receiver.stop().await;
-    for number in 0..5 {
-        ana.publish(&name, json!(number)).await;
-    }
+    let (mut node, mut ana) = left_alone(&mut receiver, &[]).await;
     node.terminate();
     assert_eq!(ana.close_code().await, 1012);
     receiver.resume().await;
