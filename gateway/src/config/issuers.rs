@@ -119,10 +119,7 @@ pub(super) fn tables(path: &Path, entries: Vec<Value>) -> Result<Vec<IssuerTable
         return Err(broken(entries.len(), format!("expected at most {MAX_ISSUERS}")));
     }
     let read = |(index, entry): (usize, Value)| {
-        // Said here, since the parser's words would show it.
-        if entry.get("secret").is_some_and(|secret| !secret.is_str()) {
-            return Err(broken(index + 1, "secret: expected a text in quotes".to_owned()));
-        }
+        Password::must_be_text(&entry).map_err(|problem| broken(index + 1, problem))?;
         let table: Result<IssuerTable, toml::de::Error> = entry.try_into();
         let mut table = table.map_err(|error| broken(index + 1, error.message().to_owned()))?;
         table.secret = Password::or_of_file(table.secret.take(), table.secret_file.as_deref(), path)

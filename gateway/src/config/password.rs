@@ -27,6 +27,14 @@ impl Password {
         password.filter(|password| !password.0.is_empty())
     }
 
+    /// Refuses a table whose `secret` is no text. Said here, since the parser's words would show it.
+    pub(super) fn must_be_text(table: &toml::Value) -> Result<(), String> {
+        match table.get("secret") {
+            Some(secret) if !secret.is_str() => Err("secret: expected a text in quotes".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
     /// The `secret` of a table, or what stands in its `secret_file`, which is looked for beside `table_file`. A new line at
     /// the end is the editor's.
     pub(super) fn or_of_file(

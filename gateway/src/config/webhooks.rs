@@ -110,6 +110,7 @@ pub(super) fn entries(path: &Path, values: Vec<Value>) -> Result<Vec<Entry>, Con
     let mut names = HashSet::from([DEFAULT_NAME.to_owned()]);
     for (index, value) in values.into_iter().enumerate() {
         let broken = |problem| ConfigError::Webhooks { path: path.to_owned(), index: index + 1, problem };
+        Password::must_be_text(&value).map_err(broken)?;
         let raw: Raw = value.try_into().map_err(|error: toml::de::Error| broken(error.message().to_owned()))?;
         let entry = checked(path, index + 1, raw).map_err(broken)?;
         if !names.insert(entry.name.clone()) {

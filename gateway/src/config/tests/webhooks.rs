@@ -95,12 +95,16 @@ fn what_cannot_work_is_refused_with_words() {
         (format!("{hook}rooms = [\"\"]"), "rooms: expected 1 to 128"),
         ("[[webhooks]]\nurl = \"https://h/\"\nsecret_file = \"nowhere\"".to_owned(), "nowhere: No such file"),
         ("[[webhooks]]\nurl = \"https://h/\"\nsecret = \"hunter2\"".to_owned(), "secret: expected at least 16 bytes"),
+        (
+            "[[webhooks]]\nurl = \"https://h/\"\nsecret = 7777777777777777".to_owned(),
+            "secret: expected a text in quotes",
+        ),
         ("[[webhooks]]\nurl = \"https://h/\"".to_owned(), "expected a secret to sign what webhook \"1\" is told"),
         (hook.repeat(17), "17 [[webhooks]]: expected at most 16"),
     ] {
         let error = from_file(&text, &[]).expect_err(&text);
         assert!(error.contains(words), "{text}: {error}");
-        assert!(!error.contains("hunter2") && !error.contains(SECRET), "{error}");
+        assert!(!error.contains("hunter2") && !error.contains("7777") && !error.contains(SECRET), "{error}");
     }
 }
 
