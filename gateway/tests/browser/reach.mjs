@@ -184,13 +184,20 @@ try {
   }
 
   await check("on a phone, everything is large enough for a finger", async () => {
-    const page = await person({ ...SIZES.phone });
-    await open(page, `${url}/#room=finger`);
-    await room(page).waitFor();
-    const small = await page.evaluate(() => [...document.querySelectorAll("button, input, textarea")].filter((one) => one.checkVisibility())
-      .map((one) => [one.id || one.className, one.getBoundingClientRect()]).filter(([, box]) => box.width < 24 || box.height < 24).map(([id]) => id));
-    same(small, []);
-    await page.context().close();
+    for (const entered of [false, true]) {
+      const page = await person({ ...SIZES.phone });
+      await page.routeWebSocket(/connect/, (client) => {
+        const node = client.connectToServer();
+        client.onMessage((text) => (entered || !text.includes('"join"')) && node.send(text));
+      });
+      await open(page, `${url}/#room=finger`);
+      await room(page).waitFor();
+      if (entered) await online(page, 1);
+      const small = await page.evaluate(() => [...document.querySelectorAll("button, input, textarea")].filter((one) => one.checkVisibility())
+        .map((one) => [one.id || one.className, one.getBoundingClientRect()]).filter(([, box]) => box.width < 24 || box.height < 24).map(([id]) => id));
+      same(small, []);
+      await page.context().close();
+    }
   });
 
   await check("language and theme are chosen, at once in force and remembered", async () => {

@@ -162,6 +162,7 @@ export class RoomView {
   #paint() {
     const { online, people, list, more } = this.#parts;
     const known = new Map([...this.#more, ...this.#room.present]);
+    online.hidden = this.#room.online === 0;
     tell(online, "online", { count: this.#room.online });
     const me = known.get(this.#app.me);
     const others = [...known.values()].filter((member) => member !== me).sort((a, b) => compare(a.name, b.name));
