@@ -137,7 +137,7 @@ pub(super) fn check_rooms(grant: &Grant, route: &Route) -> Result<(), Refusal> {
     if rooms_of(route).iter().all(|(room, _)| grant.may(Right::Join, room)) {
         return Ok(());
     }
-    Err(Refusal::new(Outcome::ForbiddenRoom, "the token does not allow to join this room"))
+    Err(Refusal::new(Outcome::ForbiddenRoom, "not allowed to join this room"))
 }
 
 fn check_http(request: &Request<Incoming>) -> Result<(), Refusal> {
