@@ -254,6 +254,25 @@ pub struct Record {
     pub data: Bytes,
 }
 
+#[cfg(test)]
+impl Record {
+    /// One for tests that care for little of it: of a client without a token, under a generated id.
+    pub fn sample(id: &str, data: impl Into<Bytes>) -> Self {
+        Self {
+            id: id.into(),
+            idempotent: false,
+            subject: Subject::NOBODY,
+            from: ClientId::random(),
+            name: "n".into(),
+            user: None,
+            echo: true,
+            accepted_at_us: 0,
+            trace: None,
+            data: data.into(),
+        }
+    }
+}
+
 /// What became of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {

@@ -1,5 +1,5 @@
-//! Whether a broker does what a node asks of it: every kind of call once but an order, in a room that nobody else knows and that is
-//! gone a second later. Called by `gateway check`; says what it found in words for people.
+//! Whether a broker does what a node asks of it: every kind of call once but an order, in a room that nobody else knows
+//! and that is gone a second later. Called by `gateway check`; says what it found in words for people.
 
 use std::fmt;
 use std::time::Duration;

@@ -191,25 +191,12 @@ fn tell_late(events: &RoomEvents, movements: &[Movement], reply: &PresenceReply)
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use tokio::time::advance;
 
     use super::*;
-    use crate::broker::Subject;
 
     fn record(from: ClientId, id: &str) -> Record {
-        Record {
-            id: id.into(),
-            idempotent: true,
-            subject: Subject::NOBODY,
-            from,
-            name: "n".into(),
-            user: None,
-            echo: true,
-            accepted_at_us: 0,
-            trace: None,
-            data: Bytes::from_static(b"1"),
-        }
+        Record { from, ..Record::sample(id, "1") }
     }
 
     #[tokio::test(start_paused = true)]

@@ -186,24 +186,10 @@ impl Sequencer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-    use roomcast_protocol::ClientId;
-
-    use crate::broker::{History, Subject};
+    use crate::broker::History;
 
     pub(super) fn run(term: &str, first_seq: u64, count: usize) -> Run {
-        let record = Record {
-            id: "i".into(),
-            idempotent: false,
-            subject: Subject::NOBODY,
-            from: ClientId::random(),
-            name: "n".into(),
-            user: None,
-            echo: true,
-            accepted_at_us: 0,
-            trace: None,
-            data: Bytes::from_static(b"1"),
-        };
+        let record = Record::sample("i", "1");
         let term = Term::new(term).expect("valid");
         Run { term, first_seq, ts: 0, records: vec![record; count], own: false }
     }

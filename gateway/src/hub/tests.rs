@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use foldhash::fast::RandomState;
 use roomcast_protocol::{ClientId, NodeId, RoomName, Term};
 use serde_json::Value;
@@ -21,7 +20,7 @@ use super::{Identity, Inbox, Parts, Peer, Post, Shard, Sight};
 use crate::broker::{
     Answer, Beat, Broker, BrokerError, BrokerStats, Directory, Event, Evicted, Farewell, History, Incarnation, Member,
     MembersPage, Memory, MemoryBroker, NodeReport, Order, OrderId, Orders, PresenceCall, PresenceReply, Published,
-    Pulse, Range, Record, RoomsPage, RoomsQuestion, Signs, Subject, Top, Trouble,
+    Pulse, Range, Record, RoomsPage, RoomsQuestion, Signs, Top, Trouble,
 };
 use crate::config::{RoomPolicy, Settings};
 use crate::socket::frames::first_frame_len;
@@ -320,18 +319,7 @@ impl Client {
 }
 
 fn record(text: &str) -> Record {
-    Record {
-        id: text.into(),
-        idempotent: false,
-        subject: Subject::NOBODY,
-        from: ClientId::random(),
-        name: "n".into(),
-        user: None,
-        echo: true,
-        accepted_at_us: 0,
-        trace: None,
-        data: Bytes::from(format!("{text:?}")),
-    }
+    Record::sample(text, format!("{text:?}"))
 }
 
 fn run(term: &str, first_seq: u64, count: usize) -> Run {

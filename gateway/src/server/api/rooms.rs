@@ -158,13 +158,10 @@ fn raw(list: &[u8]) -> Result<&RawValue, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
     use roomcast_protocol::{ClientId, Term};
 
     use super::*;
-    use crate::broker::{Record, Sequenced, Subject};
+    use crate::broker::{Record, Sequenced};
 
     fn history(seqs: std::ops::RangeInclusive<u64>, data: usize) -> History {
         let term = Term::new("t").expect("valid");
@@ -172,18 +169,7 @@ mod tests {
             term: term.clone(),
             seq,
             ts: 1,
-            record: Record {
-                id: Arc::from("i"),
-                idempotent: false,
-                subject: Subject::NOBODY,
-                from: ClientId::NOBODY,
-                user: None,
-                name: Arc::from("n"),
-                echo: true,
-                accepted_at_us: 0,
-                trace: None,
-                data: Bytes::from(format!("\"{}\"", "x".repeat(data))),
-            },
+            record: Record { from: ClientId::NOBODY, ..Record::sample("i", format!("\"{}\"", "x".repeat(data))) },
         };
         let messages = seqs.map(message).collect();
         History { term: Some(term.clone()), start: 1, first: 1, top: 100, messages, ..History::default() }
