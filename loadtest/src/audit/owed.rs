@@ -47,7 +47,14 @@ impl Owed {
         true
     }
 
-    pub(super) fn take_holes(&mut self) -> Vec<(u64, u64)> {
+    /// The holes before the term `next`. Own messages acked in any other term are none.
+    pub(super) fn take_holes(&mut self, next: Option<&Term>) -> Vec<(u64, u64)> {
+        for at in 0..self.early.len() {
+            let place = &self.early[at].1;
+            if Some(&place.term) != next {
+                self.close(place.seq);
+            }
+        }
         std::mem::take(&mut self.holes)
     }
 

@@ -138,14 +138,15 @@ impl Seat {
         }
         audit.acked(self.client, self.room, number, place, duplicate);
         let Some(place) = place.filter(|place| place.seq <= MOST_SEQ) else { return };
-        let was_hole = !audit.layout.echo && self.owed.as_mut().is_some_and(|owed| owed.close(place.seq));
-        if audit.layout.echo || was_hole || self.state != State::Present {
+        if audit.layout.echo || self.state == State::Out {
             return;
         }
-        // What stands in a term that is over tells nothing of this one.
+        // What stands in a term that is over tells nothing of this one, but may be what was missing before it.
         let over = self.term.as_ref() != Some(&place.term)
             && audit.with_book(self.room, |book, _| book.is_over(&place.term)).unwrap_or_default();
-        if !over {
+        if over {
+            self.close_hole(place.seq);
+        } else {
             self.take_own(number, place, duplicate);
         }
     }
@@ -174,7 +175,7 @@ impl Seat {
     /// Left on purpose: what passes until the next `joined` is not owed.
     pub fn left(&mut self, audit: &Audit) {
         audit.note(&self.entry(Kind::Left, None));
-        self.settle_holes(audit);
+        self.settle_holes(audit, None);
         self.go_out();
         self.last = 0;
         if let Some(term) = self.term.take() {
@@ -210,7 +211,7 @@ impl Seat {
     /// End of the run: what is still owed is lost. Nothing may follow.
     pub fn conclude(&mut self, audit: &Audit) {
         audit.note(&self.entry(Kind::Concluded, None));
-        self.settle_holes(audit);
+        self.settle_holes(audit, None);
         add(&audit.ledger.checked, u64::from(self.checked));
         self.checked = 0;
         if self.state == State::Out {
@@ -251,7 +252,7 @@ impl Seat {
         if told && seq > self.last {
             add(&audit.ledger.told_missing, seq - self.last);
         }
-        self.settle_holes(audit);
+        self.settle_holes(audit, term);
         if let Some(owed) = &mut self.owed {
             owed.forget_own();
         }
@@ -313,7 +314,7 @@ impl Seat {
             _ => true,
         };
         if !continues {
-            self.settle_holes(audit);
+            self.settle_holes(audit, Some(&place.term));
             let old = self.term.replace(place.term.clone());
             self.open_holes(audit, last + 1, place.seq - 1);
             self.last = place.seq;

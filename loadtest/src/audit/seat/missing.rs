@@ -1,5 +1,7 @@
 //! What a seat does when a message is not the next: holes, repeats, late ones. Cold: locks and allocates.
 
+use roomcast_protocol::Term;
+
 use super::super::ledger::add;
 use super::super::owed::Owed;
 use super::super::tracks::Step;
@@ -9,18 +11,18 @@ use crate::audit::Finding;
 use crate::payload::Stamp;
 
 impl Seat {
+    /// False: there was none.
+    pub(super) fn close_hole(&mut self, seq: u64) -> bool {
+        self.owed.as_mut().is_some_and(|owed| owed.close(seq))
+    }
+
     /// An own message that does not come back has this place.
     pub(super) fn take_own(&mut self, number: u32, place: &Place, duplicate: bool) {
-        let owed = self.owed.get_or_insert_default();
-        if place.seq <= self.last && owed.close(place.seq) {
-            return;
-        }
         if self.term.as_ref() != Some(&place.term) {
             // Whether the new term goes on where the seat stands, or a `reset` will follow, is not known yet.
-            owed.early(number, place, duplicate);
-            return;
-        }
-        if place.seq > self.last {
+            self.owed.get_or_insert_default().early(number, place, duplicate);
+        } else if !self.close_hole(place.seq) && place.seq > self.last {
+            let owed = self.owed.get_or_insert_default();
             owed.own(place.seq);
             self.last = owed.advance(self.last);
         }
@@ -31,11 +33,14 @@ impl Seat {
     pub(super) fn take_early(&mut self, audit: &Audit, next: u64) {
         let Some(owed) = &mut self.owed else { return };
         let (early, term) = (std::mem::take(&mut owed.early), self.term.clone());
-        for (number, place, duplicate) in early.iter().filter(|(_, place, _)| Some(&place.term) != term.as_ref()) {
-            if place.seq > self.last && place.seq < next {
-                owed.own(place.seq);
-            } else if next > 0 && place.seq >= next {
+        let others = early.iter().filter(|(_, place, _)| next > 0 && Some(&place.term) != term.as_ref());
+        for (number, place, duplicate) in others {
+            if place.seq >= next {
                 owed.early(*number, place, *duplicate);
+            } else if place.seq > self.last {
+                owed.own(place.seq);
+            } else {
+                owed.close(place.seq);
             }
         }
         for (number, place, duplicate) in early.iter().filter(|(_, place, _)| Some(&place.term) == term.as_ref()) {
@@ -59,7 +64,7 @@ impl Seat {
     pub(super) fn take_old(&mut self, audit: &Audit, place: &Place, stamp: Option<&Stamp>, omits: bool) {
         let own = omits && stamp.is_some_and(|stamp| stamp.publisher == self.client);
         let (room, client, seq, last) = (self.room, self.client, place.seq, self.last);
-        if self.owed.as_mut().is_some_and(|owed| owed.close(seq)) {
+        if self.close_hole(seq) {
             if !omits {
                 audit.ledger.take_back(Finding::Lost, 1);
             }
@@ -109,8 +114,10 @@ impl Seat {
     }
 
     /// Who omits its own messages only now knows which holes were none.
-    pub(super) fn settle_holes(&mut self, audit: &Audit) {
-        let holes = self.owed.as_mut().map(|owed| owed.take_holes()).unwrap_or_default();
+    /// The seat goes on in the term `next`, if in any.
+    pub(super) fn settle_holes(&mut self, audit: &Audit, next: Option<&Term>) {
+        let Some(owed) = &mut self.owed else { return };
+        let holes = owed.take_holes(next);
         if self.omits(audit) {
             self.settle(audit, holes);
         }

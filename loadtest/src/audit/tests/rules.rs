@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use roomcast_protocol::{Mode, Recovery};
 
+use super::super::check::check;
+use super::super::log::Log;
 use super::super::{Audit, Seat, merge};
 use super::world::{MEMBERS, ROOM, RUN, layout, place, stamp, term};
 use crate::audit::{AuditReport, Finding, Share};
@@ -267,4 +269,55 @@ fn an_acked_message_that_nobody_saw_is_lost_when_its_seq_is_given_out_again() {
     seats[0].received(&audit, &stamp(0, 4), Some(&place(1, 3)));
     let report = finished(&audit, seats);
     assert_eq!((report.findings, report.acked, report.lost_acked), (BTreeMap::new(), 4, 1));
+}
+
+#[test]
+fn an_ack_of_a_term_not_heard_of_yet_fills_no_hole_of_the_old_one() {
+    let audit = Audit::new(RUN, layout(Mode::Durable, false, ALONE), None, Clock::start());
+    let mut seats = seats(&audit, 2);
+    let (writer, other) = (ROOM * MEMBERS, ROOM * MEMBERS + 1);
+    // The writer's first message is at 1, unanswered as yet, and it gets the other one's at 2.
+    audit.published(writer, ROOM, 1, 0);
+    audit.published(other, ROOM, 1, 0);
+    audit.verify(ROOM, &stamp(1, 1), Some(&place(0, 2)));
+    seats[0].received(&audit, &stamp(1, 1), Some(&place(0, 2)));
+    // All of that is gone. Its second one is stored in the new term, and acked before anybody is told.
+    audit.published(writer, ROOM, 2, 0);
+    seats[0].acked(&audit, 2, Some(&place(1, 1)), false);
+    seats[1].reset(&audit, Recovery::Diverged, Some(&term(1)), 1);
+    for (member, seq) in [(0, 2), (1, 3)] {
+        audit.published(ROOM * MEMBERS + member, ROOM, 1, 1);
+        seats[member as usize].acked(&audit, 1, Some(&place(1, seq)), false);
+    }
+    seats[0].reset(&audit, Recovery::Diverged, Some(&term(1)), 0);
+    for (member, seat, seq) in [(1, 0, 3), (0, 1, 2)] {
+        let stamp = Stamp { attempt: 1, ..stamp(member, 1) };
+        audit.verify(ROOM, &stamp, Some(&place(1, seq)));
+        seats[seat].received(&audit, &stamp, Some(&place(1, seq)));
+    }
+    let report = finished(&audit, seats);
+    assert_eq!((report.findings, report.examples), (BTreeMap::new(), Vec::new()));
+}
+
+#[test]
+fn who_is_done_before_other_machines_are_told_of_the_last_term_lacks_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (clock, logs) = (Clock::start(), ["0.log", "1.log"].map(|name| folder.path().join(name)));
+    let audits = [0, 1].map(|index| {
+        let layout = layout(Mode::Durable, true, Share { index, of: 2 });
+        let log = Log::create(&logs[index as usize], RUN, layout).expect("a folder that can be written to");
+        Audit::new(RUN, layout, Some(log), clock)
+    });
+    let [mut one, mut other] = [0, 1].map(|member| Seat::new(ROOM * MEMBERS + member, ROOM));
+    for (seat, audit) in [(&mut one, &audits[0]), (&mut other, &audits[1])] {
+        seat.joined(audit, Recovery::Fresh, None, Some(&term(0)), Some(9));
+    }
+    // Its clock is ahead: it is done, as the logs have it, while the other one is still told of the term in between.
+    one.reset(&audits[0], Recovery::Diverged, Some(&term(2)), 5);
+    other.reset(&audits[1], Recovery::Diverged, Some(&term(1)), 3);
+    one.conclude(&audits[0]);
+    other.reset(&audits[1], Recovery::Gap, Some(&term(2)), 5);
+    other.conclude(&audits[1]);
+    audits.iter().for_each(|audit| audit.flush_log().expect("a file that can be written to"));
+    assert_eq!(check(&logs).expect("whole logs").findings, BTreeMap::new());
 }

@@ -94,14 +94,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(processes: u32, echo: bool, logs: Option<&Path>) -> Self {
-        let mut paths = Vec::new();
+        let (clock, mut paths) = (Clock::start(), Vec::new());
         let audits = (0..processes).map(|index| {
             let layout = layout(Mode::Durable, echo, Share { index, of: processes });
             let log = logs.map(|folder| {
                 paths.push(folder.join(format!("{index}.log")));
                 Log::create(&paths[index as usize], RUN, layout).expect("a folder that can be written to")
             });
-            Audit::new(RUN, layout, log, Clock::start())
+            Audit::new(RUN, layout, log, clock)
         });
         let audits = audits.collect();
         let seat = |member| Seat::new(ROOM * MEMBERS + member, ROOM);
