@@ -156,6 +156,8 @@ impl Webhooks {
         for webhook in webhooks {
             let meter = metrics.webhooks.of(&webhook.name);
             let queue = Arc::new(Queue::new(options.queue, meter.clone()));
+            let watched = Arc::clone(&queue);
+            metrics.webhooks.watch(&webhook.name, move || watched.age());
             senders.push(sender::start(webhook, options, outbound.clone(), Arc::clone(&queue), meter));
             hooks.push(Hook { webhook: webhook.clone(), queue });
         }

@@ -2,7 +2,6 @@
 //! Started by the parent; must not know what an event says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -28,7 +27,6 @@ pub(super) struct Handle {
     task: JoinHandle<()>,
     hurry: watch::Sender<bool>,
     queue: Arc<Queue>,
-    under_way: Arc<AtomicUsize>,
     meter: WebhookMeter,
 }
 
@@ -37,8 +35,6 @@ struct Sender {
     options: WebhookOptions,
     outbound: Outbound,
     queue: Arc<Queue>,
-    /// Events of the batch that is neither taken nor given up.
-    under_way: Arc<AtomicUsize>,
     hurry: watch::Receiver<bool>,
     meter: WebhookMeter,
 }
@@ -57,17 +53,15 @@ pub(super) fn start(
     meter: WebhookMeter,
 ) -> Handle {
     let (hurry, hurried) = watch::channel(false);
-    let under_way = Arc::new(AtomicUsize::new(0));
     let sender = Sender {
         webhook: webhook.clone(),
         options: options.clone(),
         outbound,
         queue: Arc::clone(&queue),
-        under_way: Arc::clone(&under_way),
         hurry: hurried,
         meter: meter.clone(),
     };
-    Handle { name: webhook.name.clone(), task: tokio::spawn(sender.run()), hurry, queue, under_way, meter }
+    Handle { name: webhook.name.clone(), task: tokio::spawn(sender.run()), hurry, queue, meter }
 }
 
 impl Handle {
@@ -80,7 +74,7 @@ impl Handle {
     pub(super) async fn finished(mut self, deadline: Instant) {
         let ended = timeout_at(deadline.into(), &mut self.task).await.is_ok();
         self.task.abort();
-        let left = self.queue.len() + self.under_way.load(Ordering::Acquire);
+        let left = self.queue.left();
         if left > 0 {
             self.meter.dropped("shutdown", left as u64);
             tracing::warn!(webhook = self.name, events = left, ended, "events were not taken before the node ended");
@@ -99,15 +93,16 @@ impl Sender {
                 continue;
             }
             let events = batch.events.len();
-            self.under_way.store(events, Ordering::Release);
             match self.deliver(&batch).await {
-                End::Taken => self.meter.sent(events as u64),
+                End::Taken => {
+                    self.meter.sent(events as u64);
+                    self.queue.done(0);
+                }
                 End::Dropped(reason) => {
                     self.meter.dropped(reason, events as u64);
-                    self.queue.note_dropped(batch.dropped + events as u64);
+                    self.queue.done(batch.dropped + events as u64);
                 }
             }
-            self.under_way.store(0, Ordering::Release);
         }
     }
 

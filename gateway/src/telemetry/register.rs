@@ -2,8 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 use super::metrics::Row;
@@ -78,6 +78,11 @@ impl Registrar {
 
     pub(super) fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.added(IntGaugeVec::new(opts(name, help), labels), "gauge")
+    }
+
+    /// Not added: the collector that sets them at each scrape is.
+    pub(super) fn loose_gauges(name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        valid(GaugeVec::new(opts(name, help), labels))
     }
 
     pub(super) fn histogram(&mut self, name: &str, help: &str, bounds: &[f64]) -> Histogram {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{assert_unique, start};
-use crate::support::{Client, Node, Receiver, Reply, room, until_logged};
+use crate::support::{Client, Node, Receiver, Reply, eventually, room, until_logged};
 
 /// Publishes numbers one after the other, from a client that is in the room alone.
 async fn publish(client: &mut Client, name: &str, numbers: std::ops::Range<u32>) {
@@ -53,6 +53,32 @@ async fn a_receiver_that_was_away_misses_nothing() {
     let calls = receiver.calls();
     assert!(calls.iter().all(|call| call.body["events"].as_array().unwrap().len() <= 7));
     assert!(calls.len() >= 7 && receiver.most_open() == 1);
+    assert_eq!(dropped(&node, "").await, 0);
+}
+
+/// Seen at each scrape, whatever the sender does: at first it waits for an answer, then it sleeps for as long as it was
+/// asked to.
+#[tokio::test]
+async fn how_long_events_wait_shows_before_any_is_lost() {
+    const AGE: &str = "roomcast_webhook_oldest_event_age_seconds";
+    let receiver = Receiver::start().await;
+    let answer = Arc::new(Notify::new());
+    receiver.answer_next([Reply::Held(Arc::clone(&answer))]);
+    let node = start(&receiver, &["--webhook-batch", "2"]).await;
+    let rises = async || {
+        let age = node.reaches(AGE, &["webhook=\"default\""], 0.1).await;
+        node.reaches(AGE, &["webhook=\"default\""], age + 0.1).await;
+    };
+    assert!(node.metric(AGE, &[]).await.abs() < f64::EPSILON, "nothing happened yet");
+    let name = room();
+    let (mut ana, _) = Client::enter(&node, &name).await;
+    rises().await;
+    answer.notify_one();
+    receiver.until_count(2).await;
+    eventually("nothing to wait", || async { (node.metric(AGE, &[]).await == 0.0).then_some(()) }).await;
+    receiver.answer_next([Reply::Status(503, vec![("retry-after", "300".to_owned())], String::new())]);
+    publish(&mut ana, &name, 0..1).await;
+    rises().await;
     assert_eq!(dropped(&node, "").await, 0);
 }
 
