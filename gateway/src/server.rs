@@ -11,14 +11,13 @@ mod handshake;
 mod http;
 mod listener;
 mod outcome;
-pub mod pages;
+mod pages;
 pub mod probe;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hyper::header::HeaderValue;
 use hyper::server::conn::http1::Builder;
 
 pub use admission::{Admission, AdmissionLimits, Visit};
@@ -41,7 +40,7 @@ pub struct Context {
     builder: Builder,
     /// None where a test has no rooms.
     api: Option<Rc<api::Api>>,
-    page_policy: HeaderValue,
+    pages: pages::Pages,
 }
 
 impl Context {
@@ -57,12 +56,8 @@ impl Context {
         api: Option<Rc<api::Api>>,
     ) -> Rc<Self> {
         let builder = http::builder(&rules);
-        let page_policy = pages::policy(api.as_ref().and_then(|api| api.video()));
-        Rc::new(Self { rules, admission, access, draining, on_socket, on_outcome, builder, api, page_policy })
-    }
-
-    fn page_policy(&self) -> &HeaderValue {
-        &self.page_policy
+        let pages = pages::Pages::new(api.as_ref().and_then(|api| api.video()));
+        Rc::new(Self { rules, admission, access, draining, on_socket, on_outcome, builder, api, pages })
     }
 
     fn record(&self, outcome: HandshakeOutcome, began: SystemTime) {

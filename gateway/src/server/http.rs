@@ -35,7 +35,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::api::{self, Api, Visit};
 use super::handshake::{Granted, HandshakeRules, client_address, judge, question};
 use super::outcome::{HandshakeOutcome as Outcome, Refusal};
-use super::{Context, admission, pages};
+use super::{Context, admission};
 use crate::session::accepted::Accepted;
 use decision::{Answer, Step, decide};
 
@@ -227,7 +227,7 @@ struct Door {
 impl Door {
     /// The answer, or what the operator's service is to be asked before it is given.
     fn answer(&self, mut request: Request<Incoming>) -> Result<Step, Refusal> {
-        if let Some(page) = pages::response(request.method(), request.uri().path(), self.context.page_policy()) {
+        if let Some(page) = self.context.pages.response(&request) {
             self.stay.outcome.set(Outcome::Page);
             return Ok(Step::Answer(page));
         }

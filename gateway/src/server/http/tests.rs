@@ -7,6 +7,8 @@ use roomcast_protocol::RoomName;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+mod caching;
+
 use super::*;
 use crate::access::Access;
 use crate::server::{Admission, AdmissionLimits, OriginPolicy, listen};
