@@ -11,6 +11,7 @@ mod links;
 mod outward;
 mod parse;
 mod password;
+mod paths;
 mod print;
 mod redis_url;
 mod rooms;

@@ -1,7 +1,7 @@
 //! Reads the TOML file: settings by key, `[[rooms]]`, `[[issuers]]` and `[[webhooks]]`. Called by the loader; must not
 //! know single settings.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use roomcast_protocol::Mode;
@@ -10,6 +10,7 @@ use toml::Value;
 
 use super::error::most_similar;
 use super::issuers;
+use super::paths::beside;
 use super::source::{Given, Layer, Setting};
 use super::{ConfigError, IssuerTable, Origin, Rate, RoomPattern, RoomPolicies, RoomPolicy, webhooks};
 
@@ -73,8 +74,14 @@ pub(super) fn read(command: &clap::Command, path: &Path) -> Result<Content, Conf
             let similar = most_similar(&key, keys);
             return Err(ConfigError::Unknown { name: key, origin: Origin::File(path.to_owned()), similar });
         };
-        let values = texts(&setting, &value)
+        let mut values = texts(&setting, &value)
             .ok_or_else(|| broken(format!("{key}: expected {}, not {}", kind(&setting), value.type_str())))?;
+        if setting.is_path() {
+            for name in &mut values {
+                *name =
+                    text_of(beside(path, Path::new(name))).map_err(|problem| broken(format!("{key}: {problem}")))?;
+            }
+        }
         layer.insert(key, Given { values, origin: Origin::File(path.to_owned()) });
     }
     Ok(Content { layer, rooms, issuers, webhooks })
@@ -93,6 +100,11 @@ fn kind(setting: &Setting<'_>) -> &'static str {
         _ if setting.is_secret() => "a text in quotes",
         _ => "a text, a number or a boolean",
     }
+}
+
+/// Settings are texts, whatever the name of the file's folder is.
+fn text_of(path: PathBuf) -> Result<String, String> {
+    path.into_os_string().into_string().map_err(|path| format!("{} is no UTF-8 text", path.display()))
 }
 
 /// The value as the texts that a flag would have; none if it is of the wrong kind.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Value;
 
+use super::paths::beside;
 use super::{ConfigError, Password, RoomPattern, Settings, WebUrl};
 
 /// Shortest secret, in bytes: what HS256 signs with, no shorter than what it makes.
@@ -124,6 +125,7 @@ pub(super) fn tables(path: &Path, entries: Vec<Value>) -> Result<Vec<IssuerTable
         let mut table = table.map_err(|error| broken(index + 1, error.message().to_owned()))?;
         table.secret = Password::or_of_file(table.secret.take(), table.secret_file.as_deref(), path)
             .map_err(|problem| broken(index + 1, problem))?;
+        table.public_key = table.public_key.map(|name| beside(path, &name));
         Ok(table)
     };
     entries.into_iter().enumerate().map(read).collect()

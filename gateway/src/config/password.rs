@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use super::paths::beside;
+
 /// What stands for a password wherever settings are shown.
 pub(super) const HIDDEN: &str = "***";
 
@@ -46,7 +48,7 @@ impl Password {
         if secret.is_some() {
             return Err("expected secret or secret_file, not both".to_owned());
         }
-        let path = table_file.parent().unwrap_or(Path::new("")).join(name);
+        let path = beside(table_file, name);
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|error| format!("secret_file {}: {error}", path.display()))?;
         Ok(Some(Self::new(text.trim_end_matches(['\n', '\r']).to_owned())))

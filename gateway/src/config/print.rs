@@ -1,5 +1,6 @@
 //! Shows the settings: as a file for `--config`, and as the table of docs/configuration.md. Must not know single settings.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 
 use clap::CommandFactory;
@@ -9,6 +10,7 @@ use toml::Value;
 use super::error::expected;
 use super::issuers;
 use super::password::HIDDEN;
+use super::paths;
 use super::source::{Cli, Loaded, Setting, origin};
 use super::{Rate, RoomPolicies, RoomPolicy, Webhook};
 
@@ -20,7 +22,7 @@ pub(super) fn effective(loaded: &Loaded) -> String {
         let raw = loaded.matches.get_raw(setting.id()).into_iter().flatten();
         // An empty password is none.
         let raw = raw.filter(|value| !(setting.is_secret() && value.is_empty()));
-        let values: Vec<String> = raw.map(|value| setting.shown(&value.to_string_lossy())).collect();
+        let values: Vec<String> = raw.map(|value| shown(&setting, value)).collect();
         if setting.0.is_hide_set() && values.is_empty() {
             continue;
         }
@@ -35,6 +37,12 @@ pub(super) fn effective(loaded: &Loaded) -> String {
     text.push_str(&webhooks(&loaded.settings.outward.webhooks));
     text.push_str(&issuers::shown(&loaded.settings.issuers));
     text
+}
+
+/// A path is made absolute: it is read again from a file that may be elsewhere.
+fn shown(setting: &Setting<'_>, value: &OsStr) -> String {
+    let path = setting.is_path().then(|| paths::absolute(value.as_ref()));
+    setting.shown(&path.as_ref().map_or(value, |path| path.as_os_str()).to_string_lossy())
 }
 
 fn list(values: Vec<String>) -> String {

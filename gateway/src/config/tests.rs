@@ -8,6 +8,7 @@ use super::*;
 
 mod issuers;
 mod passwords;
+mod paths;
 mod webhooks;
 
 fn os(text: &str) -> OsString {
