@@ -2,6 +2,7 @@
 
 mod access_metrics;
 mod activity;
+mod ages;
 mod api_metrics;
 mod cluster_metrics;
 mod export;

@@ -6,6 +6,7 @@ use prometheus::{
     Opts, Registry,
 };
 
+use super::ages::Ages;
 use super::metrics::Row;
 
 const NAMESPACE: &str = "roomcast";
@@ -80,9 +81,9 @@ impl Registrar {
         self.added(IntGaugeVec::new(opts(name, help), labels), "gauge")
     }
 
-    /// Not added: the collector that sets them at each scrape is.
-    pub(super) fn loose_gauges(name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        valid(GaugeVec::new(opts(name, help), labels))
+    /// Gauges that are asked for at each scrape.
+    pub(super) fn ages(&mut self, name: &str, help: &str, labels: &[&str]) -> Ages {
+        self.added(GaugeVec::new(opts(name, help), labels).map(Ages::new), "gauge")
     }
 
     pub(super) fn histogram(&mut self, name: &str, help: &str, bounds: &[f64]) -> Histogram {

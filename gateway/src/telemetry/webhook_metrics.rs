@@ -1,14 +1,11 @@
 //! The metrics of webhooks. A webhook is a label: there are at most 16, named by the operator. Made by `metrics`; used by
 //! the senders.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::ages::Ages;
 use super::metrics::SECONDS;
 use super::register::Registrar;
 
@@ -32,15 +29,6 @@ pub struct AuthorizeMetrics {
     cached: IntCounter,
     seconds: Histogram,
 }
-
-/// Gauges that are asked for at each scrape: an age rises while nothing happens.
-#[derive(Clone)]
-struct Ages {
-    gauges: GaugeVec,
-    watched: Arc<Mutex<Vec<(Gauge, Age)>>>,
-}
-
-type Age = Box<dyn Fn() -> Duration + Send + Sync>;
 
 /// One webhook's handles.
 #[derive(Debug, Clone)]
@@ -68,7 +56,11 @@ impl WebhookMetrics {
                 &["webhook", "outcome"],
             ),
             waiting: r.gauges("webhook_queue_events", "Events that wait for a receiver.", &["webhook"]),
-            ages: Ages::new(r),
+            ages: r.ages(
+                "webhook_oldest_event_age_seconds",
+                "For how long the oldest event that no receiver took yet has waited, those of the call under way included; 0 when nothing waits.",
+                &["webhook"],
+            ),
             seconds: r.histograms(
                 "webhook_call_seconds",
                 "Time a call of a receiver took, failed ones included.",
@@ -81,8 +73,7 @@ impl WebhookMetrics {
 
     /// From now on each scrape asks `age` for how long the oldest event has waited that the webhook's receiver took not.
     pub fn watch(&self, name: &str, age: impl Fn() -> Duration + Send + Sync + 'static) {
-        let gauge = self.ages.gauges.with_label_values(&[name]);
-        self.ages.watched.lock().unwrap_or_else(PoisonError::into_inner).push((gauge, Box::new(age)));
+        self.ages.watch(&[name], age);
     }
 
     /// The handles of one webhook, everything at zero.
@@ -101,38 +92,6 @@ impl WebhookMetrics {
             waiting: self.waiting.with_label_values(&[name]),
             seconds: self.seconds.with_label_values(&[name]),
         }
-    }
-}
-
-impl Ages {
-    fn new(r: &mut Registrar) -> Self {
-        let gauges = Registrar::loose_gauges(
-            "webhook_oldest_event_age_seconds",
-            "For how long the oldest event that no receiver took yet has waited, those of the call under way included; 0 when nothing waits.",
-            &["webhook"],
-        );
-        let ages = Self { gauges, watched: Arc::default() };
-        r.add(ages.clone(), "gauge");
-        ages
-    }
-}
-
-impl Collector for Ages {
-    fn desc(&self) -> Vec<&Desc> {
-        self.gauges.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        for (gauge, age) in self.watched.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            gauge.set(age().as_secs_f64());
-        }
-        self.gauges.collect()
-    }
-}
-
-impl fmt::Debug for Ages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.gauges.fmt(f)
     }
 }
 

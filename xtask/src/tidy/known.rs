@@ -20,7 +20,7 @@ const SETTINGS_STRUCTS: &[&str] = &["Settings", "Outward", "HttpApi"];
 const SERIES: &[&str] = &["_bucket", "_sum", "_count"];
 /// Calls whose first argument is a metric's name without the prefix.
 const MAKERS: &[&str] =
-    &["counter", "counters", "counters_of", "gauge", "gauges", "histogram", "histograms", "seconds_by"];
+    &["ages", "counter", "counters", "counters_of", "gauge", "gauges", "histogram", "histograms", "seconds_by"];
 /// Folders and files with queries.
 const QUERIES: &[&str] = &["grafana/", "k8s/", "helm/", "docs/runbook.md"];
 /// Crates and hosts, not metrics.
