@@ -4,6 +4,7 @@
 //! into calls of [`Audit`] and [`Seat`]. Called by clients; knows neither sockets nor clocks.
 
 mod acks;
+mod around;
 mod book;
 pub mod check;
 mod layout;
@@ -29,7 +30,8 @@ use roomcast_protocol::Term;
 use crate::clock::Clock;
 use crate::payload::Stamp;
 
-use book::{Around, Book};
+use around::Around;
+use book::Book;
 use ledger::{Ledger, add, lock};
 use log::{Entry, Kind};
 use window::{Slot, Source};

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use roomcast_protocol::Term;
 
+use super::Place;
+use super::around::Around;
 use super::ledger::{Ledger, add};
 use super::numbers::{Met, Numbers};
 use super::order::{Order, term_hash};
 use super::window::{Slot, Source, Told, Window, Writer};
-use super::{Layout, Place};
 use crate::audit::{Finding, RoomTally};
 
 /// Terms that a room is remembered to have had before.
@@ -43,31 +44,6 @@ pub(super) struct Book {
     blind: bool,
     flagged: BTreeSet<(u64, u32, u32)>,
     pub(super) acks: super::acks::Acks,
-}
-
-/// What a book needs to know of the world around it.
-#[derive(Clone, Copy)]
-pub(super) struct Around<'a> {
-    pub(super) ledger: &'a Ledger,
-    pub(super) layout: Layout,
-    pub(super) room: u32,
-}
-
-impl Around<'_> {
-    /// Slots of a room's window: 4 million over all rooms.
-    fn most_slots(&self) -> usize {
-        (4_194_304 / self.layout.rooms.max(1) as usize).clamp(256, 65_536)
-    }
-
-    fn most_blocks(&self) -> usize {
-        (32_768 / self.layout.rooms.max(1) as usize).clamp(4, 16)
-    }
-
-    /// A publisher's place among its room's; none if it publishes elsewhere.
-    pub(super) fn writer(&self, publisher: u32) -> Option<usize> {
-        let member = publisher.checked_sub(self.room.checked_mul(self.layout.members)?)?;
-        (member < self.layout.publishers).then_some(member as usize)
-    }
 }
 
 impl Book {
