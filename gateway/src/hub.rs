@@ -4,6 +4,7 @@
 //! through a channel. Nothing here knows HTTP, JSON requests or close codes.
 
 mod allowance;
+mod arrivals;
 mod batch;
 mod bounds;
 mod directory;
