@@ -8,6 +8,7 @@ mod arrivals;
 mod batch;
 mod bounds;
 mod directory;
+mod dismissals;
 mod home;
 mod identity;
 mod joining;

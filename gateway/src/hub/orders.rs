@@ -223,6 +223,9 @@ impl Shard {
             Task::Disconnect { target, may_return, words } => {
                 let stop = if *may_return { Stop::Requested } else { Stop::Removed };
                 let mut hit = 0;
+                if let Target::User(user) = target {
+                    self.dismissals.note(user, stop, words.as_ref());
+                }
                 self.visit_peers(|peer| {
                     hit += u64::from(peer.is_meant(target) && peer.dismiss(stop, words.clone()));
                 });
@@ -242,7 +245,7 @@ impl Peer {
     }
 
     /// Ends it for an operator. False if it was ending before.
-    fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
+    pub(super) fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
         if self.is_closing() || self.stop() == Some(stop) {
             return false;
         }

@@ -16,6 +16,7 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::allowance::UserAllowances;
+use super::dismissals::Dismissals;
 use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Publisher, Question, Sight};
 use super::muster::Life;
@@ -77,6 +78,7 @@ pub struct Shard {
     reads: Semaphore,
     pub(super) postings: Postings,
     pub(super) orders: Busy,
+    pub(super) dismissals: Dismissals,
     /// Promises broken on purpose; none, but where that is to be seen.
     pub(super) sabotage: Option<Sabotage>,
 }
@@ -110,6 +112,7 @@ impl Shard {
             reads: Semaphore::new(super::MOST_READS),
             postings: Postings::default(),
             orders: Busy::default(),
+            dismissals: Dismissals::default(),
             sabotage,
         })
     }

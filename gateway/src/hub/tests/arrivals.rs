@@ -1,14 +1,15 @@
 //! Orders that meet a client which is about to be a member.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use roomcast_protocol::{RoomName, Since, Term};
 use socket2::SockRef;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
+use super::super::peer::Stop;
 use super::{Client, DEADLINE, Node, local, until};
-use crate::broker::{Broker as _, Record, Target};
+use crate::broker::{Broker as _, Record, Target, Task};
 use crate::config::Settings;
 use crate::hub::{Identity, Sight};
 
@@ -115,6 +116,38 @@ async fn whoever_is_still_sent_what_it_missed_is_removed_at_once() {
             members(&node, &room, 1).await;
             writing.abort();
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_was_coming_in_is_disconnected_too() {
+    local(async {
+        let node = node_that_lives().await;
+        let shard = node.shard();
+        let disconnect = |user: &str, may_return, words: Option<&str>| {
+            let (target, words) = (Target::User(user.into()), words.map(Into::into));
+            shard.obey(&Task::Disconnect { target, may_return, words })
+        };
+        let come = async |user: &str, asked| {
+            let identity = Identity { user: Some(user.into()), info: None };
+            let client = Client::connect_as(shard, "n", identity).await;
+            shard.end_if_dismissed(&client.peer, asked);
+            (client.peer.stop(), client.peer.take_words())
+        };
+        let before = Instant::now();
+        assert_eq!(disconnect("ann", true, None) + disconnect("ann", false, Some("enough")), 0);
+        assert_eq!(come("ann", before).await, (Some(Stop::Removed), Some("enough".into())), "the last word holds");
+        assert_eq!(come("bob", before).await, (None, None));
+        assert_eq!(come("ann", Instant::now()).await, (None, None), "it asked later");
+        // More than is remembered: whoever asked before may be one of them.
+        let among = Instant::now();
+        (0..255).for_each(|number| _ = disconnect(&format!("user-{number}"), false, None));
+        assert_eq!(come("bob", among).await, (None, None));
+        disconnect("the last", false, None);
+        assert_eq!(come("bob", among).await, (Some(Stop::Requested), None));
+        assert_eq!(come("the last", among).await, (Some(Stop::Removed), None));
+        assert_eq!(come("bob", Instant::now()).await, (None, None));
     })
     .await;
 }
