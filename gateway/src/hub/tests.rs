@@ -78,6 +78,7 @@ impl Broker for Faulty {
     }
 
     async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
+        let _pass = self.publishes.acquire().await.expect("open");
         let fault = self.publish_fails.borrow().clone();
         match fault {
             Some(error) => Err(error),
