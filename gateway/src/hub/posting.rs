@@ -191,11 +191,8 @@ impl Shard {
     fn show_posted(&self, request: &PublishRequest, ts: u64) {
         let home = self.home(&request.room).filter(|home| home.state.borrow().phase == Phase::Open);
         let Some(home) = home else { return };
-        self.collect(
-            &home,
-            &mut home.state.borrow_mut(),
-            Due { record: &request.record, position: None, ts, remote: false },
-        );
+        let due = Due { record: &request.record, position: None, ts, remote: false };
+        self.collect(&home, &mut home.state.borrow_mut(), due);
         self.turn.due(&home);
     }
 
