@@ -4,9 +4,11 @@
 //! through a channel. Nothing here knows HTTP, JSON requests or close codes.
 
 mod allowance;
+mod arrivals;
 mod batch;
 mod bounds;
 mod directory;
+mod dismissals;
 mod home;
 mod identity;
 mod joining;

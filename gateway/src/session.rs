@@ -153,7 +153,7 @@ pub fn start(floor: &Rc<Floor>, accepted: Accepted) {
 
 impl Session {
     fn new(floor: &Rc<Floor>, accepted: Accepted) -> (Self, Route) {
-        let Accepted { stream, leftover, route, name, grant, permit, .. } = accepted;
+        let Accepted { stream, leftover, route, name, grant, asked, permit, .. } = accepted;
         let settings = &floor.settings;
         let id = ClientId::random();
         // Who may not choose a name has the one that was given, whatever the query asks for.
@@ -162,6 +162,7 @@ impl Session {
         let identity = Identity { user: grant.user().cloned(), info: grant.info().cloned() };
         let peer = Peer::new(id, name, identity, stream, settings.outbound_queue_bytes, floor.heartbeat.now());
         let alive = Alive::new(floor, &peer);
+        floor.shard.end_if_dismissed(&peer, asked);
         let echo = matches!(route, Route::Echo);
         let dispatcher = Dispatcher::new(Rc::clone(floor), peer, grant, echo);
         let fragments = u32::try_from(settings.max_fragments).unwrap_or(u32::MAX);

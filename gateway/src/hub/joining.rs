@@ -139,12 +139,17 @@ impl Shard {
         // A join that was not answered has not happened: what it left behind is taken back.
         let code = if code == ErrorCode::Undecided { ErrorCode::BrokerUnavailable } else { code };
         let frame = self.error(join.reference.as_deref(), code, words);
-        self.send(join.from.worker, Mail::Answer { to: join.from, frame });
+        self.decline_join(join, Some(frame));
+    }
+
+    /// Tells the joiner's worker that it gets no seat.
+    pub(super) fn decline_join(&self, join: &JoinRequest, frame: Option<Bytes>) {
+        self.send(join.from.worker, Mail::Decline { to: join.from, room: join.room.clone(), frame });
     }
 
     pub(super) fn refuse_name(&self, join: &JoinRequest) {
         let frame = self.error(join.reference.as_deref(), ErrorCode::NameTaken, NAME_TAKEN);
-        self.send(join.from.worker, Mail::Answer { to: join.from, frame });
+        self.decline_join(join, Some(frame));
     }
 
     /// Gives seats to joiners whose presence is known, `members` being some of who is there now.

@@ -112,7 +112,9 @@ pub(super) enum Mail {
     /// From the home: the session is a member from here on; its `joined` frame.
     Admit { to: Address, room: RoomName, member: Member, frame: Bytes },
     /// From the home: a part of what a joiner missed; `taken` is told once its socket has all of it.
-    Replay { to: Address, frames: Bytes, taken: oneshot::Sender<()> },
+    Replay { to: Address, room: RoomName, frames: Bytes, taken: oneshot::Sender<()> },
+    /// From the home: the session is no member, and why, if it does not know.
+    Decline { to: Address, room: RoomName, frame: Option<Bytes> },
     /// From the home: a request's answer.
     Answer { to: Address, frame: Bytes },
     /// From the home: what became of a publish of that many bytes; a frame if one was asked for.

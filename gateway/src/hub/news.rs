@@ -23,9 +23,14 @@ const MOST_DOUBTED: usize = 1024;
 /// How long it may take to show: longer than clients retry, and than most outages last.
 const LONGEST_DOUBT: Duration = Duration::from_hours(1);
 
-/// Messages of one room that may have been stored without an answer, the oldest first.
+/// Messages of one room that may have been stored without an answer.
 #[derive(Default)]
-pub(super) struct Doubts(VecDeque<Doubted>);
+pub(super) struct Doubts {
+    /// The oldest first.
+    open: VecDeque<Doubted>,
+    /// Those that came over the bus before the answer to the call under way.
+    shown: Vec<Sequenced>,
+}
 
 struct Doubted {
     from: ClientId,
@@ -37,23 +42,35 @@ impl Doubts {
     /// However often a message was tried, it is in doubt once.
     fn add(&mut self, record: &Record) {
         self.clear(record);
-        if self.0.len() >= MOST_DOUBTED {
-            self.0.pop_front();
+        if self.open.len() >= MOST_DOUBTED {
+            self.open.pop_front();
         }
-        self.0.push_back(Doubted { from: record.from, id: record.id.clone(), since: Instant::now() });
+        self.open.push_back(Doubted { from: record.from, id: record.id.clone(), since: Instant::now() });
+    }
+
+    /// A message of the call under way that is known to be stored.
+    fn take_shown(&mut self, record: &Record) -> Option<Sequenced> {
+        let is_it = |shown: &Sequenced| shown.record.from == record.from && shown.record.id == record.id;
+        let at = self.shown.iter().position(is_it)?;
+        Some(self.shown.swap_remove(at))
+    }
+
+    /// The call under way is over.
+    pub(super) fn end_call(&mut self) {
+        self.shown = Vec::new();
     }
 
     /// Whether a message was in doubt; it no longer is.
     fn clear(&mut self, record: &Record) -> bool {
-        if self.0.is_empty() {
+        if self.open.is_empty() {
             return false;
         }
         let now = Instant::now();
-        while self.0.front().is_some_and(|oldest| now.duration_since(oldest.since) >= LONGEST_DOUBT) {
-            self.0.pop_front();
+        while self.open.front().is_some_and(|oldest| now.duration_since(oldest.since) >= LONGEST_DOUBT) {
+            self.open.pop_front();
         }
-        let found = self.0.iter().position(|doubted| doubted.from == record.from && doubted.id == record.id);
-        found.is_some_and(|at| self.0.remove(at).is_some())
+        let found = self.open.iter().position(|doubted| doubted.from == record.from && doubted.id == record.id);
+        found.is_some_and(|at| self.open.remove(at).is_some())
     }
 }
 
@@ -133,10 +150,17 @@ impl Home {
         }
     }
 
-    /// Remembers a message that may have been stored, if the error says so.
+    /// Remembers a message that may have been stored, if the error says so; one that has shown is told now.
     pub(super) fn doubt(&self, record: &Record, error: &BrokerError) {
-        if matches!(error, BrokerError::Undecided(_)) && self.events.wants(EventKind::MessagePublished) {
-            self.state.borrow_mut().doubts.add(record);
+        if !matches!(error, BrokerError::Undecided(_)) || !self.events.wants(EventKind::MessagePublished) {
+            return;
+        }
+        let doubts = &mut self.state.borrow_mut().doubts;
+        match doubts.take_shown(record) {
+            Some(Sequenced { record, term, seq, ts, .. }) => {
+                self.tell_message(&record, Some((&term, seq)), ts);
+            }
+            None => doubts.add(record),
         }
     }
 
@@ -146,6 +170,9 @@ impl Home {
         let may_be_ours = own || message.record.from != ClientId::NOBODY;
         if may_be_ours && state.doubts.clear(&message.record) {
             self.tell_message(&message.record, Some((&message.term, message.seq)), message.ts);
+        } else if own && state.publishing && self.events.wants(EventKind::MessagePublished) {
+            // The answer will tell it, if one comes.
+            state.doubts.shown.push(message.clone());
         }
     }
 }
@@ -223,7 +250,7 @@ mod tests {
         doubts.add(&record(ann, "later"));
         advance(LONGEST_DOUBT / 2).await;
         assert!(!doubts.clear(&record(ann, "2")));
-        assert_eq!(doubts.0.len(), 1, "what lapsed is forgotten");
+        assert_eq!(doubts.open.len(), 1, "what lapsed is forgotten");
         assert!(doubts.clear(&record(ann, "later")));
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::mail::Mail;
 use super::peer::{Peer, Stop};
 use super::posting::Refused;
-use super::shard::Shard;
+use super::shard::{Shard, text_frame};
 use crate::broker::{Answer, Order, OrderId, Target, Task};
 
 /// How long the answers of the nodes are waited for.
@@ -212,12 +212,20 @@ impl Shard {
             Task::Remove { room, target, words } => {
                 let members = self.rooms.borrow().get(room).map(|room| room.peers()).unwrap_or_default();
                 let concerned = members.into_iter().filter(|peer| peer.is_meant(target));
-                let left = removed_frame(room, words.as_deref());
-                concerned.inspect(|peer| self.remove(peer, room, &left)).count() as u64
+                let left = text_frame(&removed_frame(room, words.as_deref()));
+                let mut hit = concerned.inspect(|peer| self.remove(peer, room, left.clone())).count() as u64;
+                // Who is about to be a member leaves as soon as it is.
+                self.visit_peers(|peer| {
+                    hit += u64::from(peer.is_meant(target) && peer.arrivals.call_off(room, &left));
+                });
+                hit
             }
             Task::Disconnect { target, may_return, words } => {
                 let stop = if *may_return { Stop::Requested } else { Stop::Removed };
                 let mut hit = 0;
+                if let Target::User(user) = target {
+                    self.dismissals.note(user, stop, words.as_ref());
+                }
                 self.visit_peers(|peer| {
                     hit += u64::from(peer.is_meant(target) && peer.dismiss(stop, words.clone()));
                 });
@@ -237,7 +245,7 @@ impl Peer {
     }
 
     /// Ends it for an operator. False if it was ending before.
-    fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
+    pub(super) fn dismiss(&self, stop: Stop, words: Option<Arc<str>>) -> bool {
         if self.is_closing() || self.stop() == Some(stop) {
             return false;
         }

@@ -11,8 +11,8 @@ use std::task::Waker;
 use bytes::Bytes;
 use roomcast_protocol::{ClientId, RoomName};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
+use super::arrivals::Arrivals;
 use super::bounds::Bounds;
 use super::identity::Identity;
 use super::room::Room;
@@ -107,7 +107,8 @@ pub struct Peer {
     outstanding: Cell<u32>,
     outstanding_bytes: Cell<usize>,
     waiting: Cell<u32>,
-    when_empty: RefCell<Option<oneshot::Sender<()>>>,
+    /// The rooms it is about to be in.
+    pub(super) arrivals: Arrivals,
     /// Tick of the worker's clock at which the peer was last heard.
     pub heard: Cell<u32>,
     /// Tick at which it was last pinged.
@@ -147,7 +148,7 @@ impl Peer {
             outstanding: Cell::new(0),
             outstanding_bytes: Cell::new(0),
             waiting: Cell::new(0),
-            when_empty: RefCell::new(None),
+            arrivals: Arrivals::default(),
             heard: Cell::new(tick),
             pinged: Cell::new(tick),
             deadline: Cell::new(0),
@@ -269,10 +270,7 @@ impl Peer {
         match outcome {
             Ok(true) => {
                 self.flow.set(Flow::Idle);
-                if let Some(waits) = self.when_empty.borrow_mut().take() {
-                    // Who waited may have gone.
-                    let _ = waits.send(());
-                }
+                self.arrivals.tell_empty();
                 Some(self.queued.replace(0))
             }
             Ok(false) => {
@@ -285,11 +283,6 @@ impl Peer {
                 None
             }
         }
-    }
-
-    /// Tells `waits` when the queue is empty the next time. Dropped, and so noticed, when the peer ends.
-    pub(super) fn tell_when_empty(&self, waits: oneshot::Sender<()>) {
-        *self.when_empty.borrow_mut() = Some(waits);
     }
 
     fn is_ending(&self) -> bool {

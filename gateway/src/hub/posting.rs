@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::allowance::ROOM_IS_FULL;
+use super::home::Phase;
 use super::mail::{Mail, PublishRequest, Publisher};
-use super::publish::{MOST_PENDING_BYTES, Settled, TOO_MUCH, now_us, refusal, settled};
+use super::publish::{Due, MOST_PENDING_BYTES, Settled, TOO_MUCH, now_us, refusal, settled};
 use super::shard::Shard;
 use crate::broker::{BrokerError, MessageId, Published, Record, Subject};
 use crate::config::{Fault, RoomPolicy};
@@ -173,8 +174,9 @@ impl Shard {
                 Ok(None) => {
                     shard.parts.metrics.published(Mode::Ephemeral, PublishOutcome::Accepted, 1);
                     shard.tell_posted(&request, None);
-                    let ts = Some(request.record.accepted_at_us / 1000);
-                    shard.settle(request, Ok(Settled { position: None, duplicate: false, ts }));
+                    let ts = request.record.accepted_at_us / 1000;
+                    shard.show_posted(&request, ts);
+                    shard.settle(request, Ok(Settled { position: None, duplicate: false, ts: Some(ts) }));
                 }
                 Err((code, outcome, words)) => {
                     shard.parts.metrics.published(policy.mode, outcome, 1);
@@ -182,6 +184,16 @@ impl Shard {
                 }
             }
         });
+    }
+
+    /// Whoever came in while the broker was asked gets the message, too: its echo is dropped here. Whose seat is still
+    /// awaited comes behind it.
+    fn show_posted(&self, request: &PublishRequest, ts: u64) {
+        let home = self.home(&request.room).filter(|home| home.state.borrow().phase == Phase::Open);
+        let Some(home) = home else { return };
+        let due = Due { record: &request.record, position: None, ts, remote: false };
+        self.collect(&home, &mut home.state.borrow_mut(), due);
+        self.turn.due(&home);
     }
 
     /// What the broker said of one message, if the room takes it; none where nothing is stored.

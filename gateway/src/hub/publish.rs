@@ -203,6 +203,7 @@ impl Shard {
                 Ok(published) => shard.published(&home, requests, records, &published),
                 Err(error) => shard.not_published(&home, requests, &error),
             }
+            home.state.borrow_mut().doubts.end_call();
             shard.turn.due(&home);
         });
     }

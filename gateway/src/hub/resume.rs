@@ -105,7 +105,11 @@ impl Shard {
             let mut back = Return { join: &join, members: &members, at: since, joined: false, before: BytesMut::new() };
             match shard.replay(&home, &mut back).await {
                 Ok(()) => {}
-                Err(Ended::Gone) => shard.take_back(&home, &join),
+                Err(Ended::Gone) => {
+                    // Behind which, if it was only taken out, it may come again.
+                    shard.take_back(&home, &join);
+                    shard.decline_join(&join, None);
+                }
                 Err(Ended::Failed { error, joined: false }) => {
                     shard.take_back(&home, &join);
                     shard.refuse_join(&join, &error);
@@ -298,7 +302,7 @@ impl Shard {
     /// Sends a step to the joiner and waits until its socket has taken it.
     async fn send_and_wait(&self, join: &JoinRequest, frames: Bytes) -> Result<(), Ended> {
         let (taken, waits) = oneshot::channel();
-        self.send(join.from.worker, Mail::Replay { to: join.from, frames, taken });
+        self.send(join.from.worker, Mail::Replay { to: join.from, room: join.room.clone(), frames, taken });
         waits.await.map_err(|_| Ended::Gone)
     }
 

@@ -16,6 +16,7 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::allowance::UserAllowances;
+use super::dismissals::Dismissals;
 use super::home::Home;
 use super::mail::{Address, JoinRequest, Mail, Post, PublishRequest, Publisher, Question, Sight};
 use super::muster::Life;
@@ -27,7 +28,7 @@ use super::sabotage::Sabotage;
 use super::tend::Told;
 use super::turn::Turn;
 use super::users::Users;
-use crate::broker::{Broker, BrokerError, History, Member, Range, Record};
+use crate::broker::{Broker, BrokerError, History, Range, Record};
 use crate::config::{Fault, Settings};
 use crate::events::Events;
 use crate::socket::frames;
@@ -77,6 +78,7 @@ pub struct Shard {
     reads: Semaphore,
     pub(super) postings: Postings,
     pub(super) orders: Busy,
+    pub(super) dismissals: Dismissals,
     /// Promises broken on purpose; none, but where that is to be seen.
     pub(super) sabotage: Option<Sabotage>,
 }
@@ -110,6 +112,7 @@ impl Shard {
             reads: Semaphore::new(super::MOST_READS),
             postings: Postings::default(),
             orders: Busy::default(),
+            dismissals: Dismissals::default(),
             sabotage,
         })
     }
@@ -177,6 +180,7 @@ impl Shard {
     /// Asks for a seat; `joined` or `error` follows.
     pub fn join(&self, peer: &Rc<Peer>, room: RoomName, since: Option<Since>, sight: Sight, reference: Option<&str>) {
         peer.begin_request();
+        peer.arrivals.begin(&room);
         let home = self.home_of(&room);
         let request = JoinRequest {
             from: self.address(peer),
@@ -192,12 +196,12 @@ impl Shard {
 
     /// Gives up a seat; `left` is queued.
     pub fn leave(&self, peer: &Rc<Peer>, room: &RoomName, reference: Option<&str>) {
-        self.remove(peer, room, &left_frame(reference, room, None));
+        self.remove(peer, room, text_frame(&left_frame(reference, room, None)));
     }
 
     /// Takes a seat away; `left` with the reason is queued.
     pub fn expel(&self, peer: &Rc<Peer>, room: &RoomName, reason: &str) {
-        self.remove(peer, room, &left_frame(None, room, Some(reason)));
+        self.remove(peer, room, text_frame(&left_frame(None, room, Some(reason))));
     }
 
     /// Publishes; `ack` or `error` follows if `reference` is given.
@@ -229,9 +233,9 @@ impl Shard {
     }
 
     /// Takes a seat away; `left`, that frame, is queued.
-    pub(super) fn remove(&self, peer: &Rc<Peer>, room: &RoomName, left: &[u8]) {
+    pub(super) fn remove(&self, peer: &Rc<Peer>, room: &RoomName, left: Bytes) {
         self.unseat(peer, room);
-        self.tell(peer, left);
+        self.post_frame(peer, left);
     }
 
     fn unseat(&self, peer: &Rc<Peer>, name: &RoomName) {
@@ -303,12 +307,8 @@ impl Shard {
             Mail::Rename { room, member, claim } => self.take_rename(&room, member, claim),
             Mail::Ask { room, from, reference, question } => self.take_question(room, from, reference, question),
             Mail::Admit { to, room, member, frame } => self.admit(to, &room, member, frame),
-            Mail::Replay { to, frames, taken } => {
-                if let Some(peer) = self.resolve(to) {
-                    peer.tell_when_empty(taken);
-                    self.post_frame(&peer, frames);
-                }
-            }
+            Mail::Replay { to, room, frames, taken } => self.take_replay(to, &room, frames, taken),
+            Mail::Decline { to, room, frame } => self.decline(to, &room, frame),
             Mail::Answer { to, frame } => {
                 if let Some(peer) = self.resolve(to) {
                     self.post_frame(&peer, frame);
@@ -341,17 +341,5 @@ impl Shard {
             // Whoever gave the order may have stopped waiting.
             Mail::Order { task, done } => _ = done.try_send(self.obey(&task)),
         }
-    }
-
-    /// Seats a session of this worker and gives it its `joined` frame, or tells the home that it went meanwhile.
-    pub(super) fn admit(&self, to: Address, room: &RoomName, member: Member, frame: Bytes) {
-        let Some(peer) = self.resolve(to) else {
-            let mail = Mail::Leave { room: room.clone(), member, worker: self.parts.index };
-            return self.send_home(room, mail);
-        };
-        self.post_frame(&peer, frame);
-        self.room(room).admit(&peer);
-        self.parts.totals.hub.members.inc();
-        peer.end_request();
     }
 }

@@ -27,6 +27,7 @@ use crate::socket::frames::first_frame_len;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Tracing;
 
+mod arrivals;
 mod catching_up;
 mod delivery;
 mod ending;
@@ -49,6 +50,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Faulty {
     inner: MemoryBroker,
     presence_fails: RefCell<Option<BrokerError>>,
+    /// A gate before every change of who is there.
+    presences: Semaphore,
     publish_fails: RefCell<Option<BrokerError>>,
     /// A gate before every publish.
     publishes: Semaphore,
@@ -75,6 +78,7 @@ impl Broker for Faulty {
     }
 
     async fn broadcast(&self, room: &RoomName, records: &[Record]) -> Result<(), BrokerError> {
+        let _pass = self.publishes.acquire().await.expect("open");
         let fault = self.publish_fails.borrow().clone();
         match fault {
             Some(error) => Err(error),
@@ -105,6 +109,7 @@ impl Broker for Faulty {
     }
 
     async fn presence(&self, room: &RoomName, call: PresenceCall<'_>) -> Result<PresenceReply, BrokerError> {
+        let _pass = self.presences.acquire().await.expect("open");
         let fault = self.presence_fails.borrow().clone();
         match fault {
             Some(error) => Err(error),
@@ -216,6 +221,7 @@ impl Node {
             let broker = Rc::new(Faulty {
                 inner,
                 presence_fails: RefCell::default(),
+                presences: Semaphore::new(1 << 20),
                 publish_fails: RefCell::default(),
                 publishes: Semaphore::new(1 << 20),
                 beat_fails: Cell::new(false),

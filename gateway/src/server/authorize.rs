@@ -190,44 +190,46 @@ impl Authorizer {
         self.options.timeout
     }
 
-    /// The verdict on a client. Ends within the time-out; may be dropped at any point.
-    pub(super) async fn ask(self: &Arc<Self>, question: Question) -> Verdict {
-        let verdict = self.find(question).await;
+    /// The verdict on a client, and when what decided it was begun: an answer that is kept counts as given now. Ends within
+    /// the time-out; may be dropped at any point.
+    pub(super) async fn ask(self: &Arc<Self>, question: Question) -> (Verdict, Instant) {
+        let (verdict, asked) = self.find(question).await;
         self.metrics.decided(match &verdict {
             Verdict::Allowed(_) => "allowed",
             Verdict::Denied(_) => "denied",
             Verdict::Failed => "failed",
             Verdict::Busy => "busy",
         });
-        verdict
+        (verdict, asked)
     }
 
-    async fn find(self: &Arc<Self>, question: Question) -> Verdict {
-        let key = question.key();
+    async fn find(self: &Arc<Self>, question: Question) -> (Verdict, Instant) {
+        let (key, now) = (question.key(), Instant::now());
         let begin = || {
             let slot = Arc::clone(&self.calls).try_acquire_owned().ok()?;
             let (told, answer) = watch::channel(None);
             let asker = Arc::clone(self);
             self.runtime.spawn(async move {
                 let (verdict, holds) = asker.call(&question).await;
-                asker.table.settle(key, &verdict, holds);
+                // It may be as old as the question.
+                asker.table.settle(key, &verdict, holds.saturating_sub(now.elapsed()));
                 told.send_replace(Some(verdict));
                 drop(slot);
             });
             Some(answer)
         };
-        let mut answer = match self.table.find(key, Instant::now(), begin) {
+        let (mut answer, asked) = match self.table.find(key, now, begin) {
             Found::Known(verdict) => {
                 self.metrics.cached();
-                return verdict;
+                return (verdict, now);
             }
-            Found::Asked(answer) => answer,
-            Found::Full => return Verdict::Busy,
+            Found::Asked(answer, asked) => (answer, asked),
+            Found::Full => return (Verdict::Busy, now),
         };
-        let Some(_place) = Waiting::take(&self.waiting) else { return Verdict::Busy };
+        let Some(_place) = Waiting::take(&self.waiting) else { return (Verdict::Busy, now) };
         // Without a sender the call has panicked.
         let told = answer.wait_for(Option::is_some).await;
-        told.ok().and_then(|verdict| verdict.clone()).unwrap_or(Verdict::Failed)
+        (told.ok().and_then(|verdict| verdict.clone()).unwrap_or(Verdict::Failed), asked)
     }
 
     /// One call; gives also how long its answer holds.

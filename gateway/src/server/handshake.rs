@@ -9,7 +9,7 @@ mod query;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{
@@ -62,6 +62,8 @@ pub(super) struct Granted {
     pub(super) route: Route,
     pub(super) name: Option<String>,
     pub(super) grant: Grant,
+    /// When it was begun to find that out.
+    pub(super) asked: Instant,
     pub(super) peer: IpAddr,
     pub(super) permit: Permit,
     /// Whether to answer with [`SUBPROTOCOL`].
@@ -91,12 +93,14 @@ pub(super) fn judge(
     let route = asked.route(place, rules.rooms_per_connection)?;
     let offered = || tokens(request.headers(), SEC_WEBSOCKET_PROTOCOL);
     let token = token(request.headers(), asked.token.as_deref());
+    let since = Instant::now();
     let grant = authorised(access, token, &route)?;
     let client = client_address(peer, request.headers(), &rules.trusted_proxies);
     let permit = admit(client).map_err(|full| Refusal::new(Outcome::from(full), full.to_string()))?;
     Ok(Granted {
         subprotocol: offered().any(|token| token == SUBPROTOCOL),
         grant,
+        asked: since,
         route,
         name: asked.name,
         peer: client,

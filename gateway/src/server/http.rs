@@ -187,8 +187,8 @@ impl Stay {
 }
 
 fn accepted(stream: TcpStream, leftover: Bytes, granted: Granted) -> Accepted {
-    let Granted { route, name, grant, peer, permit, .. } = granted;
-    Accepted { stream, leftover, route, name, grant, peer, permit }
+    let Granted { route, name, grant, asked, peer, permit, .. } = granted;
+    Accepted { stream, leftover, route, name, grant, asked, peer, permit }
 }
 
 fn failure(error: &hyper::Error) -> Outcome {

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use roomcast_protocol::{RoomName, Since};
@@ -25,6 +26,8 @@ pub struct Accepted {
     pub name: Option<String>,
     /// What the client may do.
     pub grant: Grant,
+    /// When it was begun to find that out.
+    pub asked: Instant,
     /// The client's address, looked up behind trusted proxies.
     pub peer: IpAddr,
     /// The connection's place in the count; dropping it gives the place back.

@@ -132,6 +132,8 @@ impl Dispatcher {
         if let Ok(json) = serde_json::to_vec(&welcome) {
             self.floor.shard.tell(&self.peer, &json);
         }
+        // Who is to go again is seen in no room.
+        let rooms = if self.peer.stop().is_some() { Vec::new() } else { rooms };
         for (room, since) in rooms {
             let sight = self.sight(&room);
             self.floor.shard.join(&self.peer, room, since, sight, None);

@@ -1,11 +1,14 @@
 //! The operator's own service decides who may connect, and what they may do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::support::{
-    Client, Node, Receiver, Reply, SECRET, assert_error, eventually, get, room, until_logged, upgrade, within,
+    ADMIN, Backend, Client, Node, Receiver, Reply, SECRET, assert_error, eventually, get, keys, room, until_logged,
+    upgrade, within,
 };
 
 /// A node that asks `receiver`.
@@ -299,4 +302,34 @@ async fn a_token_and_a_decision_hold_together() {
     assert_eq!(ask(&mut bare, json!({"type": "join", "room": "x", "ref": 1})).await.kind(), "joined");
     let answer = ask(&mut bare, json!({"type": "join", "room": "y", "ref": 1})).await;
     assert_error(&answer, "forbidden", &json!(1));
+}
+
+/// Whose connection it will be is not known before the service says so.
+#[tokio::test]
+async fn whoever_is_being_asked_about_is_disconnected_too() {
+    let receiver = Receiver::start().await;
+    let yes = json!({"allow": true, "sub": "ann"});
+    let always = yes.clone();
+    receiver.answer(move |_| Reply::json(&always));
+    let keys = keys();
+    let more = ["--authorize-timeout", "20s", "--authorize-cache", "0s", "--workers", "2"];
+    let node = start(&receiver, &more.into_iter().chain(keys.iter().map(String::as_str)).collect::<Vec<_>>()).await;
+    let mut backend = Backend::connect(node.addr, ADMIN).await;
+    for (may_return, code) in [(false, 4409), (true, 1012)] {
+        let (held, calls) = (Arc::new(Notify::new()), receiver.calls().len());
+        receiver.answer_next([Reply::Held(Arc::clone(&held), yes.to_string())]);
+        let addr = node.addr;
+        let knock = tokio::spawn(async move { upgrade(addr, "/ws/a?token=t", &[]).await });
+        receiver.until_calls(calls + 1).await;
+        for user in ["ann", "bob"] {
+            backend.post(&format!("/users/{user}/disconnect"), &json!({"reconnect": may_return})).await.expect(200);
+        }
+        held.notify_one();
+        let (answer, mut socket) = knock.await.unwrap();
+        assert_eq!((answer.status, socket.close_code().await), (101, Some(code)));
+        // Disconnected, not banned.
+        let mut again = Client::connect(&node, "/ws/a?token=t").await;
+        assert_eq!(again.expect("joined").await["online"], 1, "the other was never in");
+        again.leave().await;
+    }
 }

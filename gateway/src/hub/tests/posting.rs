@@ -126,6 +126,30 @@ async fn ephemeral_rooms_take_postings_too() {
     .await;
 }
 
+/// Who posts is told only when the broker has the message: whoever is a member by then has it, too, and once.
+#[tokio::test]
+async fn whoever_comes_in_before_a_posting_is_accepted_gets_it() {
+    local(async {
+        let ephemeral = RoomPolicy { mode: Mode::Ephemeral, ..RoomPolicy::default() };
+        let rooms = RoomPolicies::new([("*".to_owned(), ephemeral)]);
+        let node = Node::start(2, Settings { rooms, ..Settings::default() });
+        for (home, at) in [(0, 0), (0, 1)] {
+            let (shard, room) = (node.shard().clone(), node.room(home));
+            let gate = node.workers[home].broker.publishes.acquire_many(1 << 20).await.expect("open");
+            let place = room.clone();
+            let posted = spawn_local(async move { shard.publish_for(&place, posting(None, "first")).await });
+            until("it to be under way", || !node.workers[home].shard.postings.is_idle()).await;
+            let mut member = Client::enter(&node.workers[at].shard, &room).await;
+            drop(gate);
+            posted.await.expect("done").expect("placed");
+            member.shard.publish(&member.peer, &room, record("second"), None, None);
+            assert_eq!(message(&mut member).await["data"], "first");
+            assert_eq!(message(&mut member).await["data"], "second", "and nothing twice");
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_brokers_truth_is_told() {
     local(async {

@@ -22,7 +22,8 @@ pub(super) struct Table(Mutex<Entries>);
 #[derive(Default)]
 struct Entries {
     known: HashMap<Key, (Verdict, Instant)>,
-    asked: HashMap<Key, Answer>,
+    /// With the time at which each was begun.
+    asked: HashMap<Key, (Answer, Instant)>,
     /// In the order in which they came; what was renewed stands there twice, and counts with its last time.
     order: VecDeque<(Key, Instant)>,
 }
@@ -30,8 +31,8 @@ struct Entries {
 pub(super) enum Found {
     /// An answer that still holds.
     Known(Verdict),
-    /// A call that is under way.
-    Asked(Answer),
+    /// A call that is under way, and since when.
+    Asked(Answer, Instant),
     /// There is none, and none may begin.
     Full,
 }
@@ -46,13 +47,13 @@ impl Table {
             return Found::Known(verdict.clone());
         }
         // One whose task went away without a word is no call any more.
-        if let Some(answer) = entries.asked.get(&key).filter(|answer| answer.has_changed().is_ok()) {
-            return Found::Asked(answer.clone());
+        if let Some((answer, since)) = entries.asked.get(&key).filter(|(answer, _)| answer.has_changed().is_ok()) {
+            return Found::Asked(answer.clone(), *since);
         }
         match begin() {
             Some(answer) => {
-                entries.asked.insert(key, answer.clone());
-                Found::Asked(answer)
+                entries.asked.insert(key, (answer.clone(), now));
+                Found::Asked(answer, now)
             }
             None => Found::Full,
         }
@@ -130,8 +131,10 @@ mod tests {
     fn a_call_is_shared_until_it_ends_or_dies() {
         let table = Table::default();
         let (told, answer) = watch::channel(None);
-        assert!(matches!(table.find(key(1), Instant::now(), || Some(answer)), Found::Asked(_)));
-        assert!(matches!(table.find(key(1), Instant::now(), || panic!("one is under way")), Found::Asked(_)));
+        let (begun, later) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        for (now, answer) in [(begun, Some(answer)), (later, None)] {
+            assert!(matches!(table.find(key(1), now, || answer), Found::Asked(_, since) if since == begun));
+        }
         drop(told);
         assert!(matches!(table.find(key(1), Instant::now(), || None), Found::Full));
         table.settle(key(1), &Verdict::Failed, Duration::ZERO);

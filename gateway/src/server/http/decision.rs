@@ -28,7 +28,8 @@ pub(super) async fn decide(
     question: Question,
     granted: Granted,
 ) -> Result<Granted, Refusal> {
-    let decision = match authorizer.ask(question).await {
+    let (verdict, asked) = authorizer.ask(question).await;
+    let decision = match verdict {
         Verdict::Allowed(decision) => decision,
         Verdict::Denied(reason) => return Err(Refusal::new(Outcome::NotAuthorized, reason.to_string())),
         Verdict::Failed => {
@@ -40,5 +41,5 @@ pub(super) async fn decide(
     };
     let grant = granted.grant.decided(&decision);
     check_rooms(&grant, &granted.route)?;
-    Ok(Granted { grant, ..granted })
+    Ok(Granted { grant, asked: asked.min(granted.asked), ..granted })
 }

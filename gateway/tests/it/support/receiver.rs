@@ -36,8 +36,8 @@ pub enum Reply {
     Status(u16, Vec<(&'static str, String)>, String),
     /// The same, after a while.
     Late(Duration, u16),
-    /// With 200, once the test says so.
-    Held(Arc<Notify>),
+    /// With 200 and a body, once the test says so.
+    Held(Arc<Notify>, String),
     /// Never.
     Never,
     /// With 200 and a body that does not end.
@@ -281,7 +281,7 @@ async fn take(
         let status = match &reply {
             Reply::Status(status, ..) | Reply::Late(_, status) => *status,
             Reply::Never => 0,
-            Reply::Held(_) | Reply::Endless => 200,
+            Reply::Held(..) | Reply::Endless => 200,
         };
         state.calls.push(Taken { body: json, status, at: Instant::now(), peer });
         reply
@@ -292,9 +292,9 @@ async fn take(
             tokio::time::sleep(time).await;
             answered(status, &[], String::new())
         }
-        Reply::Held(until) => {
+        Reply::Held(until, body) => {
             until.notified().await;
-            answered(200, &[], String::new())
+            answered(200, &[], body)
         }
         Reply::Never => std::future::pending().await,
         Reply::Endless => {

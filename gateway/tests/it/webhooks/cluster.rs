@@ -204,6 +204,30 @@ async fn a_publish_that_was_not_answered_is_told_once() {
     assert_eq!(told[0]["message"]["data"], "in doubt");
 }
 
+/// Its echo came while the answer was still awaited, and nobody asks again.
+#[tokio::test]
+async fn a_publish_that_shows_before_its_answer_is_given_up_is_told_once() {
+    let (redis, receiver) = (Redis::start().await, Receiver::start().await);
+    let proxy = Proxy::to(&redis).await;
+    let node = join(&proxy.url(), "far", &receiver, &["--redis-timeout", "500ms"]).await;
+    let name = room();
+    let (mut ana, _) = Client::enter(&node, &name).await;
+    ana.publish(&name, json!("before")).await;
+    receiver.until_count(3).await;
+    proxy.make(Network::Mute);
+    ana.send(json!({"type": "publish", "room": name, "data": "shown", "ref": 7})).await;
+    let shown = ana.find("its echo", |frame| frame["data"] == "shown").await;
+    assert_eq!(ana.answer(&json!(7)).await["code"], "undecided");
+    let is_told = |events: &[Value]| events.iter().any(|event| event["message"]["data"] == "shown");
+    receiver.until("the message", is_told).await;
+    proxy.make(Network::Good);
+    node.wait_ready(true).await;
+    let events = settled(&receiver, &[&node]).await;
+    let told: Vec<&Value> = events.iter().filter(|event| event["message"]["data"] == "shown").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["message"]["seq"], shown["seq"]);
+}
+
 /// The same for who came and went: what is told to the broker again shows what the first call did.
 #[tokio::test]
 async fn comings_and_goings_that_were_not_answered_are_told_once() {

@@ -203,7 +203,7 @@ async fn what_fails_for_too_long_is_given_up() {
 async fn many_events_travel_together() {
     let receiver = Receiver::start().await;
     let gate = Arc::new(Notify::new());
-    receiver.answer_next([Reply::Held(Arc::clone(&gate))]);
+    receiver.answer_next([Reply::Held(Arc::clone(&gate), String::new())]);
     let node = start(&receiver, &[]).await;
     let name = room();
     let (mut ana, _) = Client::enter(&node, &name).await;
