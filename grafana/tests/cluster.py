@@ -172,6 +172,12 @@ class Cluster:
         tokens = ["--jwt-secret", JWT_SECRET, "--jwt-audience", AUDIENCE, "--jwt-claims", '{"rooms":["*"]}']
         return self.run(name, self.programs["loadtest"], *arguments, *targets, *tokens)
 
+    def cut_redis(self):
+        """Redis ends every connection but this one, and stays."""
+        port = self.redis_command[2]
+        for kind in ("normal", "pubsub"):
+            subprocess.run(["redis-cli", "-p", str(port), "client", "kill", "type", kind], check=True, stdout=subprocess.DEVNULL)
+
     def kill(self, node):
         self.nodes[node].send_signal(signal.SIGKILL)
         self.nodes[node].wait()

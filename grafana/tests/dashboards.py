@@ -199,6 +199,9 @@ def provoke(cluster):
     until("limits hold alone", lambda: value(cluster, "sum(roomcast_limits_alone_total)") > 0)
     cluster.redis.send_signal(signal.SIGCONT)
     until("the nodes are back", lambda: value(cluster, "sum(roomcast_ready)") == 2)
+    # Whether a pause breaks a connection depends on what was under way.
+    cluster.cut_redis()
+    until("connections are made again", lambda: value(cluster, "sum(increase(roomcast_broker_reconnects_total[1m]))") > 0)
     until("publishing failed", lambda: value(cluster, "max(roomcast:publish_errors:ratio_rate5m)") > 0)
 
 
