@@ -34,7 +34,12 @@ impl Arrivals {
     pub(super) fn end(&self, room: &RoomName) -> Option<Bytes> {
         let mut arrivals = self.0.borrow_mut();
         let at = arrivals.iter().position(|arrival| arrival.room == *room)?;
-        arrivals.swap_remove(at).left
+        let left = arrivals.swap_remove(at).left;
+        if arrivals.is_empty() {
+            // Most connections never join again, and there may be very many.
+            *arrivals = Vec::new();
+        }
+        left
     }
 
     /// Takes the client out of a room that it is about to be in. False if it is not, or was taken out before.
