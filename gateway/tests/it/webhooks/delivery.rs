@@ -63,7 +63,7 @@ async fn how_long_events_wait_shows_before_any_is_lost() {
     const AGE: &str = "roomcast_webhook_oldest_event_age_seconds";
     let receiver = Receiver::start().await;
     let answer = Arc::new(Notify::new());
-    receiver.answer_next([Reply::Held(Arc::clone(&answer))]);
+    receiver.answer_next([Reply::Held(Arc::clone(&answer), String::new())]);
     let node = start(&receiver, &["--webhook-batch", "2"]).await;
     let rises = async || {
         let age = node.reaches(AGE, &["webhook=\"default\""], 0.1).await;
