@@ -1,7 +1,7 @@
 //! The gateway's benchmarks: real processes, real sockets, loopback, one CPU for the server and one for the client.
 //!
-//! `cargo bench --bench gateway -- [fanout] [overload] [idle] [publish] [scale] [slow-consumer] [--long] [--rounds N] [--no-redis]
-//! [--gateway PROGRAM] [--json FILE]`; without names all run. Only ratios within one run mean anything on a shared machine.
+//! `cargo bench --bench gateway -- [fanout] [overload] [idle] [publish] [scale] [slow-consumer] [extras] [--long] [--rounds N]
+//! [--no-redis] [--gateway PROGRAM] [--json FILE]`; without names all run. Only ratios within one run mean anything on a shared machine.
 
 #![allow(clippy::print_stdout)]
 
@@ -9,6 +9,8 @@
 mod busy;
 #[path = "gateway/driver.rs"]
 mod driver;
+#[path = "gateway/extras.rs"]
+mod extras;
 #[path = "gateway/fanout.rs"]
 mod fanout;
 #[path = "gateway/fleet.rs"]
@@ -68,13 +70,14 @@ impl Options {
 }
 
 type Benchmark = (&'static str, fn(&Options) -> Result<Value>);
-const ALL: [Benchmark; 6] = [
+const ALL: [Benchmark; 7] = [
     ("fanout", fanout::run),
     ("overload", overload::run),
     ("idle", idle::run),
     ("publish", publish::run),
     ("scale", scale::run),
     ("slow-consumer", slow_consumer::run),
+    ("extras", extras::run),
 ];
 
 fn main() -> Result<()> {

@@ -27,11 +27,13 @@ pub fn one_room(node: &Node, members: usize) -> Result<Driver> {
     Ok(Driver::new(fleet, vec![room], &spread(members)))
 }
 
-fn spread(members: usize) -> Vec<(usize, usize)> {
+/// Members whose order is checked: eight, evenly over the room.
+pub fn spread(members: usize) -> Vec<(usize, usize)> {
     (0..CHECKED).map(|index| (index * members / CHECKED, 0)).collect()
 }
 
-fn closed(window: usize, length: Duration) -> Load {
+/// Windows one after the other.
+pub fn closed(window: usize, length: Duration) -> Load {
     Load { pace: Pace::Closed, window, acks: false, warm_up: WARM_UP, length }
 }
 

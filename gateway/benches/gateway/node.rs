@@ -29,14 +29,22 @@ impl Node {
         Self::start_on(SERVER_CPU, program, redis)
     }
 
+    /// The same with more settings, and its own broker.
+    pub fn start_with(program: &Path, settings: &[&str]) -> Result<Self> {
+        Self::spawn(SERVER_CPU, program, settings.iter().map(|&setting| setting.to_owned()).collect())
+    }
+
     /// The same on another CPU.
     pub fn start_on(cpu: usize, program: &Path, redis: Option<&Redis>) -> Result<Self> {
+        let settings = redis.map(|redis| ["--redis".into(), format!("redis://{}", redis.address)]);
+        Self::spawn(cpu, program, settings.into_iter().flatten().collect())
+    }
+
+    fn spawn(cpu: usize, program: &Path, settings: Vec<String>) -> Result<Self> {
         let mut args: Vec<String> =
             ["--workers", "1", "--publish-rate", "0", "--connect-rate", "0", "--log", "warn"].map(str::to_owned).into();
         args.extend(["--listen".into(), format!("{PUBLIC_IP}:0"), "--admin-listen".into(), format!("{ADMIN_IP}:0")]);
-        if let Some(redis) = redis {
-            args.extend(["--redis".into(), format!("redis://{}", redis.address)]);
-        }
+        args.extend(settings);
         let mut process = Process::spawn(cpu, program, &args)?;
         let address = process.listener(PUBLIC_IP)?;
         Ok(Self { admin: process.listener(ADMIN_IP).ok(), process, address })

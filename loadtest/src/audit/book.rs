@@ -241,9 +241,14 @@ impl Book {
         (self.top, self.top == 0 || term == self.term.as_ref())
     }
 
-    /// Whether the room had this term before its present one.
-    pub(super) fn is_over(&self, term: &Term) -> bool {
-        self.past.contains(&term_hash(term.as_str()))
+    /// Whether the room had this term before the one a seat is in.
+    pub(super) fn is_over(&self, term: &Term, seat: Option<&Term>) -> bool {
+        let rank = |term: &Term| {
+            let hash = term_hash(term.as_str());
+            let past = self.past.iter().position(|past| *past == hash);
+            past.or((self.term.as_ref() == Some(term)).then_some(self.past.len()))
+        };
+        rank(term).zip(seat.and_then(rank)).is_some_and(|(told, seat)| told < seat)
     }
 
     pub(super) fn top(&self) -> u64 {

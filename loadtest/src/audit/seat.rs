@@ -142,8 +142,9 @@ impl Seat {
             return;
         }
         // What stands in a term that is over tells nothing of this one, but may be what was missing before it.
-        let over = self.term.as_ref() != Some(&place.term)
-            && audit.with_book(self.room, |book, _| book.is_over(&place.term)).unwrap_or_default();
+        let seat = self.term.as_ref();
+        let over = seat != Some(&place.term)
+            && audit.with_book(self.room, |book, _| book.is_over(&place.term, seat)).unwrap_or_default();
         if over {
             self.close_hole(place.seq);
         } else {

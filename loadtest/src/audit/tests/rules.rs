@@ -321,3 +321,21 @@ fn who_is_done_before_other_machines_are_told_of_the_last_term_lacks_nothing() {
     audits.iter().for_each(|audit| audit.flush_log().expect("a file that can be written to"));
     assert_eq!(check(&logs).expect("whole logs").findings, BTreeMap::new());
 }
+
+#[test]
+fn acks_of_terms_that_a_seat_has_not_reached_count_even_if_others_are_past_them() {
+    let audit = Audit::new(RUN, layout(Mode::Durable, false, ALONE), None, Clock::start());
+    let mut seats = seats(&audit, 1);
+    // Its first message goes unanswered, its second is acked; the next term goes on behind both.
+    for number in 1..=3 {
+        audit.published(ROOM * MEMBERS, ROOM, number, 0);
+    }
+    seats[0].acked(&audit, 2, Some(&place(0, 2)), false);
+    let mut other = Seat::new(ROOM * MEMBERS + 1, ROOM);
+    other.joined(&audit, Recovery::Fresh, None, Some(&term(1)), Some(3));
+    seats[0].acked(&audit, 3, Some(&place(1, 3)), false);
+    audit.published(ROOM * MEMBERS, ROOM, 1, 1);
+    seats[0].acked(&audit, 1, Some(&place(0, 1)), true);
+    seats.push(other);
+    assert_eq!(finished(&audit, seats).findings, BTreeMap::new());
+}
