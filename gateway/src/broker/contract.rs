@@ -40,7 +40,7 @@ mod trust;
 mod wishes;
 
 /// The longest any wait of a test lasts before it fails.
-pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Two nodes on one store, and their events.
 struct Pair {

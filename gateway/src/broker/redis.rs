@@ -42,6 +42,9 @@ mod inspect;
 mod lease;
 mod many;
 mod orders;
+#[cfg(test)]
+#[path = "../../tests/it/support/ports.rs"]
+mod ports;
 mod presence;
 mod quota;
 mod script;

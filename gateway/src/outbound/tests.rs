@@ -83,9 +83,10 @@ async fn what_is_too_long_or_too_slow_is_given_up() {
 
 #[tokio::test]
 async fn errors_say_why_but_not_where() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}/canary?canary=1", free.local_addr().expect("bound"));
-    drop(free);
+    // Held, and nobody listens there.
+    let held = tokio::net::TcpSocket::new_v4().expect("a socket");
+    held.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let url = format!("http://{}/canary?canary=1", held.local_addr().expect("bound"));
     let error = Outbound::new(None).expect("made").call(get(&url)).await.expect_err("nobody there").to_string();
     assert!(error.contains("refused") && !error.contains("canary"), "{error}");
 }

@@ -26,12 +26,20 @@ async function listening(server) {
   return server.address().port;
 }
 
+// Below the range from which the kernel gives ports away: nobody takes it while its server starts, or is away for a moment.
 async function freePort() {
-  const server = net.createServer();
-  const port = await listening(server);
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const server = net.createServer().listen(12_000 + Math.floor(Math.random() * 20_000), "127.0.0.1");
+    try {
+      await once(server, "listening");
+    } catch {
+      continue; // taken
+    }
+    const { port } = server.address();
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 export class Cluster {

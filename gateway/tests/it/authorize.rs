@@ -172,12 +172,12 @@ async fn without_an_answer_nobody_comes_in() {
     let mut receiver = Receiver::start().await;
     let inside = Receiver::start().await;
     receiver.answer(|_| allow());
-    let node = start(&receiver, &["--authorize-timeout", "2s"]).await;
+    let node = start(&receiver, &["--authorize-timeout", "4s"]).await;
     let to = |place: &str| Reply::Status(302, vec![("location", place.to_owned())], String::new());
     for reply in [
         Reply::Never,
         Reply::Endless,
-        Reply::Late(Duration::from_secs(4), 200),
+        Reply::Late(Duration::from_secs(6), 200),
         Reply::status(500),
         Reply::status(404),
         Reply::status(204),
@@ -231,6 +231,7 @@ async fn a_slow_service_stops_nobody_else() {
         }
     })
     .await;
+    eventually("all the others to be asked about", || async { (receiver.most_open() >= 128).then_some(()) }).await;
     assert_eq!(receiver.most_open(), 128);
     assert_eq!(knock(&node, "/ws/a?token=known").await.0, 101);
     assert_eq!(get(node.addr, "/").await.status, 200);
@@ -248,7 +249,7 @@ async fn what_is_allowed_may_end() {
     let receiver = Receiver::start().await;
     receiver.answer(|_: &Value| {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
-        Reply::json(&json!({"allow": true, "exp": now + 5.0}))
+        Reply::json(&json!({"allow": true, "exp": now + 8.0}))
     });
     let node = start(&receiver, &[]).await;
     let (mut ana, _) = Client::enter(&node, &room()).await;

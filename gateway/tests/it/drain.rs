@@ -54,7 +54,7 @@ async fn audience(node: &Arc<Node>, room: &str, count: usize) -> JoinSet<Seen> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_are_sent_away_one_after_the_other() {
     let redis = Redis::start().await;
-    let going = ["--drain-window", "3s", "--shutdown-timeout", "1m"];
+    let going = ["--drain-window", "6s", "--shutdown-timeout", "1m"];
     let going = Arc::new(Node::join(&redis, "n-going", &going).await);
     let staying = Node::join(&redis, "n-staying", &["--publish-rate", "0"]).await;
     let name = room();
@@ -99,7 +99,7 @@ async fn clients_are_sent_away_one_after_the_other() {
     for one in &seen {
         assert_eq!((one.code, one.reason.as_str()), (1012, "draining"));
         assert_eq!(one.ready, 503, "not ready before the first is sent away");
-        assert!(one.after_ms <= 300, "{} ms for a window of 3 s", one.after_ms);
+        assert!(one.after_ms <= 600, "{} ms for a window of 6 s", one.after_ms);
         let first = one.seqs.first().copied().unwrap_or(1);
         let whole: Vec<u64> = (first..).take(one.seqs.len()).collect();
         assert!(first == 1 && one.seqs == whole, "everything up to its end: {:?}", one.seqs);
@@ -116,7 +116,7 @@ async fn clients_are_sent_away_one_after_the_other() {
 /// In the delay the node only says that it goes. A second signal does not wait for it, nor for the window.
 #[tokio::test]
 async fn a_node_that_leaves_serves_on_until_it_drains() {
-    let args = ["--drain-delay", "1m", "--drain-window", "1m", "--shutdown-timeout", "3m"];
+    let args = ["--drain-delay", "5m", "--drain-window", "5m", "--shutdown-timeout", "15m"];
     let mut node = Node::start(&args).await;
     let name = room();
     let (mut ana, _) = Client::enter(&node, &name).await;
@@ -138,7 +138,7 @@ async fn a_second_signal_ends_the_drain_at_once() {
     let name = room();
     let mut clients = Vec::new();
     // At 20 a second and worker, the slowest there is, the last ones would go after more than a wait's deadline.
-    for _ in 0..900 {
+    for _ in 0..1500 {
         clients.push(upgrade(node.addr, &format!("/ws/{name}"), &[]).await.1);
     }
     node.terminate();
@@ -181,7 +181,7 @@ async fn what_is_left_is_cut_off_in_time() {
 #[tokio::test]
 async fn a_redis_that_is_away_does_not_keep_a_node() {
     let mut redis = Redis::start().await;
-    let args = ["--drain-window", "1s", "--shutdown-timeout", "4s"];
+    let args = ["--drain-window", "1s", "--shutdown-timeout", "10s"];
     let node = Arc::new(Node::join(&redis, "n-1", &args).await);
     let seeing = audience(&node, &room(), 10).await;
     redis.stop().await;
@@ -224,7 +224,7 @@ async fn scripts_run(redis: &Redis) -> u64 {
 #[tokio::test]
 async fn a_node_with_too_many_clients_sheds_some() {
     let redis = Redis::start().await;
-    let args = ["--lease-beat", "200ms", "--lease-expiry", "2s", "--drain-window", "1s", "--rebalance-rate", "40"];
+    let args = ["--lease-beat", "200ms", "--lease-expiry", "10s", "--drain-window", "1s", "--rebalance-rate", "40"];
     let full = Arc::new(Node::join(&redis, "n-full", &args).await);
     let mut seeing = audience(&full, &room(), 80).await;
     let empty = Arc::new(Node::join(&redis, "n-empty", &args).await);
@@ -240,8 +240,11 @@ async fn a_node_with_too_many_clients_sheds_some() {
     let node = &empty;
     let cluster = || async { (node.metric("roomcast_cluster_connections", &[]).await >= 70.0).then_some(()) };
     eventually("the beats to tell", cluster).await;
-    let left = full.metric("roomcast_connections", &[]).await;
-    assert!((40.0..=50.0).contains(&left), "{left} of 80 are left");
+    let left = eventually("30 of 80 to have left", || async {
+        Some(full.metric("roomcast_connections", &[]).await).filter(|left| *left <= 50.0)
+    })
+    .await;
+    assert!(left >= 40.0, "{left} of 80 are left");
     assert!(empty.metric("roomcast_closes_total", &["rebalanced"]).await < 1.0);
     drop(clients);
 }

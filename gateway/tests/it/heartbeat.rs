@@ -1,8 +1,9 @@
 //! The server pings, and lets go of those who no longer answer.
 
-use crate::support::{Client, Node, room, upgrade, within};
+use crate::support::{Client, Node, eventually, room, upgrade, within};
 
-const FAST: [&str; 4] = ["--ping-interval", "300ms", "--ping-timeout", "900ms"];
+/// So fast that a test can wait for it, so slow that a busy machine answers.
+const FAST: [&str; 4] = ["--ping-interval", "1s", "--ping-timeout", "3s"];
 
 #[tokio::test]
 async fn silence_ends_the_session_and_answers_keep_it() {
@@ -25,7 +26,10 @@ async fn silence_ends_the_session_and_answers_keep_it() {
     );
     assert!(pings >= 1, "it was asked before it was given up");
     assert_eq!((&gone["member"]["name"], &gone["online"]), (&"Silent".into(), &1.into()));
-    assert!(node.metric("roomcast_connections", &[]).await <= 1.0);
+    eventually("one connection to be left", || async {
+        (node.metric("roomcast_connections", &[]).await < 1.5).then_some(())
+    })
+    .await;
 
     // The other one has been silent as well, but for its pongs, for longer than the timeout.
     let (_, mut second) = upgrade(node.addr, &format!("/ws/{name}?name=Second"), &[]).await;

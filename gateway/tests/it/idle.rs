@@ -8,7 +8,14 @@ use serde_json::json;
 use crate::support::{Backend, Client, Node, Raw, Redis, WRITER, eventually, get, keys, room};
 
 /// Long enough for a slow machine to start another node, and to come back, within it.
-const IDLE: &str = "2s";
+const IDLE: &str = "3s";
+
+/// A node that begins to be idle now, as does `node`: nobody keeps it any more.
+async fn clock_beside(node: &Node) -> (Node, ()) {
+    let client = Client::connect(node, "/connect").await;
+    let clock = Node::start(&["--idle-exit", IDLE]).await;
+    (clock, client.leave().await)
+}
 
 async fn until_another_ended() {
     let mut clock = Node::start(&["--idle-exit", IDLE]).await;
@@ -19,11 +26,11 @@ async fn until_another_ended() {
 async fn a_node_that_nobody_needs_ends() {
     let redis = Redis::start().await;
     let began = Instant::now();
-    let mut node = Node::join(&redis, "n-idle", &["--idle-exit", "400ms", "--drain-delay", "5s"]).await;
+    let mut node = Node::join(&redis, "n-idle", &["--idle-exit", IDLE, "--drain-delay", "5s"]).await;
     assert_eq!(node.ended().await.code(), Some(0));
-    assert!(began.elapsed() >= Duration::from_millis(400), "not before its time");
+    assert!(began.elapsed() >= Duration::from_secs(3), "not before its time");
     let log = node.log();
-    assert!(log.contains("idle: no connection and no message") && log.contains("400ms"), "it says why:\n{log}");
+    assert!(log.contains("idle: no connection and no message") && log.contains("\"3s\""), "it says why:\n{log}");
     assert!(log.contains("drained") && log.contains("stopped"), "by the way of every end:\n{log}");
     assert!(redis.command("ZCARD rc:{!}:leases").await.is_some_and(|left| left.starts_with(":0")), "no lease is left");
 }
@@ -42,7 +49,7 @@ async fn a_node_with_a_client_stays_until_it_has_gone() {
 #[tokio::test]
 async fn clients_that_come_and_go_keep_it() {
     let mut node = Node::start(&["--idle-exit", IDLE]).await;
-    let mut clock = Node::start(&["--idle-exit", IDLE]).await;
+    let (mut clock, _) = clock_beside(&node).await;
     // At no moment that is looked at there need be one.
     while clock.runs() {
         Client::connect(&node, "/connect").await.leave().await;
@@ -58,7 +65,7 @@ async fn messages_of_backends_keep_it() {
     let keys = keys();
     let args: Vec<&str> = keys.iter().map(String::as_str).chain(["--idle-exit", IDLE]).collect();
     let mut node = Node::start(&args).await;
-    let mut clock = Node::start(&["--idle-exit", IDLE]).await;
+    let (mut clock, _) = clock_beside(&node).await;
     let path = format!("/rooms/{}/messages", room());
     let mut pace = tokio::time::interval(Duration::from_millis(20));
     while clock.runs() {
@@ -112,9 +119,10 @@ async fn who_only_looks_does_not_keep_it() {
 #[tokio::test]
 async fn a_node_that_starts_is_not_idle() {
     let began = Instant::now();
-    // A port on which nobody listens.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let redis = format!("redis://127.0.0.1:{port}");
+    // Held, and nobody listens there.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let redis = format!("redis://{}", socket.local_addr().unwrap());
     let args = ["--redis", &redis, "--redis-timeout", "2s", "--idle-exit", "100ms"];
     let mut node = Node::launch(&args, "").await;
     assert_eq!(node.ended().await.code(), Some(0));

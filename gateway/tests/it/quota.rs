@@ -77,11 +77,11 @@ async fn what_comes_at_once_keeps_its_order() {
     let one = node(&redis, "n-one", &[]).await;
     let slow = format!("slow-{}", room());
     let (mut ann, _) = Client::enter(&one, &slow).await;
-    for number in 0..60 {
+    for number in 0..200 {
         ann.send(json!({"type": "publish", "room": slow, "data": number, "ref": number})).await;
     }
     let (mut acked, mut refused) = (Vec::new(), 0);
-    for number in 0..60 {
+    for number in 0..200 {
         match ann.answer(&json!(number)).await.kind() {
             "ack" => acked.push(number),
             _ => refused += 1,
@@ -97,7 +97,7 @@ async fn what_comes_at_once_keeps_its_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_redis_each_node_holds_the_rate_alone() {
     let mut redis = Redis::start().await;
-    let one = node(&redis, "n-one", &["--redis-timeout", "300ms"]).await;
+    let one = node(&redis, "n-one", &[]).await;
     let fleeting = format!("fleeting-{}", room());
     let (mut ann, _) = Client::enter(&one, &fleeting).await;
     redis.stop().await;
@@ -260,7 +260,7 @@ async fn a_node_that_lost_its_lease_counts_its_users_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_redis_a_nodes_own_connections_count() {
     let mut redis = Redis::start().await;
-    let one = node_with_users(&redis, "n-one", &["--max-connections-per-user", "2", "--redis-timeout", "300ms"]).await;
+    let one = node_with_users(&redis, "n-one", &["--max-connections-per-user", "2"]).await;
     let _first = Client::connect(&one, &path_of("ann")).await;
     redis.stop().await;
     one.wait_ready(false).await;

@@ -4,6 +4,7 @@ mod api;
 mod client;
 mod http;
 mod node;
+mod ports;
 mod proxy;
 mod receiver;
 mod redis;
@@ -19,7 +20,7 @@ pub use receiver::{Receiver, Reply, SECRET, until_logged};
 pub use redis::Redis;
 
 /// How long anything may take before a test gives up. Generous: a loaded two-core machine must not fail a test.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits for `future`, and fails with `what` when the deadline passes.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {

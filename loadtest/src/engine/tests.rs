@@ -62,10 +62,13 @@ async fn who_is_broken_off_comes_back_and_resumes() {
 
 #[tokio::test]
 async fn a_cluster_that_is_not_there_is_no_result() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    // Held, and nobody listens there.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let nobody = socket.local_addr().expect("bound");
     let plan = Plan {
         targets: vec![crate::plan::Target::at(nobody)],
-        connect_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_secs(2),
         ..Plan::sample()
     };
     let report = carry_out_there(plan).await;

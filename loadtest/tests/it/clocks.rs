@@ -12,7 +12,7 @@ async fn nodes_of(node: &Gateway) -> u64 {
 #[tokio::test]
 async fn clocks_that_are_minutes_off_change_nothing() {
     let redis = Redis::start().await;
-    let args = ["--lease-beat", "1s", "--lease-expiry", "4s"];
+    let args = ["--lease-beat", "1s", "--lease-expiry", "10s"];
     let mut nodes = vec![Gateway::join(&redis, "n-1", &args).await];
     for (id, off, seconds) in [("n-2", "+5m", 300), ("n-3", "-5m", -300)] {
         let node = Gateway::join_off(&redis, id, off, &args).await;

@@ -16,7 +16,7 @@ async fn a_rolling_restart_loses_and_repeats_nothing() {
     for id in ["n-1", "n-2", "n-3"] {
         nodes.push(Gateway::join(&redis, id, &["--drain-window", "2s", "--shutdown-timeout", "30s"]).await);
     }
-    let args = ["--rooms", "10", "--members", "12", "--rate", "10", "--duration", "20s"];
+    let args = ["--rooms", "10", "--members", "12", "--rate", "10", "--duration", "30s"];
     let run = Loadtest::against(&nodes, "chat", &args).start();
     for node in &mut nodes {
         node.has_published(20).await;

@@ -11,7 +11,7 @@ use crate::support::{Gateway, Loadtest, Outcome, Redis, argument, cluster};
 
 /// Two processes of one run, and their merged report.
 async fn both(nodes: &[Gateway]) -> ([Outcome; 2], Outcome) {
-    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3;
+    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 8;
     let soon = soon.to_string();
     let start = |process: &str| {
         let args = ["--rooms", "4", "--members", "6", "--rate", "10", "--duration", "4s", "--run", "c0ffee"];

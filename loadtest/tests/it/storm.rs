@@ -33,7 +33,7 @@ async fn all_come_back_and_leave_nothing_behind() {
     }
     let (rooms, members) = ((clients / MEMBERS).to_string(), MEMBERS.to_string());
     let args = ["--rooms", &rooms, "--members", &members, "--rate", "0.5", "--dropped", "100%", "--first", "4s"];
-    let seconds = (BACK.as_secs() + 14).min(8 + clients / 250).to_string() + "s";
+    let seconds = (BACK.as_secs() + 14).min(20 + clients / 250).to_string() + "s";
     let run =
         Loadtest::against(&nodes, "storm", &args).with(&["--duration", &seconds, "--connect-rate", "2000"]).start();
 

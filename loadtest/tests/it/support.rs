@@ -2,6 +2,8 @@
 
 mod gateway;
 mod network;
+#[path = "../../../gateway/tests/it/support/ports.rs"]
+mod ports;
 #[path = "../../../gateway/tests/it/support/proxy.rs"]
 #[allow(dead_code, reason = "the gateway's tests, whose it is, need more of it")]
 mod proxy;

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 use crate::support::{Gateway, Loadtest, Outcome, Redis};
 
-const LOAD: [&str; 8] = ["--rooms", "4", "--members", "5", "--rate", "10", "--duration", "12s"];
+const LOAD: [&str; 8] = ["--rooms", "4", "--members", "5", "--rate", "10", "--duration", "20s"];
 
 const MEMBERS: u64 = 20;
 

@@ -26,13 +26,20 @@ export async function eventually(what, holds) {
   }
 }
 
+// Below the range from which the kernel gives ports away: nobody takes it while its server starts, or is away for a moment.
 async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const server = net.createServer().listen(12_000 + Math.floor(Math.random() * 20_000), "127.0.0.1");
+    try {
+      await once(server, "listening");
+    } catch {
+      continue; // taken
+    }
+    const { port } = server.address();
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 // A folder with the processes of one test in it. They are gone when the test is.

@@ -27,7 +27,7 @@ async fn reaches(a: &RedisBroker, from_b: &mut Events, room: &RoomName) {
 
 /// Two nodes that use the old master, and a room on both.
 async fn start(group: &Watched) -> (RedisBroker, (RedisBroker, Events), Events, RoomName) {
-    let hasty = |name: &str| RedisOptions { timeout: Duration::from_millis(500), ..group.options(name) };
+    let hasty = |name: &str| RedisOptions { timeout: Duration::from_millis(1500), ..group.options(name) };
     let (a, from_a) = connect(&hasty("node-a"), 64).await;
     let (b, mut from_b) = connect(&hasty("node-b"), 64).await;
     let room = room("lobby");

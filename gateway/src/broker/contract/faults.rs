@@ -7,7 +7,7 @@ const AOF: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 /// A broker with short timeouts.
 fn hasty(server: &Server, name: &str) -> RedisOptions {
-    RedisOptions { timeout: Duration::from_millis(500), ..server.options(name) }
+    RedisOptions { timeout: Duration::from_millis(1500), ..server.options(name) }
 }
 
 async fn unavailable(broker: &RedisBroker, room: &RoomName) {

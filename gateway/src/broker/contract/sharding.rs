@@ -21,7 +21,7 @@ struct Nodes {
 
 /// Two nodes, the second with a room in each third of the slots.
 async fn start(group: &Sharded) -> Nodes {
-    let hasty = |name: &str| RedisOptions { timeout: Duration::from_millis(500), ..group.options(name) };
+    let hasty = |name: &str| RedisOptions { timeout: Duration::from_millis(1500), ..group.options(name) };
     let (a, from_a) = connect(&hasty("node-a"), 64).await;
     let (b, from_b) = connect(&hasty("node-b"), 64).await;
     let rooms = ROOMS.map(room);

@@ -28,7 +28,7 @@ async fn a_room_that_is_wanted_back_is_heard(mut pair: Pair) {
             pair.b.subscribe(&room(&format!("behind-{turns}-{number}"))).await.expect("subscribed");
         }
         pair.a.broadcast(&back, &plains(turns..turns + 1)).await.expect("sent");
-        let heard = timeout(Duration::from_secs(5), pair.from_b.messages()).await;
+        let heard = timeout(DEADLINE, pair.from_b.messages()).await;
         let heard = heard.unwrap_or_else(|_| panic!("deaf after {turns} turns"));
         assert_eq!((&heard.room, &*heard.records[0].data), (&back, format!("\"{turns}\"").as_bytes()));
     }

@@ -49,8 +49,10 @@ impl Watched {
         let watched = |_| {
             let dir = fresh();
             let file = dir.path().join("sentinel.conf");
+            // Longer than the second that it leaves between two connections to one server, whose connections end when
+            // its role changes: else each failover brings about the next.
             let text = format!(
-                "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 600\n\
+                "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 1500\n\
                  sentinel failover-timeout main 3000\n"
             );
             std::fs::write(&file, text).expect("written");
@@ -76,7 +78,10 @@ impl Watched {
                 let known: std::collections::HashMap<String, String> =
                     sentinel.command(&["SENTINEL", "MASTER", "main"]);
                 let is = |key: &str, value: &str| known.get(key).is_some_and(|it| it == value);
-                is("num-other-sentinels", "2") && is("num-slaves", "1")
+                // One that stood still while it started, for its disk or a core, does nothing for the next 30 s.
+                is("num-other-sentinels", "2")
+                    && is("num-slaves", "1")
+                    && sentinel.command::<String>(&["INFO", "sentinel"]).contains("sentinel_tilt:0")
             }) && group.servers[1].command::<String>(&["INFO", "replication"]).contains("master_link_status:up")
         });
         group
@@ -125,7 +130,7 @@ impl Sharded {
     }
 
     fn start(replicas: bool, server: Start<'_>) -> Self {
-        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
+        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000", "--repl-diskless-sync-delay", "0"];
         let servers: Vec<Server> = (0..if replicas { 6 } else { 3 }).map(|_| server(fresh(), &args)).collect();
         for (at, server) in servers.iter().enumerate() {
             let _: String = server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::RedisOptions;
+use super::ports::free_port;
 use crate::broker::contract::{DEADLINE, node};
 
 pub(in crate::broker) struct Server {
@@ -33,9 +34,7 @@ impl Server {
         let mut server = Self { child: None, port: 0, bus: 0, dir, args };
         // Between looking for a free port and using it another may take it: then try again.
         for _ in 0..10 {
-            let probes = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
-            let ports = probes.map(|probe| probe.local_addr().expect("bound").port());
-            (server.port, server.bus) = (ports[0], ports[1]);
+            (server.port, server.bus) = (free_port(), free_port());
             if server.run() {
                 return server;
             }

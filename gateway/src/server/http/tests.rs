@@ -14,7 +14,7 @@ use crate::access::Access;
 use crate::server::{Admission, AdmissionLimits, OriginPolicy, listen};
 use crate::session::accepted::Route;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_mins(1);
 const HEADERS: &str = "Host: gateway:80\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 

@@ -126,7 +126,7 @@ async fn one_message_goes_to_many_rooms_with_an_outcome_each() {
 #[tokio::test]
 async fn without_a_broker_the_answer_is_503() {
     let mut redis = Redis::start().await;
-    let [one, _two] = pair(&redis, &["--redis-timeout", "500ms"]).await;
+    let [one, _two] = pair(&redis, &[]).await;
     let mut backend = Backend::connect(one.addr, WRITER).await;
     let path = format!("/rooms/{}/messages", room());
     backend.post(&path, &json!({ "data": 1, "id": "a" })).await.expect(200);

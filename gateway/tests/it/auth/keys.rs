@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 /// A signing key with a name.
@@ -48,12 +48,15 @@ pub struct Publisher {
     answer: Arc<Mutex<String>>,
     paths: Arc<Mutex<Vec<String>>>,
     serving: Option<JoinHandle<()>>,
+    /// Keeps the address while nobody listens there.
+    held: Option<TcpSocket>,
 }
 
 impl Publisher {
     pub async fn start(body: &str) -> Self {
+        let addr = "127.0.0.1:0".parse().unwrap();
         let mut publisher =
-            Self { addr: "127.0.0.1:0".parse().unwrap(), answer: Arc::default(), paths: Arc::default(), serving: None };
+            Self { addr, answer: Arc::default(), paths: Arc::default(), serving: None, held: Some(bound(addr)) };
         publisher.publish(body);
         publisher.revive().await;
         publisher
@@ -85,12 +88,13 @@ impl Publisher {
         if let Some(serving) = self.serving.take() {
             serving.abort();
             let _ = serving.await;
+            self.held = Some(bound(self.addr));
         }
     }
 
     /// Starts again, at the same address.
     pub async fn revive(&mut self) {
-        let listener = TcpListener::bind(self.addr).await.unwrap();
+        let listener = self.held.take().expect("nobody listens").listen(64).unwrap();
         self.addr = listener.local_addr().unwrap();
         let (answer, paths) = (Arc::clone(&self.answer), Arc::clone(&self.paths));
         self.serving = Some(tokio::spawn(async move {
@@ -104,4 +108,11 @@ impl Publisher {
             }
         }));
     }
+}
+
+fn bound(addr: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(addr).unwrap();
+    socket
 }

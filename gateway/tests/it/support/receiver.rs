@@ -83,6 +83,8 @@ pub struct Receiver {
     tls: Option<TlsAcceptor>,
     state: Arc<Mutex<State>>,
     task: Option<(JoinHandle<()>, watch::Sender<bool>)>,
+    /// Keeps the address while nobody listens there.
+    held: Option<TcpSocket>,
 }
 
 impl Receiver {
@@ -100,7 +102,7 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut receiver =
-            Self { addr: listener.local_addr().unwrap(), scheme, tls, state: Arc::default(), task: None };
+            Self { addr: listener.local_addr().unwrap(), scheme, tls, state: Arc::default(), task: None, held: None };
         receiver.listen(listener);
         receiver
     }
@@ -140,19 +142,21 @@ impl Receiver {
         if let Some((task, stop)) = self.task.take() {
             stop.send_replace(true);
             within("the last calls to be answered", task).await.unwrap();
+            self.held = Some(self.bound().expect("the address is still ours"));
         }
     }
 
     /// Back at the same address.
     pub async fn resume(&mut self) {
-        let listener = eventually("the address to be free", || async {
-            let socket = TcpSocket::new_v4().unwrap();
-            socket.set_reuseaddr(true).unwrap();
-            socket.bind(self.addr).ok()?;
-            socket.listen(64).ok()
-        })
-        .await;
-        self.listen(listener);
+        let socket = self.held.take().expect("it was stopped");
+        self.listen(socket.listen(64).unwrap());
+    }
+
+    fn bound(&self) -> std::io::Result<TcpSocket> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(self.addr)?;
+        Ok(socket)
     }
 
     pub fn url(&self) -> String {

@@ -1,6 +1,6 @@
 //! A redis-server process on a port and in a directory of its own.
 
-use std::{net::TcpListener, path::Path, process::Stdio};
+use std::{path::Path, process::Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{eventually, within};
+use super::{eventually, ports::free_port, within};
 
 const HOW: &str = "these tests need the program redis-server: `apt-get install redis-server` or `brew install redis`";
 
@@ -44,10 +44,12 @@ impl Redis {
         Self::start_in(|| tempfile::tempdir().unwrap(), args).await
     }
 
-    /// A sentinel of `main`, which is at `port`.
+    /// A sentinel of `main`, which is at `port`. What it waits before it takes a server for down must be longer than the
+    /// second that it leaves between two connections to one server, whose connections end when its role changes: else
+    /// each failover brings about the next.
     pub async fn start_sentinel(port: u16) -> Self {
         let text = format!(
-            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 600\n\
+            "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main 1500\n\
              sentinel failover-timeout main 3000\n"
         );
         let dir = || {
@@ -59,11 +61,10 @@ impl Redis {
     }
 
     async fn start_in(dir: impl Fn() -> TempDir, args: &[&str]) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for _ in 0..5 {
-            let bus = free();
+            let bus = free_port();
             let args = args.iter().map(|&arg| if arg == "BUS" { bus.to_string() } else { arg.to_owned() }).collect();
-            let mut redis = Self { port: free(), bus, args, dir: dir(), child: None };
+            let mut redis = Self { port: free_port(), bus, args, dir: dir(), child: None };
             if redis.run().await {
                 return redis;
             }
@@ -111,7 +112,7 @@ impl Redis {
 
     /// Starts it again on the same port and data.
     pub async fn resume(&mut self) {
-        // The old port may take a moment to be free; no one else was given it meanwhile, or the deadline tells.
+        // The old port may take a moment to be free.
         within("redis-server to come back", async { while !self.run().await {} }).await;
     }
 

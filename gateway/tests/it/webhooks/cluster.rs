@@ -177,7 +177,7 @@ async fn a_publish_that_was_not_answered_is_told_once() {
     let (redis, receiver) = (Redis::start().await, Receiver::start().await);
     let proxy = Proxy::to(&redis).await;
     let near = join(&redis.url(), "near", &receiver, &[]).await;
-    let far = join(&proxy.url(), "far", &receiver, &["--redis-timeout", "500ms"]).await;
+    let far = join(&proxy.url(), "far", &receiver, &[]).await;
     let name = room();
     let (mut ana, _) = Client::enter(&far, &name).await;
     let (mut bo, _) = Client::enter(&near, &name).await;
@@ -234,7 +234,7 @@ async fn comings_and_goings_that_were_not_answered_are_told_once() {
     let (redis, receiver) = (Redis::start().await, Receiver::start().await);
     let proxy = Proxy::to(&redis).await;
     let near = join(&redis.url(), "near", &receiver, &[]).await;
-    let far = join(&proxy.url(), "far", &receiver, &["--redis-timeout", "500ms"]).await;
+    let far = join(&proxy.url(), "far", &receiver, &[]).await;
     let (name, lonely) = (room(), room());
     let (mut bo, _) = Client::enter(&near, &name).await;
     let (mut ana, _) = Client::enter(&far, &name).await;

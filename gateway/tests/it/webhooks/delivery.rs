@@ -141,7 +141,7 @@ async fn a_hostile_receiver_costs_nothing_but_its_own_events() {
     let receiver = Receiver::start().await;
     receiver.answer_next([Reply::Endless, Reply::Never, Reply::Endless]);
     // Long enough for all that are answered, however busy the machine is.
-    let node = start(&receiver, &["--webhook-timeout", "3s", "--webhook-batch", "1"]).await;
+    let node = start(&receiver, &["--webhook-timeout", "5s", "--webhook-batch", "1"]).await;
     let name = room();
     let (mut ana, _) = Client::enter(&node, &name).await;
     let (before, _) = node.memory();

@@ -1,6 +1,6 @@
 //! A redis-server process on a port and in a directory of its own. It keeps of its data what its arguments say.
 
-use std::{io, net::TcpListener, process::Stdio};
+use std::{io, process::Stdio};
 
 use tempfile::TempDir;
 use tokio::{
@@ -9,7 +9,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{eventually, within};
+use super::{eventually, ports::free_port, within};
 
 const HOW: &str = "these tests need the program redis-server: `apt-get install redis-server` or `brew install redis`";
 
@@ -53,9 +53,8 @@ impl Redis {
 
     async fn start_in(dir: impl Fn() -> TempDir, args: &[&str]) -> Self {
         for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let args = args.iter().map(ToString::to_string).collect();
-            let mut redis = Self { port, child: None, dir: dir(), args };
+            let mut redis = Self { port: free_port(), child: None, dir: dir(), args };
             if redis.run().await {
                 return redis;
             }

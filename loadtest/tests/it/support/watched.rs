@@ -25,6 +25,8 @@ impl Watched {
         for sentinel in &sentinels {
             sentinel.answers("SENTINEL SENTINELS main", "runid", 2).await;
             sentinel.answers("SENTINEL REPLICAS main", "runid", 1).await;
+            // One that stood still while it started, for its disk or a core, does nothing for the next 30 s.
+            sentinel.answers("INFO sentinel", "sentinel_tilt:0", 1).await;
         }
         replica.answers("INFO replication", "master_link_status:up", 1).await;
         Self { servers: [master, replica], sentinels }
