@@ -318,7 +318,9 @@ fn who_is_done_before_other_machines_are_told_of_the_last_term_lacks_nothing() {
     one.conclude(&audits[0]);
     other.reset(&audits[1], Recovery::Gap, Some(&term(2)), 5);
     other.conclude(&audits[1]);
-    audits.iter().for_each(|audit| audit.flush_log().expect("a file that can be written to"));
+    for audit in &audits {
+        audit.flush_log().expect("a file that can be written to");
+    }
     assert_eq!(check(&logs).expect("whole logs").findings, BTreeMap::new());
 }
 
