@@ -203,7 +203,7 @@ async fn without_an_answer_nobody_comes_in() {
     receiver.stop().await;
     assert_eq!(knock(&node, "/ws/b").await.0, 503);
     assert_eq!(knock(&node, "/ws/a").await.0, 101, "what was said still holds");
-    receiver.resume().await;
+    receiver.resume();
     assert_eq!(knock(&node, "/ws/b").await.0, 101);
     assert_eq!(decided(&node, "failed").await, 14);
     until_logged(&node, "authorize-url answers again").await;

@@ -11,10 +11,11 @@ use crate::support::{Backend, Client, Node, Raw, Redis, WRITER, eventually, get,
 const IDLE: &str = "3s";
 
 /// A node that begins to be idle now, as does `node`: nobody keeps it any more.
-async fn clock_beside(node: &Node) -> (Node, ()) {
+async fn clock_beside(node: &Node) -> Node {
     let client = Client::connect(node, "/connect").await;
     let clock = Node::start(&["--idle-exit", IDLE]).await;
-    (clock, client.leave().await)
+    client.leave().await;
+    clock
 }
 
 async fn until_another_ended() {
@@ -49,7 +50,7 @@ async fn a_node_with_a_client_stays_until_it_has_gone() {
 #[tokio::test]
 async fn clients_that_come_and_go_keep_it() {
     let mut node = Node::start(&["--idle-exit", IDLE]).await;
-    let (mut clock, _) = clock_beside(&node).await;
+    let mut clock = clock_beside(&node).await;
     // At no moment that is looked at there need be one.
     while clock.runs() {
         Client::connect(&node, "/connect").await.leave().await;
@@ -65,7 +66,7 @@ async fn messages_of_backends_keep_it() {
     let keys = keys();
     let args: Vec<&str> = keys.iter().map(String::as_str).chain(["--idle-exit", IDLE]).collect();
     let mut node = Node::start(&args).await;
-    let (mut clock, _) = clock_beside(&node).await;
+    let mut clock = clock_beside(&node).await;
     let path = format!("/rooms/{}/messages", room());
     let mut pace = tokio::time::interval(Duration::from_millis(20));
     while clock.runs() {

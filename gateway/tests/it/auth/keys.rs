@@ -53,12 +53,12 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub async fn start(body: &str) -> Self {
+    pub fn start(body: &str) -> Self {
         let addr = "127.0.0.1:0".parse().unwrap();
         let mut publisher =
             Self { addr, answer: Arc::default(), paths: Arc::default(), serving: None, held: Some(bound(addr)) };
         publisher.publish(body);
-        publisher.revive().await;
+        publisher.revive();
         publisher
     }
 
@@ -93,7 +93,7 @@ impl Publisher {
     }
 
     /// Starts again, at the same address.
-    pub async fn revive(&mut self) {
+    pub fn revive(&mut self) {
         let listener = self.held.take().expect("nobody listens").listen(64).unwrap();
         self.addr = listener.local_addr().unwrap();
         let (answer, paths) = (Arc::clone(&self.answer), Arc::clone(&self.paths));

@@ -31,7 +31,7 @@ async fn until_gauges(node: &Node, wanted: [u32; 2]) {
 #[tokio::test]
 async fn keys_rotate_and_outlive_their_publisher() {
     let (first, second) = (Key::new("one"), Key::new("two"));
-    let mut publisher = Publisher::start(&set(&[&first])).await;
+    let mut publisher = Publisher::start(&set(&[&first]));
     let node = node(&publisher).await;
     let all = json!({"sub": "ann", "rooms": ["*"]});
     becomes(&node, &first.token(&all), 101).await;
@@ -56,7 +56,7 @@ async fn keys_rotate_and_outlive_their_publisher() {
     // The key is still there, though nobody publishes it.
     until_gauges(&node, [1, 0]).await;
     publisher.publish(&set(&[&first]));
-    publisher.revive().await;
+    publisher.revive();
     becomes(&node, &first.token(&all), 101).await;
     until_gauges(&node, [1, 1]).await;
 }
@@ -64,7 +64,7 @@ async fn keys_rotate_and_outlive_their_publisher() {
 #[tokio::test]
 async fn a_node_without_keys_asks_to_come_back() {
     let key = Key::new("one");
-    let mut publisher = Publisher::start(&set(&[&key])).await;
+    let mut publisher = Publisher::start(&set(&[&key]));
     publisher.die().await;
     let node = node(&publisher).await;
     let token = key.token(&json!({"rooms": ["*"]}));
@@ -73,15 +73,15 @@ async fn a_node_without_keys_asks_to_come_back() {
     assert!((1..=5).contains(&answer.header("retry-after").parse::<u32>().unwrap()));
     // Zeros, so that an alert sees them.
     until_gauges(&node, [0, 0]).await;
-    publisher.revive().await;
+    publisher.revive();
     becomes(&node, &token, 101).await;
 }
 
 #[tokio::test]
 async fn no_token_makes_the_node_ask_anyone() {
     let (known, unknown) = (Key::new("one"), Key::new("http://127.0.0.1:1/evil.json"));
-    let publisher = Publisher::start(&set(&[&known])).await;
-    let elsewhere = Publisher::start(&set(&[&unknown])).await;
+    let publisher = Publisher::start(&set(&[&known]));
+    let elsewhere = Publisher::start(&set(&[&unknown]));
     let node =
         Node::start(&["--jwt-jwks-url", &publisher.url(), "--jwt-audience", "roomcast", "--jwks-refresh", "24h"]).await;
     becomes(&node, &known.token(&json!({"rooms": ["*"]})), 101).await;
@@ -97,7 +97,7 @@ async fn no_token_makes_the_node_ask_anyone() {
 #[tokio::test]
 async fn several_issuers_do_not_mix() {
     let key = Key::new("one");
-    let publisher = Publisher::start(&set(&[&key])).await;
+    let publisher = Publisher::start(&set(&[&key]));
     let toml = format!(
         "jwt_secret = \"{SECRET}\"\njwt_issuer = \"own\"\njwt_audience = [\"roomcast\"]\n\n[[issuers]]\n\
          issuer = \"https://id.example\"\njwks_url = \"{}\"\nuser_prefix = \"id:\"\ndefault_rooms = [\"open-*\"]\n",

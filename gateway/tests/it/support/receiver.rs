@@ -147,7 +147,7 @@ impl Receiver {
     }
 
     /// Back at the same address.
-    pub async fn resume(&mut self) {
+    pub fn resume(&mut self) {
         let socket = self.held.take().expect("it was stopped");
         self.listen(socket.listen(64).unwrap());
     }

@@ -46,7 +46,7 @@ async fn a_receiver_that_was_away_misses_nothing() {
     receiver.stop().await;
     publish(&mut ana, &name, 0..40).await;
     until_logged(&node, "cannot be reached").await;
-    receiver.resume().await;
+    receiver.resume();
     let events = receiver.until_count(42).await;
     assert_eq!(numbers(&events), (0..40).collect::<Vec<u64>>(), "in order, each once");
     assert_unique(&events);

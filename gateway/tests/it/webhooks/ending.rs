@@ -66,7 +66,7 @@ async fn a_receiver_that_comes_back_during_the_drain_gets_the_rest() {
     let (mut node, mut ana) = left_alone(&mut receiver, &[]).await;
     node.terminate();
     assert_eq!(ana.close_code().await, 1012);
-    receiver.resume().await;
+    receiver.resume();
     assert_eq!(node.ended().await.code(), Some(0));
     assert_eq!(receiver.events().len(), 9);
 }
