@@ -61,7 +61,8 @@ async fn what_a_replica_lagged_behind_is_told_to_all_and_counted() {
     assert!(lost >= ROOMS, "{lost}");
     let audit = &outcome.report().audit;
     let told = |what| audit.recoveries.get(what).copied().unwrap_or(0) + audit.resets.get(what).copied().unwrap_or(0);
-    assert!(told("diverged") >= MEMBERS, "{audit:#?}");
+    // Of a term that only the old master has, where that took some more before it was told.
+    assert!(told("diverged") + told("unknown_term") >= MEMBERS, "{audit:#?}");
     assert!(outcome.stdout.contains("acked, lost"), "{}", outcome.stdout);
     eprintln!("{lost} of {} acked messages lost with the master; {} told", audit.acked, told("diverged"));
 }
