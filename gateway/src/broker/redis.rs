@@ -37,6 +37,7 @@ mod commands;
 mod connection;
 mod directory;
 mod examine;
+mod fence;
 mod identity;
 mod inspect;
 mod lease;
@@ -60,9 +61,9 @@ mod topology;
 mod tops;
 
 /// The commands an ACL user needs, beside `~<prefix>:*` and `&<prefix>:*`. Nothing else is ever sent.
-pub const ACL_COMMANDS: &str = "+hello +auth +ping +evalsha +eval +script|load +publish +subscribe +unsubscribe \
-     +info +time +hmget +hset +get +set +append +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd +zrem +zcard +zrangebylex \
-     +exists +hget +hdel +hvals +hgetall +zrange +zrangebyscore +zscore +unlink +role";
+pub const ACL_COMMANDS: &str = "+hello +auth +ping +client|id +client|kill +evalsha +eval +script|load +publish \
+     +subscribe +unsubscribe +info +time +hmget +hset +get +set +append +del +pexpire +xadd +xrange +xrevrange +xinfo +zadd \
+     +zrem +zcard +zrangebylex +exists +hget +hdel +hvals +hgetall +zrange +zrangebyscore +zscore +unlink +role";
 
 /// What they need on the servers of a cluster, in addition.
 pub const ACL_CLUSTER_COMMANDS: &str = "+cluster|slots +asking +spublish +ssubscribe +sunsubscribe";

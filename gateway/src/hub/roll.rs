@@ -36,8 +36,9 @@ impl Shard {
         }
         let roll = &mut state.roll;
         roll.calling = true;
-        let count = roll.movements.len().min(MOST_AT_ONCE);
-        let movements: Vec<Movement> = roll.movements.drain(..count).collect();
+        // The list itself is taken too: rooms in which nobody comes or goes keep none.
+        let rest = roll.movements.split_off(roll.movements.len().min(MOST_AT_ONCE));
+        let movements: Vec<Movement> = std::mem::replace(&mut roll.movements, rest).into();
         drop(state);
         let (shard, home) = (Rc::clone(self), Rc::clone(home));
         tokio::task::spawn_local(async move {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::Redirect;
 use super::connection::{Backoff, Endpoint, PING_INTERVAL, PING_TIMEOUT, verdict};
+use super::fence::Fence;
 use super::identity::{self, Identity};
 use super::inspect::{self, Said, inspect};
 use super::script::{Script, Scripts};
@@ -53,6 +54,7 @@ struct Shared {
     stats: BrokerStats,
     /// Which dataset was behind the last connection; none before the first.
     dataset: RefCell<Option<Arc<str>>>,
+    fence: Fence,
     signs: Arc<Signs>,
     /// Told when the server turned out not to be the master: the other connection is with the wrong one, too.
     moved: Rc<Notify>,
@@ -73,6 +75,7 @@ impl Commands {
             server: endpoint.name().to_owned(),
             stats: stats.clone(),
             dataset: RefCell::default(),
+            fence: Fence::default(),
             signs: Arc::clone(&recipe.signs),
             moved,
         });
@@ -333,7 +336,9 @@ async fn open(
         if !look(&mut connection, shared).await? {
             return Ok(None);
         }
-        identity::probe(&mut connection.clone()).await.map(Some)
+        let identity = identity::probe(&mut connection.clone()).await?;
+        shared.fence.cut_off_former(&mut connection, &identity.dataset).await?;
+        Ok::<_, RedisError>(Some(identity))
     };
     match timeout(PING_TIMEOUT, prepare).await {
         Ok(Ok(Some(identity))) => Ok((connection, identity)),

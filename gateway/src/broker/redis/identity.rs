@@ -13,7 +13,7 @@ use ::redis::{RedisError, RedisResult, cmd};
 /// Tells the script to ask by itself.
 const ASK: &str = "";
 /// The identity where none is to be had.
-const NONE: &str = "-";
+pub(super) const NONE: &str = "-";
 
 const PROBE: &str = "return redis.call('INFO', 'replication')";
 

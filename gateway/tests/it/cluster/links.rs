@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Client, Frame, Links, Network, Node, Proxy, Redis, get, room, within};
+use crate::support::{Client, Frame, Links, Network, Node, Proxy, Redis, eventually, get, room, within};
 
 /// A node behind a network of its own, one with a good one, and a client on each.
 struct Scene {
@@ -175,4 +175,51 @@ async fn a_demoted_master_is_left_for_the_new_one() {
     scene.far.wait_ready(true).await;
     let stored = heir.command(&format!("EXISTS rc:{{{name}}}:s")).await;
     assert_eq!(stored.as_deref(), Some(":1\r\n"));
+}
+
+/// Ids of the connections that Redis has, but for those that listen.
+async fn connections(redis: &Redis) -> Vec<u64> {
+    let list = redis.call(&[b"CLIENT", b"LIST"]).await;
+    let id = |line: &str| line.split(' ').find_map(|word| word.strip_prefix("id=")?.parse().ok());
+    list.lines().filter(|line| line.contains(" sub=0 ")).filter_map(id).collect()
+}
+
+/// A connection that was given up may still have calls on their way: one that enters a client must not come behind the one
+/// by which it left.
+#[tokio::test]
+async fn what_a_dead_link_still_carries_is_not_done_late() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::to(&redis).await;
+    let args = ["--workers", "1", "--redis-timeout", "1s", "--lease-beat", "20s", "--lease-expiry", "10m"];
+    let node = Node::start(&[&["--redis", &proxy.url()], &args[..]].concat()).await;
+    let old = connections(&redis).await;
+    let name = room();
+    let (mut ana, _) = Client::enter(&node, &name).await;
+    let mut bo = Client::connect(&node, "/connect").await;
+    proxy.make(Network::Stuck);
+    bo.send(json!({"type": "join", "room": name, "ref": 1})).await;
+    let refused = bo.answer(&json!(1)).await;
+    assert_eq!((refused.kind(), refused.str("code")), ("error", "broker_unavailable"), "{}", refused.text);
+    node.reaches("roomcast_broker_reconnects_total", &["path=\"publish\""], 1.0).await;
+    // Calls of a room are made one after the other: when this one is in, the other one was told to be out.
+    let mut cleo = Client::connect(&node, "/connect").await;
+    let joined = async {
+        loop {
+            cleo.send(json!({"type": "join", "room": name, "ref": 1})).await;
+            if cleo.answer(&json!(1)).await.kind() == "joined" {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within("a join", joined).await;
+    proxy.make(Network::Good);
+    eventually("the old connection to end", || async {
+        let left = connections(&redis).await;
+        left.iter().all(|id| !old.contains(id)).then_some(())
+    })
+    .await;
+    ana.send(json!({"type": "members", "room": name, "limit": 10, "ref": 2})).await;
+    let answer = ana.answer(&json!(2)).await;
+    assert!(answer.list("members").iter().all(|member| member["id"] != json!(bo.id())), "{}", answer.text);
 }

@@ -33,6 +33,8 @@ pub enum Network {
     Good,
     /// Nothing passes, and nobody is told, as if packets were dropped. What was under way arrives when it is good again.
     Silent(Links),
+    /// The same for connections that stand; new ones are good.
+    Stuck,
     /// Everything takes that much longer, in each direction.
     Slow(Duration),
     /// What is published does not reach subscribers; all else does.
@@ -46,6 +48,13 @@ pub enum Network {
 enum Way {
     Calls,
     Answers,
+}
+
+/// What is known of a connection.
+struct Nature {
+    /// It was made while others were stuck.
+    is_late: bool,
+    subscribes: AtomicBool,
 }
 
 /// A proxy to one Redis; connections end when it is dropped.
@@ -107,9 +116,9 @@ fn link(near: TcpStream, far: TcpStream, seen: &watch::Receiver<Network>) {
     near.set_nodelay(true).unwrap();
     far.set_nodelay(true).unwrap();
     let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
-    let subscribes = Arc::new(AtomicBool::new(false));
-    tokio::spawn(pump(Way::Calls, from_near, to_far, seen.clone(), Arc::clone(&subscribes)));
-    tokio::spawn(pump(Way::Answers, from_far, to_near, seen.clone(), subscribes));
+    let nature = Arc::new(Nature { is_late: *seen.borrow() == Network::Stuck, subscribes: AtomicBool::new(false) });
+    tokio::spawn(pump(Way::Calls, from_near, to_far, seen.clone(), Arc::clone(&nature)));
+    tokio::spawn(pump(Way::Answers, from_far, to_near, seen.clone(), nature));
 }
 
 async fn pump(
@@ -117,18 +126,18 @@ async fn pump(
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
-    subscribes: Arc<AtomicBool>,
+    nature: Arc<Nature>,
 ) {
     // Between reading and writing, so that a delay does not add up.
     let (chunks, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(4096);
     let seen = network.clone();
-    let marks = Arc::clone(&subscribes);
+    let marks = Arc::clone(&nature);
     tokio::spawn(async move {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             let chunk = buffer[..read].to_vec();
             if chunk.windows(9).any(|word| word == b"SUBSCRIBE") {
-                marks.store(true, Ordering::Relaxed);
+                marks.subscribes.store(true, Ordering::Relaxed);
             }
             let now = *seen.borrow();
             let late = if let Network::Slow(late) = now { late } else { Duration::ZERO };
@@ -140,11 +149,13 @@ async fn pump(
     });
     while let Some((at, chunk)) = due.recv().await {
         sleep_until(at).await;
+        let subscribes = || nature.subscribes.load(Ordering::Relaxed);
         let passes = |network: &Network| match network {
             Network::Silent(Links::All) => false,
-            Network::Silent(Links::Subscribing) => !subscribes.load(Ordering::Relaxed),
-            Network::Silent(Links::Publishing) => subscribes.load(Ordering::Relaxed),
-            Network::Mute => way == Way::Calls || subscribes.load(Ordering::Relaxed),
+            Network::Silent(Links::Subscribing) => !subscribes(),
+            Network::Silent(Links::Publishing) => subscribes(),
+            Network::Stuck => nature.is_late,
+            Network::Mute => way == Way::Calls || subscribes(),
             _ => true,
         };
         if network.wait_for(passes).await.is_err() || to.write_all(&chunk).await.is_err() {
