@@ -44,7 +44,7 @@ conformance: ## the Autobahn cases of RFC 6455 alone (ARGS="--cases 6.4." narrow
 chart: ## what is derived from the Helm chart: k8s/, its README, its copies of dashboards and alerts (ARGS=--check only looks)
 	@scripts/chart.sh $(ARGS)
 
-bench: ## the benchmarks, short form, 5 minutes (ARGS="fanout --long" chooses); docs/benchmarks.md says what they measure
+bench: ## the benchmarks, short form, 6 minutes (ARGS="fanout --long" chooses); docs/benchmarks.md says what they measure
 	@cargo bench --package roomcast-gateway --bench gateway -- $(ARGS)
 
 fuzz: ## every fuzz target for SECONDS=120 each
