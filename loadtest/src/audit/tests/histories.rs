@@ -23,7 +23,11 @@ fn named(fault: Fault) -> Finding {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(400),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn what_is_right_is_no_finding(actions in history(0..150), processes in 1u32..4, echo: bool) {
