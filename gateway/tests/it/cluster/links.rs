@@ -149,7 +149,7 @@ async fn a_demoted_master_is_left_for_the_new_one() {
     let (mut ana, _) = Client::enter(&scene.far, &name).await;
     ana.publish(&name, json!("before")).await;
     heir.command(&format!("REPLICAOF 127.0.0.1 {}", scene.redis.port())).await.expect("it runs");
-    crate::support::eventually("the heir to have it all", || async {
+    eventually("the heir to have it all", || async {
         heir.command("INFO replication").await.filter(|info| info.contains("master_link_status:up")).map(|_| ())
     })
     .await;
@@ -161,7 +161,7 @@ async fn a_demoted_master_is_left_for_the_new_one() {
     ana.send(ask.clone()).await;
     let refused = ana.answer(&json!(1)).await;
     assert_eq!((refused.kind(), &refused["retryable"]), ("error", &json!(true)), "{}", refused.text);
-    crate::support::eventually("the new master to take it", || async { heir.command("INFO clients").await }).await;
+    eventually("the new master to take it", || async { heir.command("INFO clients").await }).await;
     within("the new master to be found", async {
         loop {
             ana.send(ask.clone()).await;
