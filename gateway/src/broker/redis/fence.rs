@@ -23,7 +23,8 @@ impl Fence {
         connection: &mut MultiplexedConnection,
         dataset: &Arc<str>,
     ) -> RedisResult<()> {
-        let former = self.0.borrow_mut().take().filter(|(_, before)| before == dataset && &**before != NONE);
+        // Kept until the new one stands for it: this may be given up halfway.
+        let former = self.0.borrow().clone().filter(|(_, before)| before == dataset && &**before != NONE);
         if let Some((id, _)) = former {
             ask(connection, cmd("CLIENT").arg("KILL").arg("ID").arg(id)).await?;
         }
