@@ -8,6 +8,8 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
+import { freePort } from "../../../clients/js/test/gateway/ports.js";
+
 const DEADLINE = 60_000; // ms
 
 export async function until(what, holds, within = DEADLINE) {
@@ -24,22 +26,6 @@ async function listening(server) {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   return server.address().port;
-}
-
-// Below the range from which the kernel gives ports away: nobody takes it while its server starts, or is away for a moment.
-async function freePort() {
-  for (;;) {
-    const server = net.createServer().listen(12_000 + Math.floor(Math.random() * 20_000), "127.0.0.1");
-    try {
-      await once(server, "listening");
-    } catch {
-      continue; // taken
-    }
-    const { port } = server.address();
-    server.close();
-    await once(server, "close");
-    return port;
-  }
 }
 
 export class Cluster {

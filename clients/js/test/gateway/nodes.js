@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
 import { Roomcast } from "../../src/roomcast.js";
+import { freePort } from "./ports.js";
 
 const GATEWAY = resolve(process.env.GATEWAY_UNDER_TEST ?? "target/debug/gateway");
 const DEADLINE = 60_000;
@@ -23,22 +24,6 @@ export async function eventually(what, holds) {
     if (answer) return answer;
     if (Date.now() > end) assert.fail(`deadline passed: ${typeof what === "function" ? what() : what}`);
     await new Promise((run) => setTimeout(run, 20));
-  }
-}
-
-// Below the range from which the kernel gives ports away: nobody takes it while its server starts, or is away for a moment.
-async function freePort() {
-  for (;;) {
-    const server = net.createServer().listen(12_000 + Math.floor(Math.random() * 20_000), "127.0.0.1");
-    try {
-      await once(server, "listening");
-    } catch {
-      continue; // taken
-    }
-    const { port } = server.address();
-    server.close();
-    await once(server, "close");
-    return port;
   }
 }
 
