@@ -92,12 +92,16 @@ async fn a_room_that_is_not_open_is_published_to_all_the_same() {
     .await;
 }
 
+fn node_of_ephemeral_rooms() -> Node {
+    let ephemeral = RoomPolicy { mode: Mode::Ephemeral, ..RoomPolicy::default() };
+    let rooms = RoomPolicies::new([("*".to_owned(), ephemeral)]);
+    Node::start(2, Settings { rooms, ..Settings::default() })
+}
+
 #[tokio::test]
 async fn ephemeral_rooms_take_postings_too() {
     local(async {
-        let ephemeral = RoomPolicy { mode: Mode::Ephemeral, ..RoomPolicy::default() };
-        let rooms = RoomPolicies::new([("*".to_owned(), ephemeral)]);
-        let node = Node::start(2, Settings { rooms, ..Settings::default() });
+        let node = node_of_ephemeral_rooms();
         let (shard, room) = (node.shard(), node.room(1));
         let (events, mut heard) = mpsc::channel(64);
         let other = NodeId::new("elsewhere").expect("valid");
@@ -130,9 +134,7 @@ async fn ephemeral_rooms_take_postings_too() {
 #[tokio::test]
 async fn whoever_comes_in_before_a_posting_is_accepted_gets_it() {
     local(async {
-        let ephemeral = RoomPolicy { mode: Mode::Ephemeral, ..RoomPolicy::default() };
-        let rooms = RoomPolicies::new([("*".to_owned(), ephemeral)]);
-        let node = Node::start(2, Settings { rooms, ..Settings::default() });
+        let node = node_of_ephemeral_rooms();
         for (home, at) in [(0, 0), (0, 1)] {
             let (shard, room) = (node.shard().clone(), node.room(home));
             let gate = node.workers[home].broker.publishes.acquire_many(1 << 20).await.expect("open");
